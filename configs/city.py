@@ -1,0 +1,64 @@
+"""The demo: 64 x 64 aerials to 32 x 128 panoramas of the procedural city, on two CPU cores.
+
+    retroguide train --config=city --workdir=runs/city
+
+Another direction: --config=city:g2a.
+"""
+
+from ml_collections import ConfigDict
+
+from retroguide_jax.configs import default
+
+
+def get_config(direction: str = "a2g") -> ConfigDict:
+    """Small networks, the whole method; `direction` is a2g or g2a."""
+    config = default.get_config()
+    config.direction = direction
+    config.data.config_name = "city_64"
+    config.data.train_split = "train[128:]"
+    config.data.val_split = "train[:128]"
+    config.data.aerial_size = (64, 64)
+    config.data.ground_size = (32, 128)
+    config.data.num_threads = 2
+
+    config.embedder.temperature = 0.05
+    config.embedder.saig.width = 96
+    config.embedder.saig.depth = 3
+    config.embedder.saig.num_heads = 4
+    config.embedder.saig.stem_features = (32, 64, 64, 96, 96, 96)
+    config.embedder.saig.stem_strides = (2, 2, 1, 2, 1, 1)
+    config.embedder.saig.stem_norm = "group"
+
+    config.generator.structure_features = (128, 96, 48)
+    config.generator.facade_features = (24,)
+    config.generator.width = 128
+    config.generator.z_dim = 32
+    config.generator.style_dim = 8
+    config.generator.mapping_depth = 3
+    config.generator.style_features = (16, 32, 64)
+    config.generator.mask_width = 16
+    config.generator.modulation_hidden = 64
+
+    config.discriminator.features = (16, 32, 64)
+    config.discriminator.width = 128
+
+    config.optimizer.embedder.learning_rate = 1e-3
+    config.optimizer.embedder.warmup_steps = 20
+    config.optimizer.generator.learning_rate = 1e-3
+    config.optimizer.generator.warmup_steps = 20
+    config.optimizer.generator.decay = "linear"
+    config.optimizer.discriminator.learning_rate = 1e-3
+    config.optimizer.discriminator.warmup_steps = 20
+    config.optimizer.discriminator.decay = "linear"
+
+    config.train.num_steps = 1500
+    config.train.batch_size = 64
+    config.train.adversarial_batch_size = 16
+    config.train.contrastive_warmup_steps = 400
+    config.train.contrastive_every = 4
+    config.train.ema_halflife_images = 2000
+    config.train.log_every = 20
+    config.train.sample_every = 200
+    config.train.checkpoint_every = 500
+    config.train.eval_every = 500
+    return config

@@ -1,0 +1,127 @@
+"""The reference configuration: every field with its unit, and for each *chosen* part its alternatives.
+
+`docs/fidelity.md` says which parts the paper states, which are reported, and which this project
+chose. Data locations and machines are not here: they are flags.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """SAIG-S and the full generator at 256 x 256 aerials and 128 x 512 panoramas, aerial to ground."""
+    config = ConfigDict()
+    config.seed = 0
+    config.direction = "a2g"  # a2g: aerial to ground panorama; g2a: the way back
+    config.mode = "joint"  # joint | frozen (embedder from frozen_embedder) | contrastive (only it)
+    config.frozen_embedder = ""  # work directory of a trained embedder, for mode frozen
+    config.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
+
+    config.data = ConfigDict()
+    config.data.name = "procedural_city"  # procedural_city | image_pairs
+    config.data.config_name = "city_256"  # the builder's own config; "" for its default
+    config.data.raw_dir = ""  # where raw images lie, for data sets made from files
+    config.data.allow_bad = False  # skip (and list) bad files instead of stopping the build
+    config.data.train_split = "train[256:]"
+    config.data.val_split = "train[:256]"  # for the metric that keeps the best checkpoint
+    config.data.test_split = "test"
+    config.data.aerial_size = (256, 256)  # height, width in pixels, of what the models see
+    config.data.ground_size = (128, 512)
+    config.data.panorama = True  # 360 degrees, north in the centre: allows rotation, circular convs
+    config.data.augment = True  # joint rotation by 90 degrees (panoramas only) and mirror
+    config.data.num_threads = 8  # decode and augmentation threads per process
+
+    config.embedder = ConfigDict()
+    config.embedder.backbone = "saig"  # saig | convnext
+    config.embedder.head = "smd"  # smd | gap
+    config.embedder.head_outputs = 8
+    config.embedder.shared = False  # one tower for both views
+    config.embedder.learned_temperature = False
+    config.embedder.temperature = 0.02
+    config.embedder.saig = ConfigDict()
+    config.embedder.saig.width = 384
+    config.embedder.saig.depth = 11  # 11: SAIG-S, 22: SAIG-D
+    config.embedder.saig.num_heads = 12
+    config.embedder.saig.stem_features = (64, 128, 128, 256, 256, 512)
+    config.embedder.saig.stem_strides = (2, 2, 1, 2, 1, 2)
+    config.embedder.saig.stem_norm = "batch"  # batch | group
+    config.embedder.convnext = ConfigDict()
+    config.embedder.convnext.widths = (128, 256, 512, 1024)
+    config.embedder.convnext.depths = (3, 3, 27, 3)
+
+    config.generator = ConfigDict()
+    config.generator.structure_features = (512, 512, 512, 256)
+    config.generator.facade_features = (128, 64)  # () : one stage
+    config.generator.width = 512  # of e and w, one space
+    config.generator.z_dim = 512
+    config.generator.style_dim = 16  # of the code between noise (or style encoder) and w
+    config.generator.mapping_depth = 8
+    config.generator.style_features = (32, 64, 128, 256)
+    config.generator.aain_form = "mask"  # mask | tokens | channel | plain
+    config.generator.num_regions = 1  # 1: sigmoid mask; more: softmax regions; 0: no mask
+    config.generator.mask_width = 100
+    config.generator.modulation_hidden = 256
+    config.generator.start_from_embedding = True  # False: a learned constant
+    config.generator.use_embedding = True  # ablation
+    config.generator.use_style = True  # ablation: no noise style
+
+    config.discriminator = ConfigDict()
+    config.discriminator.features = (64, 128, 256, 512, 512)
+    config.discriminator.width = 512
+    config.discriminator.conditioning = "projection"  # projection | concat (one-way, DF-GAN)
+    config.discriminator.patch = False  # add patch logits at a finer scale
+
+    config.losses = ConfigDict()
+    config.losses.contrastive = "info_nce"  # info_nce | soft_margin_triplet (alpha 10)
+    config.losses.adversarial = "logistic"  # logistic | hinge
+    config.losses.penalty = "r1"  # r1 | matching_aware
+    config.losses.penalty_weight = 1.0
+    config.losses.penalty_every = 16  # steps; the weight is scaled up to keep its mean
+    config.losses.adversarial_weight = 1.0
+    config.losses.reconstruction_weight = 10.0  # L1, only where the style explains the target
+    config.losses.low_reconstruction_weight = 1.0
+    config.losses.retrieval = "info_nce"  # info_nce | cosine | off
+    config.losses.retrieval_weight = 1.0
+    config.losses.retrieval_temperature = 0.1
+    config.losses.style = "encoder"  # encoder: S(x_t) and matching | mode_seeking | none
+    config.losses.style_noise = 0.2  # std added to an encoded style, whose dimensions have unit std
+    config.losses.style_consistency_weight = 0.5
+    config.losses.style_matching_weight = 1.0
+    config.losses.mode_seeking_weight = 1.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.embedder = ConfigDict(
+        dict(learning_rate=1e-4, b1=0.9, b2=0.999, weight_decay=0.03, warmup_steps=0, decay="cosine")
+    )
+    config.optimizer.generator = ConfigDict(
+        dict(learning_rate=2e-4, b1=0.0, b2=0.99, weight_decay=0.0, warmup_steps=500, decay="none")
+    )
+    config.optimizer.discriminator = ConfigDict(
+        dict(learning_rate=2e-4, b1=0.0, b2=0.99, weight_decay=0.0, warmup_steps=500, decay="none")
+    )
+    for optimizer in config.optimizer.values():
+        optimizer.clip_norm = 1.0 if optimizer is config.optimizer.embedder else 0.0  # 0: off
+
+    config.train = ConfigDict()
+    config.train.num_steps = 100_000
+    config.train.batch_size = 32  # pairs a step over all devices: the contrastive batch
+    config.train.adversarial_batch_size = 32  # of these, the pairs G and D see
+    config.train.contrastive_warmup_steps = 0  # embedder-only steps at the start (mode joint)
+    config.train.contrastive_every = 1  # after the warm-up, update the embedder every n-th step
+    config.train.update_order = "alternating"  # alternating: G through the updated D | simultaneous
+    config.train.ema_halflife_images = 20_000  # of the averaged weights
+    config.train.max_nonfinite = 20  # stop after this many skipped updates in a row
+    config.train.log_every = 50
+    config.train.sample_every = 1000
+    config.train.checkpoint_every = 1000
+    config.train.eval_every = 5000
+    config.train.best_metric = "r@1_generated/embedder"  # of the validation split, higher is better
+    config.train.keep_checkpoints = 2
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 64
+    config.eval.num_noises = 4  # noise draws per source, for diversity
+
+    config.mesh = ConfigDict(dict(data=-1, fsdp=1))  # devices an axis; -1: the rest
+    # First match wins; every leaf of the state must match. Tactics: replicate | fsdp.
+    config.sharding_rules = ((".*", "fsdp"),)
+    return config

@@ -1,0 +1,1 @@
+"""TFDS builders, one folder each; `data.catalog.open_dataset` finds them by name."""

@@ -1,0 +1,1 @@
+"""image_pairs: your own aerial and ground photographs."""

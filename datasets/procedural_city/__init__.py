@@ -1,0 +1,1 @@
+"""procedural_city: aerial and panorama pairs rendered from a procedural city."""

@@ -1,0 +1,75 @@
+"""Runs a function over many arguments in several processes, results in order."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+_CHUNK_SIZE = 8
+_CHUNKS_AHEAD = 4  # Per worker: bounds the memory of results that wait for a slow consumer.
+
+
+class OrderedPool:
+    """Worker processes that map in order; a context manager.
+
+    The processes are spawned, not forked: the caller may already run threads (JAX, Grain). So a
+    mapped function must be importable, and a script that uses this, even by building the data
+    set, needs `if __name__ == "__main__"`.
+
+    Args:
+      num_workers: processes; 1 or fewer computes in the calling one.
+    """
+
+    def __init__(self, num_workers: int):
+        self._num_workers = num_workers
+        self._executor = None
+
+    def __enter__(self) -> OrderedPool:
+        if self._num_workers > 1:
+            self._executor = concurrent.futures.ProcessPoolExecutor(
+                self._num_workers, multiprocessing.get_context("spawn"), _prepare_worker
+            )
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable, arguments: Iterable) -> Iterator:
+        """Yields function(argument) in the order of the arguments, whatever the processes."""
+        if self._executor is None:
+            yield from map(function, arguments)
+            return
+        arguments = iter(arguments)
+        pending: collections.deque = collections.deque()
+        while True:
+            while len(pending) < _CHUNKS_AHEAD * self._num_workers:
+                chunk = list(itertools.islice(arguments, _CHUNK_SIZE))
+                if not chunk:
+                    break
+                pending.append(self._executor.submit(_call, function, chunk))
+            if not pending:
+                return
+            yield from pending.popleft().result()
+
+
+def _call(function, chunk):
+    return [function(argument) for argument in chunk]
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C reaches the whole process group; only the parent should answer it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """A parent that was killed cannot stop its workers: they watch for that themselves."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,0 +1,155 @@
+"""The command line: `retroguide COMMAND`, the same as `python -m retroguide_jax COMMAND`.
+
+Exit status: 0 done; 1 something the user can mend, told in one line; 2 wrong usage;
+130 interrupted. RETROGUIDE_DEBUG=1 shows tracebacks.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from retroguide_jax import __version__
+from retroguide_jax.commands import COMMANDS
+from retroguide_jax.errors import UserError
+
+_CONFIG_HELP = """\
+config:
+  Fields of the config are set with --config.FIELD=VALUE or --config.FIELD VALUE, for example
+  --config.data.aerial_size="(64, 64)". A value must have its field's type. Packaged configs:
+  {names}.
+"""
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps line breaks and adds defaults, but only those that tell something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # 0 is a default worth telling, though it equals False.
+        is_plain = action.default is None or action.default is False or action.default == []
+        is_hidden = action.default is argparse.SUPPRESS or "default" in (action.help or "")
+        if not action.help or is_plain or is_hidden:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Sub-parsers are made with their parent's class, so sub-actions get the same settings."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        # An abbreviated flag breaks silently when a second flag with that beginning is added.
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(**kwargs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments without the program's name; by default those of the process.
+
+    Returns:
+        The exit status. Wrong usage and `--help` leave by SystemExit, as argparse does.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] not in COMMANDS:
+        _leave_without_command(argv)
+    name, arguments = argv[0], argv[1:]
+    command = importlib.import_module(f"retroguide_jax.commands.{name}")
+    args = argparse.Namespace()
+    try:
+        args = _parse(name, command, arguments)
+        status = command.run(args)
+        # Flush here: a reader that has left (`| head`) must be noticed inside this `try`.
+        sys.stdout.flush()
+        return status
+    except (UserError, OSError, KeyboardInterrupt) as error:
+        if os.environ.get("RETROGUIDE_DEBUG") == "1":
+            raise
+        return _report(error, args)
+
+
+def _leave_without_command(argv: Sequence[str]) -> NoReturn:
+    """Prints the list of commands, the version, or what is wrong with the command's name."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    parser = _Parser(
+        prog="retroguide",
+        usage="retroguide COMMAND [flags]",
+        description=f"Retrieval-guided cross-view image synthesis.\n\ncommands:\n{lines}",
+        epilog="`retroguide COMMAND --help` tells what a command does, its flags and an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"retroguide {__version__}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    parsed, _ = parser.parse_known_args(argv)
+    if parsed.command is None:
+        parser.error(f"name a command: {', '.join(COMMANDS)}")
+    nearest = difflib.get_close_matches(parsed.command, COMMANDS, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(COMMANDS)}"
+    parser.error(f"no command {parsed.command!r}; {hint}")
+
+
+def _parse(name: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
+    """Reads the flags of one command and loads its config, if it has one."""
+    uses_config = getattr(command, "USES_CONFIG", False)
+    example = f"example:\n{_indent(command.EXAMPLE)}"
+    overrides: list[str] = []
+    epilog = example
+    if uses_config:
+        from retroguide_jax import config as config_lib
+
+        overrides, arguments = config_lib.split_overrides(arguments)
+        names = ", ".join(config_lib.list_packaged_configs())
+        epilog = f"{_CONFIG_HELP.format(names=names)}\n{example}"
+    parser = _Parser(prog=f"retroguide {name}", description=command.__doc__, epilog=epilog)
+    if uses_config:
+        parser.add_argument(
+            "--config",
+            required=True,
+            metavar="NAME[:ARG]|FILE.py[:ARG]",
+            help="a packaged config by name, or a Python file with get_config()",
+        )
+    command.add_flags(parser)
+    args = parser.parse_args(arguments)
+    if uses_config:
+        args.config = config_lib.load_config(args.config, overrides)
+    return args
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
+
+
+def _report(error: UserError | OSError | KeyboardInterrupt, args: argparse.Namespace) -> int:
+    """Tells an expected error in one line on stderr; returns the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, BrokenPipeError):
+        # The interpreter flushes stdout once more at exit; give it somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    message = str(error)
+    if isinstance(error, OSError):
+        cause = error.strerror or str(error) or type(error).__name__
+        # A failed write() does not know its file's name: the disk in question is one of these.
+        flags = [f"--{name} {value}" for name, value in _get_locations(args)]
+        where = error.filename or " or ".join(flags)
+        message = f"{cause}: {where}" if where else cause
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _get_locations(args: argparse.Namespace) -> list[tuple[str, str]]:
+    names = ("workdir", "output", "data_dir")
+    found = [(name, getattr(args, name, None)) for name in names]
+    return [(name, str(value)) for name, value in found if value]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

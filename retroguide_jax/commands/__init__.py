@@ -1,0 +1,15 @@
+"""The commands of `retroguide`: one thin module each, imported only when its command is run.
+
+A command module has a docstring (what it does, the help text), `EXAMPLE` (a command line),
+`add_flags(parser)` and `run(args) -> int`, the exit status. With `USES_CONFIG = True` the command
+takes `--config` and its overrides, and finds the loaded config in `args.config`.
+Heavy imports (jax, tensorflow_datasets, grain) belong inside `run`, so that `--help` is instant.
+"""
+
+# Kept here rather than in the modules, so that `retroguide --help` need not import them.
+COMMANDS = {
+    "train": "train an embedder and a generator, or go on with a run that was stopped",
+    "evaluate": "measure a trained model: retrieval, image quality, diversity",
+    "generate": "make views of the other side from image files",
+    "data": "build a data set, or look at one",
+}

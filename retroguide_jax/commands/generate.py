@@ -1,0 +1,188 @@
+"""Make views of the other side from image files.
+
+Takes one image file or a folder of them, resizes each to the size the model was trained with, and
+writes what the model makes of it. No ground truth is needed. NAME.jpg becomes NAME.png, or
+NAME_0.png, NAME_1.png, ... with several samples; subfolders are kept. Sample k uses the same noise
+for every file, so a file's picture does not depend on the other files. Files that cannot be read
+are listed and skipped, and the exit status is then 1.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from retroguide_jax.errors import UserError
+
+EXAMPLE = "retroguide generate --workdir=runs/city --input=my_tiles --output=my_views"
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `retroguide generate`."""
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="work directory of the trained model"
+    )
+    parser.add_argument(
+        "--input", required=True, metavar="FILE|DIR", help="an image, or a folder of images"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for the generated PNG files"
+    )
+    parser.add_argument(
+        "--num_samples", type=int, default=1, metavar="K", help="images for each file"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--batch_size", type=int, default=8, help="images at a time")
+    parser.add_argument(
+        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generates the images; returns 1 if a file had to be skipped, else 0.
+
+    Raises:
+        UserError: a flag is out of range, there is nothing to read, two files would become one, an
+            output would fall on an input or outside the folder, or the model cannot be used.
+    """
+    for flag, low in (("num_samples", 1), ("batch_size", 1), ("seed", 0)):
+        if not low <= getattr(args, flag) < 2**31:
+            raise UserError(f"--{flag}={getattr(args, flag)}: must be at least {low}, below 2^31")
+    outputs = plan_outputs(Path(args.input), Path(args.output), args.num_samples)
+
+    from tqdm import tqdm
+
+    from retroguide_jax.inference import load_model
+
+    model = load_model(args.workdir, checkpoint=args.checkpoint)
+    skipped: dict[Path, str] = {}
+    with tqdm(total=len(outputs) * args.num_samples, unit="image", leave=False) as bar:
+        for num_written in _write_images(model, outputs, args, skipped):
+            bar.update(num_written)
+    for path, reason in skipped.items():
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    num_read = len(outputs) - len(skipped)
+    print(f"{num_read * args.num_samples} images from {num_read} files in {args.output}")
+    if skipped:
+        print(f"{len(skipped)} of {len(outputs)} files could not be read", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def plan_outputs(source: Path, output: Path, num_samples: int) -> dict[Path, list[Path]]:
+    """Says which files are read and which are written for each, before anything is generated.
+
+    Args:
+        source: an image file, or a folder that is searched with its subfolders. Hidden files and
+            files that are not named like images are passed over, and so is `output` within it.
+        output: folder for the results; need not exist.
+        num_samples: images for each file.
+
+    Returns:
+        {input file: its `num_samples` output files}, in order of the names.
+
+    Raises:
+        UserError: nothing to read; two inputs with the same outputs; an output that is also an
+            input or lies outside `output` (through a link).
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output={output}: is a file; name a folder")
+    files = _list_images(source, output)
+    root = source if source.is_dir() else source.parent
+    outputs: dict[Path, list[Path]] = {}
+    made_from: dict[Path, Path] = {}
+    inputs = {path.resolve() for path in files}
+    for path in files:
+        stem = output / path.relative_to(root).with_suffix("")
+        numbers = [""] if num_samples == 1 else [f"_{number}" for number in range(num_samples)]
+        outputs[path] = [stem.with_name(f"{stem.name}{number}.png") for number in numbers]
+        for target in outputs[path]:
+            if target in made_from:
+                raise UserError(
+                    f"{made_from[target]} and {path} would both become {target}; rename one"
+                )
+            made_from[target] = path
+            if target.resolve() in inputs:
+                raise UserError(f"{target} would overwrite an input; choose another --output")
+            if not target.parent.resolve().is_relative_to(output.resolve()):
+                raise UserError(f"{target.parent} leads out of --output; remove the link")
+    return outputs
+
+
+def _list_images(source: Path, output: Path) -> list[Path]:
+    if not source.exists():
+        raise UserError(f"--input={source}: no such file or folder")
+    if not source.is_dir():
+        return [source]
+    if output.resolve() == source.resolve():
+        raise UserError(f"--output={output}: is the input folder; choose another one")
+    found = []
+    for folder, subfolders, names in os.walk(source, onerror=_raise_unreadable):
+        # Results of an earlier run must not become inputs of the next.
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and Path(folder, name).resolve() != output.resolve()
+        )
+        found += [
+            Path(folder, name)
+            for name in sorted(names)
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+        ]
+    if not found:
+        raise UserError(f"--input={source}: holds no images ({' '.join(SUFFIXES)})")
+    return found
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _write_images(
+    model, outputs: dict[Path, list[Path]], args: argparse.Namespace, skipped: dict[Path, str]
+) -> Iterator[int]:
+    """Generates and writes batch by batch; yields how many images are done with.
+
+    Every batch has `args.batch_size` rows, the last filled up, so that the model compiles once.
+    """
+    import jax
+    import numpy as np
+
+    from retroguide_jax.data.images import decode_image, to_float, to_uint8, write_png
+
+    size = tuple(model.config.data[f"{model.source_view}_size"])
+    noise = [
+        np.asarray(
+            jax.random.normal(jax.random.fold_in(jax.random.key(args.seed), k), (model.z_dim,))
+        )
+        for k in range(args.num_samples)
+    ]
+
+    def flush(waiting: list[tuple[np.ndarray, np.ndarray, Path]]) -> None:
+        padded = waiting + waiting[-1:] * (args.batch_size - len(waiting))
+        images, z, _ = zip(*padded, strict=True)
+        generated = np.asarray(model.generate(np.stack(images), np.stack(z)), np.float32)
+        if not np.all(np.isfinite(generated)):
+            raise UserError("the generated images are not finite; use an earlier checkpoint")
+        for image, (_, _, target) in zip(generated, waiting, strict=False):
+            write_png(target, to_uint8(image))
+
+    waiting: list[tuple[np.ndarray, np.ndarray, Path]] = []
+    for path, targets in outputs.items():
+        try:
+            image = to_float(decode_image(path, size))
+        except UserError as error:
+            skipped[path] = str(error).removeprefix(f"{path}: ")
+            yield len(targets)
+            continue
+        for z, target in zip(noise, targets, strict=True):
+            waiting.append((image, z, target))
+            if len(waiting) == args.batch_size:
+                flush(waiting)
+                yield len(waiting)
+                waiting = []
+    if waiting:
+        flush(waiting)
+        yield len(waiting)

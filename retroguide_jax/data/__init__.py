@@ -1,0 +1,1 @@
+"""From stored pairs to batches: datasets by name, decoding, augmentation, Grain iterators."""

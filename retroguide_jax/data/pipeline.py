@@ -1,0 +1,258 @@
+"""From a built data set to batches of float images: training and evaluation iterators.
+
+Both are Grain pipelines over TFDS's random-access ArrayRecord source. Threads, not worker
+processes: Pillow and NumPy release the interpreter lock, start-up is instant, and the iterator's
+whole state is one number, so that resuming is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+
+from retroguide_jax.data import images
+from retroguide_jax.data.augment import AugmentPair
+from retroguide_jax.errors import UserError
+
+
+def make_train_iterator(
+    builder: tfds.core.DatasetBuilder,
+    data_config,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+    """Returns an endless, resumable iterator of shuffled, augmented training batches.
+
+    The stream is a function of (data, `batch_size`, `seed`) alone: the processes' batches, laid
+    one after the other, are the batch that a single process would have drawn, so a run does not
+    depend on how many processes share it. Each pass over the data is shuffled anew and leaves out
+    a remainder that does not fill a batch (another one each time): no batch then holds a place
+    twice, which a contrastive loss would take for a false negative. Only a split smaller than
+    `batch_size` repeats within a batch.
+
+    Args:
+      builder: a built data set (`catalog.open_dataset`).
+      data_config: `config.data`: train_split, aerial_size, ground_size, augment, panorama,
+        num_threads.
+      batch_size: examples a step over all processes.
+      seed: 0 .. 2**32 - 1; decides order and augmentation.
+      process_index: this process, 0 .. process_count - 1.
+      process_count: processes that share each batch.
+
+    Returns:
+      An iterator of {"aerial": float32 `[b, Ha, Wa, 3]`, "ground": float32 `[b, Hg, Wg, 3]`} in
+      [-1, 1] with b = batch_size / process_count; `get_state` and `set_state` resume exactly.
+
+    Raises:
+      UserError: the split is unknown or has fewer examples than there are processes, or
+        `batch_size` is not a multiple of `process_count`.
+    """
+    local_batch_size = _local_batch_size(batch_size, process_count)
+    source = _open_source(builder, data_config.train_split)
+    if len(source) < process_count:
+        raise UserError(
+            f"split {data_config.train_split!r} has {len(source)} examples for {process_count} "
+            "processes; use fewer processes or more data"
+        )
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle()
+    if len(source) > batch_size:
+        dataset = dataset[: len(source) // batch_size * batch_size]
+    dataset = dataset.repeat(None).map(_PairDecoder(data_config))
+    if data_config.augment:
+        dataset = dataset.random_map(AugmentPair(_can_rotate(data_config)))
+    # Slicing batches rather than examples keeps the global order: batch g of process p is rows
+    # p b .. (p + 1) b of global batch g. Nothing is decoded for the other processes.
+    dataset = dataset.batch(local_batch_size, drop_remainder=True).map(_images_to_float)
+    return iter(_prefetch(dataset[process_index::process_count], data_config))
+
+
+def iterate_batches(
+    builder: tfds.core.DatasetBuilder,
+    data_config,
+    split: str,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates once over a split in its stored order, without augmentation.
+
+    Every process sees the same number of batches of the same shape, so that collectives match:
+    what is missing at the end is filled with copies of the last example and masked out.
+
+    Args:
+      builder: a built data set (`catalog.open_dataset`).
+      data_config: `config.data`, see `make_train_iterator`.
+      split: a TFDS split, "test" or "train[:100]".
+      batch_size: examples a batch over all processes.
+      process_index: this process, 0 .. process_count - 1.
+      process_count: processes that share each batch.
+
+    Returns:
+      An iterator of {"aerial", "ground": as in `make_train_iterator`, "mask": bool `[b]`, false
+      for filling, "index": int64 `[b]`, the position in the split} and, where the data set stores
+      it, "sky_mask": bool `[b, Hg, Wg]`.
+
+    Raises:
+      UserError: the split is unknown, or `batch_size` is not a multiple of `process_count`.
+    """
+    local_batch_size = _local_batch_size(batch_size, process_count)
+    source = _open_source(builder, split, also=("sky_mask",))
+    decode = _PairDecoder(data_config)
+
+    def load(position: int) -> dict[str, np.ndarray]:
+        index = min(position, len(source) - 1)
+        return decode(source[index]) | {
+            "mask": np.bool_(position < len(source)),
+            "index": np.int64(index),
+        }
+
+    num_batches = -(-len(source) // batch_size)
+    dataset = grain.MapDataset.range(num_batches * batch_size).map(load)
+    dataset = dataset.batch(local_batch_size, drop_remainder=True).map(_images_to_float)
+    return iter(_prefetch(dataset[process_index::process_count], data_config))
+
+
+def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
+    """Returns how many examples a TFDS split ("test", "train[:-128]") holds.
+
+    Raises:
+      UserError: the split is unknown or empty.
+    """
+    try:
+        count = builder.info.splits[split].num_examples
+    except (KeyError, ValueError, AssertionError):
+        count = 0
+    if count < 1:  # negative for a slice that ends before it begins
+        known = ", ".join(f"{name} ({info.num_examples})" for name, info in _splits(builder))
+        raise UserError(
+            f"data set {builder.info.full_name} has no examples for split {split!r}; it has {known}"
+        )
+    return count
+
+
+def read_pairs(
+    builder: tfds.core.DatasetBuilder, data_config, split: str, num_pairs: int
+) -> list[dict]:
+    """Reads the first pairs of a split to look at.
+
+    Args:
+      builder: a built data set (`catalog.open_dataset`).
+      data_config: `config.data`: aerial_size, ground_size.
+      split: a TFDS split.
+      num_pairs: how many at most.
+
+    Returns:
+      {"id": str, "aerial": uint8 `[Ha, Wa, 3]`, "ground": uint8 `[Hg, Wg, 3]`} each.
+
+    Raises:
+      UserError: the split is unknown.
+    """
+    source = _open_source(builder, split)
+    decode = _PairDecoder(data_config)
+    examples = [source[index] for index in range(min(num_pairs, len(source)))]
+    return [{"id": _get_id(example)} | decode(example) for example in examples]
+
+
+class _Source:
+    """Random access to some features of a split, images still encoded.
+
+    TFDS's own source parses every stored feature; depth and labels are for other readers.
+    """
+
+    def __init__(
+        self, records: Sequence[bytes], features: dict[str, tfds.features.FeatureConnector]
+    ):
+        self._records = records
+        self._features = tfds.features.FeaturesDict(features)
+        self._decoders = {
+            name: tfds.decode.SkipDecoding()
+            for name, feature in features.items()
+            if isinstance(feature, tfds.features.Image)
+        }
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
+
+
+class _PairDecoder:
+    """Decodes the stored bytes of one example to uint8 images of the configured sizes."""
+
+    def __init__(self, data_config):
+        # Plain tuples: reading a ConfigDict for every example would cost as much as decoding.
+        self._aerial_size = tuple(data_config.aerial_size)
+        self._ground_size = tuple(data_config.ground_size)
+
+    def __call__(self, example: dict) -> dict[str, np.ndarray]:
+        name = _get_id(example)
+        decoded = {
+            "aerial": images.decode_image(
+                example["aerial"], self._aerial_size, name=f"aerial of {name}"
+            ),
+            "ground": images.decode_image(
+                example["ground"], self._ground_size, name=f"ground of {name}"
+            ),
+        }
+        if "sky_mask" in example:
+            decoded["sky_mask"] = images.decode_mask(example["sky_mask"], self._ground_size)
+        return decoded
+
+
+def _get_id(example: dict) -> str:
+    return example["id"].decode("utf-8", "replace")
+
+
+def _images_to_float(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # After batching: gathering turned and mirrored images is four times cheaper in uint8.
+    return batch | {view: images.to_float(batch[view]) for view in ("aerial", "ground")}
+
+
+def _can_rotate(data_config) -> bool:
+    height, width = data_config.aerial_size
+    return bool(data_config.panorama) and height == width and data_config.ground_size[1] % 4 == 0
+
+
+def _local_batch_size(batch_size: int, process_count: int) -> int:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f"batch size {batch_size} cannot be shared equally by {process_count} processes; "
+            "choose a multiple"
+        )
+    return batch_size // process_count
+
+
+def _splits(builder: tfds.core.DatasetBuilder):
+    return sorted(builder.info.splits.items())
+
+
+def _open_source(
+    builder: tfds.core.DatasetBuilder, split: str, also: tuple[str, ...] = ()
+) -> _Source:
+    num_examples(builder, split)
+    wanted = ("id", "aerial", "ground", *also)
+    features = {
+        name: builder.info.features[name] for name in wanted if name in builder.info.features
+    }
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    return _Source(builder.as_data_source(split, deserialize_method=raw), features)
+
+
+def _prefetch(dataset: grain.MapDataset, data_config) -> grain.IterDataset:
+    # Grain reads absl flags, which are unparsed unless absl's own app.run started the program.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    num_threads = int(data_config.num_threads)
+    # One batch a thread and as many waiting: Grain's default of 500 would hold gigabytes of them.
+    return dataset.to_iter_dataset(
+        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    )

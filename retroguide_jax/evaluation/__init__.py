@@ -1,0 +1,1 @@
+"""Scores of a trained model: retrieval ranks, image quality, diversity, and the job around them."""

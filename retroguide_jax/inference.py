@@ -1,0 +1,105 @@
+"""A trained checkpoint as two functions: embed and generate."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.parallel.mesh import batch_sharding, make_mesh
+from retroguide_jax.training import checkpoints
+from retroguide_jax.training.networks import Networks, make_networks
+from retroguide_jax.training.state import abstract_state, embedder_variables
+
+
+class Model:
+    """The averaged weights of a run with the functions that use them.
+
+    Each function is compiled once per batch size. Rows are spread over all devices; a batch that
+    they do not divide is filled up and cut.
+    """
+
+    def __init__(self, config: ConfigDict, networks: Networks, mesh: Mesh, variables: dict, step: int):
+        self.config, self.networks, self.mesh = config, networks, mesh
+        self.variables, self.step = variables, step
+        self.source_view, self.target_view = networks.source_view, networks.target_view
+        self._embed = jax.jit(self._embed_rows, static_argnames="view")
+        self._generate = jax.jit(self._generate_rows)
+
+    @property
+    def has_generator(self) -> bool:
+        """False for an embedder trained on its own."""
+        return self.networks.generator is not None
+
+    @property
+    def z_dim(self) -> int:
+        """Length of the noise vector that `generate` takes."""
+        return self._require_generator().z_dim
+
+    def embed(self, images: np.ndarray, view: str) -> np.ndarray:
+        """Images [B, H, W, 3] in [-1, 1] of a view ("aerial", "ground") to unit rows [B, D]."""
+        return self._by_rows(lambda rows: self._embed(self.variables, rows, view=view), images)
+
+    def generate(self, source: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Draws one target image per source.
+
+        Args:
+          source: [B, H, W, 3] in [-1, 1], of the source view.
+          z: [B, z_dim], standard normal. The fine per-layer noise is one fixed pattern, so the
+            image is a function of (source, z) alone.
+
+        Returns:
+          float32 [B, H', W', 3] in [-1, 1].
+
+        Raises:
+          UserError: the checkpoint holds no generator.
+        """
+        self._require_generator()
+        return self._by_rows(lambda *rows: self._generate(self.variables, *rows), source, z)
+
+    def _require_generator(self):
+        if self.networks.generator is None:
+            raise UserError("this checkpoint is an embedder only (mode contrastive): no generator")
+        return self.networks.generator
+
+    def _embed_rows(self, variables: dict, images: jax.Array, view: str) -> jax.Array:
+        embedder = embedder_variables(**variables["embedder"])
+        return self.networks.embedder.apply(embedder, images, view)[0]
+
+    def _generate_rows(self, variables: dict, source: jax.Array, z: jax.Array) -> jax.Array:
+        embedder = embedder_variables(**variables["embedder"])
+        embedding, tokens = self.networks.embedder.apply(embedder, source, self.source_view)
+        generator, params = self.networks.generator, {"params": variables["generator"]}
+        style = generator.apply(params, z, method="map_noise")
+        keys = jnp.broadcast_to(jax.random.key(0), (source.shape[0],))
+        return generator.apply(params, embedding, tokens, style, keys, method="synthesize")[0]
+
+    def _by_rows(self, fn, *arrays: np.ndarray) -> np.ndarray:
+        num = len(arrays[0])
+        fill = -num % self.mesh.size
+        rows = [np.concatenate([array, array[-1:].repeat(fill, 0)]) for array in arrays]
+        placed = jax.device_put(rows, batch_sharding(self.mesh))
+        return np.asarray(fn(*placed))[:num]
+
+
+def load_model(workdir: str | Path, checkpoint: str = "latest") -> Model:
+    """Loads a work directory's model on all devices.
+
+    Args:
+      workdir: of a `retroguide train` run.
+      checkpoint: "latest" or "best".
+
+    Raises:
+      UserError: there is no such checkpoint, or it cannot be read.
+    """
+    manager, step = checkpoints.open_for_reading(Path(workdir), checkpoint)
+    config = checkpoints.read_meta(manager, step)["config"]
+    networks, mesh = make_networks(config), make_mesh({"data": -1, "fsdp": 1})
+    restored: dict[str, Any] = checkpoints.restore_model(
+        manager, step, abstract_state(config, networks, mesh)
+    )
+    return Model(config, networks, mesh, restored["ema"], int(restored["step"]))

@@ -1,0 +1,189 @@
+"""The retrieval embedder: two towers that map an aerial image and its panorama to one unit sphere.
+
+SAIG (Zhu, Yang et al., arXiv 2302.01572): a convolutional stem, attention-only blocks without an
+MLP, and a readout. SAIG-S is depth 11, SAIG-D depth 22, both 384 wide with 12 heads.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from retroguide_jax.models.convnext import ConvNeXtTower
+from retroguide_jax.models.layers import Conv, Dtype
+
+VIEWS = ("aerial", "ground")
+
+
+class Stem(nn.Module):
+    """Seven convolutions, all but the last 3 x 3 with normalisation and ReLU; the last is 1 x 1.
+
+    `norm`: `batch` as published (statistics over the global batch; running ones for inference) or
+    `group`, which keeps no state and is steadier on tiny batches.
+    """
+
+    features: tuple[int, ...]
+    strides: tuple[int, ...]
+    width: int
+    norm: str = "batch"
+    circular: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, 3] to [B, H / s, W / s, width], s the product of `strides`."""
+        for features, stride in zip(self.features, self.strides, strict=True):
+            x = Conv(features, strides=stride, circular=self.circular, dtype=self.dtype)(x)
+            if self.norm == "batch":
+                x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)(x)
+            elif self.norm == "group":
+                x = nn.GroupNorm(num_groups=None, group_size=8, dtype=self.dtype)(x)
+            else:
+                raise ValueError(f"unknown norm of the stem: {self.norm!r}")
+            x = nn.relu(x)
+        return Conv(self.width, 1, dtype=self.dtype)(x)
+
+
+class SelfAttentionBlock(nn.Module):
+    """x + Proj(MHSA(LayerNorm(x))), no MLP; Proj starts at zero, so a new tower is its stem."""
+
+    num_heads: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, N, C] to [B, N, C]."""
+        batch, tokens, width = x.shape
+        h = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+        qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(h)
+        query, key, value = jnp.moveaxis(
+            qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads), 2, 0
+        )
+        h = jax.nn.dot_product_attention(query, key, value).reshape(batch, tokens, width)
+        zeros = nn.initializers.zeros
+        return x + nn.Dense(width, kernel_init=zeros, dtype=self.dtype, name="proj")(h)
+
+
+class SaigTower(nn.Module):
+    """One tower of SAIG: stem, learned position embedding, attention-only blocks, LayerNorm.
+
+    `grid` is the token grid the position embedding is learned on; another input size resizes it
+    bicubically.
+    """
+
+    grid: tuple[int, int]
+    width: int = 384
+    depth: int = 11
+    num_heads: int = 12
+    stem_features: tuple[int, ...] = (64, 128, 128, 256, 256, 512)
+    stem_strides: tuple[int, ...] = (2, 2, 1, 2, 1, 2)
+    stem_norm: str = "batch"
+    circular: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1] to tokens [B, N, width], N = H W / stride^2."""
+        x = Stem(
+            self.stem_features,
+            self.stem_strides,
+            self.width,
+            self.stem_norm,
+            self.circular,
+            self.dtype,
+            name="stem",
+        )(images.astype(self.dtype), train)
+        batch, height, width, channels = x.shape
+        position = self.param("position", nn.initializers.normal(0.02), (*self.grid, channels))
+        if (height, width) != tuple(self.grid):
+            position = jax.image.resize(position, (height, width, channels), "bicubic")
+        x = (x + position.astype(self.dtype)).reshape(batch, height * width, channels)
+        for index in range(self.depth):
+            x = SelfAttentionBlock(self.num_heads, self.dtype, name=f"block_{index}")(x)
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+
+
+class SmdHead(nn.Module):
+    """SAIG's spatial-mixed descriptor: an MLP over the token axis, then N tokens mixed to a few.
+
+    Position survives this readout, unlike a mean over tokens.
+    """
+
+    num_outputs: int = 8
+    expansion: int = 4
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Tokens [B, N, C] to [B, num_outputs * C]."""
+        num_tokens = tokens.shape[1]
+        x = tokens.swapaxes(1, 2)
+        x = nn.Dense(self.expansion * num_tokens, dtype=self.dtype)(x)
+        x = nn.Dense(num_tokens, dtype=self.dtype)(nn.gelu(x, approximate=False))
+        x = nn.Dense(self.num_outputs, dtype=self.dtype)(x)
+        return x.swapaxes(1, 2).reshape(x.shape[0], -1)
+
+
+class Embedder(nn.Module):
+    """Both towers and their readouts.
+
+    `head`: `smd` (default) or `gap`, the mean over tokens. `shared`: one tower for both views.
+    `backbone`: `saig` or `convnext`. `tower` holds the backbone's own arguments; `grids` the token
+    grid per view; `panorama` makes the ground tower circular along the width.
+    """
+
+    grids: dict[str, tuple[int, int]]
+    tower: dict[str, Any]
+    backbone: str = "saig"
+    head: str = "smd"
+    head_outputs: int = 8
+    shared: bool = False
+    panorama: bool = True
+    learned_temperature: bool = False
+    temperature: float = 0.02
+    dtype: Dtype = jnp.float32
+
+    def setup(self):
+        towers, heads = {}, {}
+        for view in VIEWS[:1] if self.shared else VIEWS:
+            circular = self.panorama and view == "ground" and not self.shared
+            if self.backbone == "saig":
+                towers[view] = SaigTower(
+                    grid=self.grids[view], circular=circular, dtype=self.dtype, **self.tower
+                )
+            elif self.backbone == "convnext":
+                towers[view] = ConvNeXtTower(circular=circular, dtype=self.dtype, **self.tower)
+            else:
+                raise ValueError(f"unknown backbone: {self.backbone!r}")
+        # The readout mixes a fixed number of tokens, so it stays per view also when towers are shared.
+        for view in VIEWS:
+            if self.head == "smd":
+                heads[view] = SmdHead(self.head_outputs, dtype=self.dtype)
+            elif self.head != "gap":
+                raise ValueError(f"unknown head: {self.head!r}")
+        self.towers, self.heads = towers, heads
+        # The inverse temperature is learned in log space so that it stays positive (CLIP).
+        init = lambda _: jnp.log(1.0 / self.temperature)  # noqa: E731
+        self.log_scale = self.param("log_scale", init) if self.learned_temperature else None
+
+    def __call__(self, images: jax.Array, view: str, train: bool = False):
+        """Embeds one view.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          view: "aerial" or "ground".
+          train: whether normalisation uses the batch's statistics (and updates the running ones).
+
+        Returns:
+          The embedding [B, D], unit length, float32; and the tokens [B, N, C].
+        """
+        tokens = self.towers[VIEWS[0] if self.shared else view](images, train)
+        pooled = self.heads[view](tokens) if self.head == "smd" else tokens.mean(1)
+        pooled = pooled.astype(jnp.float32)
+        return pooled * jax.lax.rsqrt(jnp.square(pooled).sum(-1, keepdims=True) + 1e-12), tokens
+
+    def both(self, aerial: jax.Array, ground: jax.Array, train: bool = False):
+        """Embeds a batch of pairs: two embeddings [B, D] and the inverse temperature, a scalar."""
+        scale = 1.0 / self.temperature if self.log_scale is None else jnp.exp(self.log_scale)
+        return self(aerial, "aerial", train)[0], self(ground, "ground", train)[0], scale

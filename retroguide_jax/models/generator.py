@@ -1,0 +1,232 @@
+"""The generator: noise and retrieved semantics share one space, then structure, then facade.
+
+    z -> MappingNetwork -> style code -+-> w   [B, D]
+    x_t -> StyleEncoder -> style code -+           (training only: what explains the target)
+    embedder(x_s) -> FC -> e [B, D], tokens [B, N, T]
+    (e, tokens, w) -> structure blocks (Attentional AdaIN) -> low-resolution RGB
+                   -> facade blocks (region-aware modulation) -> RGB
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from retroguide_jax.models.layers import (
+    AttentionalAdaIN,
+    Conv,
+    Dtype,
+    NoiseInjection,
+    RegionMask,
+    RegionModulation,
+    downsample,
+    leaky_relu,
+    upsample,
+)
+
+
+def _to_sphere(code: jax.Array) -> jax.Array:
+    """Scales [B, S] to length sqrt(S), float32: unit variance per dimension, bounded information."""
+    code = code.astype(jnp.float32)
+    return code * jax.lax.rsqrt(jnp.square(code).mean(-1, keepdims=True) + 1e-8)
+
+
+class MappingNetwork(nn.Module):
+    """F: noise to style code. z is normalised, then `depth` x [FC, leaky ReLU] (StyleGAN)."""
+
+    style_dim: int
+    width: int = 512
+    depth: int = 8
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """z [B, Z] ~ N(0, I) to style codes [B, style_dim] on the sphere of radius sqrt(style_dim)."""
+        x = _to_sphere(z)
+        for _ in range(self.depth):
+            x = leaky_relu(nn.Dense(self.width, dtype=self.dtype)(x))
+        return _to_sphere(nn.Dense(self.style_dim, dtype=self.dtype)(x))
+
+
+class StyleEncoder(nn.Module):
+    """S: a target image to the style code that explains it; pooled, so that it cannot hold layout.
+
+    `features`: channels of the stride-2 convolutions, applied to the image at half size.
+    """
+
+    style_dim: int
+    features: tuple[int, ...] = (32, 64, 128, 256)
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim] on the same sphere as F's."""
+        x = downsample(images.astype(self.dtype))
+        for features in self.features:
+            x = leaky_relu(Conv(features, strides=2, dtype=self.dtype)(x))
+        # Row means keep what is sky and what is ground apart; columns, hence places, are pooled.
+        x = x.mean(2).reshape(x.shape[0], -1)
+        x = leaky_relu(nn.Dense(self.features[-1], dtype=self.dtype)(x))
+        return _to_sphere(nn.Dense(self.style_dim, dtype=self.dtype)(x))
+
+
+class StructureBlock(nn.Module):
+    """Twice [Attentional AdaIN, leaky ReLU, conv3x3, noise], x2 in between, with a 1x1 shortcut.
+
+    Doubling after the first convolution rather than before it costs a third of the arithmetic.
+    """
+
+    features: int
+    up: bool
+    form: str
+    circular: bool
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h, embedding, tokens, style, keys) -> jax.Array:
+        """h [B, H, W, C] to [B, H', W', features]; embedding and style [B, D], tokens [B, N, T]."""
+        shortcut = h
+        if h.shape[-1] != self.features:
+            shortcut = Conv(self.features, 1, use_bias=False, dtype=self.dtype)(h)
+        for index in range(2):
+            h = AttentionalAdaIN(self.form, dtype=self.dtype)(h, embedding, tokens, style)
+            h = Conv(self.features, circular=self.circular, dtype=self.dtype)(leaky_relu(h))
+            if self.up and index == 0:
+                h, shortcut = upsample(h, self.circular), upsample(shortcut, self.circular)
+            h = NoiseInjection()(h, _fold(keys, index))
+        return (h + shortcut) * jnp.sqrt(0.5).astype(h.dtype)
+
+
+class FacadeBlock(nn.Module):
+    """A region mask, then twice [region-aware modulation, leaky ReLU, conv3x3, noise], x2 in between."""
+
+    features: int
+    num_regions: int
+    mask_width: int
+    hidden: int
+    circular: bool
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h, condition, keys) -> jax.Array:
+        """h [B, H, W, C] to [B, 2H, 2W, features]; condition [B, 2D] is [e ; w]."""
+        mask = RegionMask(self.num_regions, self.mask_width, self.circular, self.dtype)(h)
+        shortcut = h
+        if h.shape[-1] != self.features:
+            shortcut = Conv(self.features, 1, use_bias=False, dtype=self.dtype)(h)
+        for index in range(2):
+            h = RegionModulation(self.hidden, self.dtype)(h, mask, condition)
+            h = Conv(self.features, circular=self.circular, dtype=self.dtype)(leaky_relu(h))
+            if index == 0:
+                h, shortcut, mask = (upsample(x, self.circular) for x in (h, shortcut, mask))
+            h = NoiseInjection()(h, _fold(keys, index))
+        return (h + shortcut) * jnp.sqrt(0.5).astype(h.dtype)
+
+
+def _fold(keys: jax.Array, data: int) -> jax.Array:
+    """Folds a number into each key of a [B] array of keys."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+
+
+class Generator(nn.Module):
+    """Synthesis network G with its mapping network F and style encoder S.
+
+    The target size is fixed by `start` (h0, w0) and the number of blocks: the first structure block
+    keeps the size, every later block doubles it. Ablations: `use_embedding` or `use_style` False
+    feed zeros in their place; `start_from_embedding` False starts from a learned constant;
+    `aain_form` `plain`; `num_regions` 0; no facade features: one stage.
+    """
+
+    start: tuple[int, int]
+    structure_features: tuple[int, ...] = (512, 512, 512, 256)
+    facade_features: tuple[int, ...] = (128, 64)
+    width: int = 512
+    z_dim: int = 512
+    style_dim: int = 16
+    mapping_depth: int = 8
+    style_features: tuple[int, ...] = (32, 64, 128, 256)
+    aain_form: str = "mask"
+    num_regions: int = 1
+    mask_width: int = 100
+    modulation_hidden: int = 256
+    start_from_embedding: bool = True
+    use_embedding: bool = True
+    use_style: bool = True
+    circular: bool = True
+    dtype: Dtype = jnp.float32
+
+    def setup(self):
+        self.mapping = MappingNetwork(self.style_dim, self.width, self.mapping_depth, self.dtype)
+        self.style_encoder = StyleEncoder(self.style_dim, self.style_features, self.dtype)
+        self.style_to_w = nn.Dense(self.width, dtype=self.dtype)
+        self.embedding_to_e = nn.Dense(self.width, dtype=self.dtype)
+        shape = (*self.start, self.structure_features[0])
+        if self.start_from_embedding:
+            self.start_map = nn.Dense(shape[0] * shape[1] * shape[2], dtype=self.dtype)
+        else:
+            self.start_map = self.param("start_map", nn.initializers.normal(1.0), shape)
+        self.structure = [
+            StructureBlock(features, index > 0, self.aain_form, self.circular, self.dtype)
+            for index, features in enumerate(self.structure_features)
+        ]
+        self.facade = [
+            FacadeBlock(
+                features,
+                self.num_regions,
+                self.mask_width,
+                self.modulation_hidden,
+                self.circular,
+                self.dtype,
+            )
+            for features in self.facade_features
+        ]
+        self.low_rgb = Conv(3, circular=self.circular, dtype=self.dtype) if self.facade else None
+        self.rgb = Conv(3, circular=self.circular, dtype=self.dtype)
+
+    def map_noise(self, z: jax.Array) -> jax.Array:
+        """z [B, z_dim] ~ N(0, I) to style codes [B, style_dim]."""
+        return self.mapping(z)
+
+    def encode_style(self, images: jax.Array) -> jax.Array:
+        """Target images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim]."""
+        return self.style_encoder(images)
+
+    def synthesize(self, embedding, tokens, style_code, keys):
+        """Draws images.
+
+        Args:
+          embedding: [B, E] unit-length output of the embedder for the source view.
+          tokens: [B, N, T] token map of the same.
+          style_code: [B, style_dim] from `map_noise` or `encode_style`.
+          keys: [B] PRNG keys of the per-layer noise, one per image.
+
+        Returns:
+          Images [B, H, W, 3] in [-1, 1], and the structure stage's own low-resolution images (or
+          None with one stage), both float32.
+        """
+        batch = embedding.shape[0]
+        # A unit vector of D dimensions has tiny entries; sqrt(D) brings them to unit variance.
+        e = self.embedding_to_e(embedding * jnp.sqrt(embedding.shape[-1]))
+        w = self.style_to_w(style_code)
+        if not self.use_embedding:
+            e, tokens = jnp.zeros_like(e), jnp.zeros_like(tokens)
+        if not self.use_style:
+            w = jnp.zeros_like(w)
+        if self.start_from_embedding:
+            h = self.start_map(e).reshape(batch, *self.start, -1)
+        else:
+            h = jnp.broadcast_to(self.start_map, (batch, *self.start_map.shape)).astype(self.dtype)
+        num_structure = len(self.structure)
+        for index, block in enumerate(self.structure):
+            h = block(h, e, tokens, w, _fold(keys, index))
+        low = None
+        if self.facade:
+            low = jnp.tanh(self.low_rgb(leaky_relu(h)).astype(jnp.float32))
+        condition = jnp.concatenate([e, w], -1)
+        for index, block in enumerate(self.facade):
+            h = block(h, condition, _fold(keys, num_structure + index))
+        return jnp.tanh(self.rgb(leaky_relu(h)).astype(jnp.float32)), low
+
+    def __call__(self, embedding, tokens, z, images, keys):
+        """Touches every parameter once: for initialisation. Shapes as in the methods above."""
+        self.encode_style(images)
+        return self.synthesize(embedding, tokens, self.map_noise(z), keys)

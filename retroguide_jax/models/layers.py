@@ -1,0 +1,227 @@
+"""Layers shared by the networks: convolution on panoramas, resampling, normalisation, modulation.
+
+All maps are NHWC. Parameters are float32; `dtype` is the type of the computation, and statistics
+(means, variances, softmax) are always taken in float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from retroguide_jax.models.convolution import convolve
+
+Dtype = Any
+
+
+class Conv(nn.Module):
+    """Square convolution that keeps the size (divided by `strides`), circular along the width on demand.
+
+    A 360-degree panorama has no left or right edge: with `circular` the columns wrap round, so
+    that rolling the input by a multiple of `strides` rolls the output. Rows are always padded with
+    zeros.
+    """
+
+    features: int
+    kernel_size: int = 3
+    strides: int = 1
+    circular: bool = False
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, ceil(H / strides), ceil(W / strides), features]."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        bias = jnp.zeros((self.features,), self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
+        x = x.astype(self.dtype)
+        # A 2 x 2 kernel of stride 2 tiles the image and needs no border.
+        pad = self.kernel_size // 2 if self.strides < self.kernel_size else 0
+        if pad and self.circular:
+            x = jnp.concatenate([x[:, :, -pad:], x, x[:, :, :pad]], axis=2)
+            return convolve(x, kernel, bias, self.strides, (pad, 0))
+        return convolve(x, kernel, bias, self.strides, (pad, pad))
+
+
+def _double(x: jax.Array, axis: int, circular: bool) -> jax.Array:
+    """Doubles one axis with the weights 3/4, 1/4 of a half-pixel-centred linear interpolation."""
+    length = x.shape[axis]
+    if circular:
+        before, after = jnp.roll(x, 1, axis), jnp.roll(x, -1, axis)
+    else:
+        first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+        last = jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
+        before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, length - 1, axis=axis)], axis)
+        after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, length, axis=axis), last], axis)
+    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+    return pair.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+
+
+def upsample(x: jax.Array, circular: bool = False) -> jax.Array:
+    """Bilinear x2 of [B, H, W, C]; columns wrap round when `circular`, otherwise the edge repeats.
+
+    Interpolating before a convolution, instead of a strided transposed convolution, is what keeps
+    the checkerboard out of the images.
+    """
+    return _double(_double(x, 1, False), 2, circular)
+
+
+def downsample(x: jax.Array) -> jax.Array:
+    """Mean over 2 x 2 blocks: [B, H, W, C] to [B, H/2, W/2, C]."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def instance_norm(h: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+    """(h - mu) / sqrt(var + epsilon) per sample and channel of [B, H, W, C], statistics in float32."""
+    h32 = h.astype(jnp.float32)
+    mean = h32.mean((1, 2), keepdims=True)
+    variance = jnp.square(h32 - mean).mean((1, 2), keepdims=True)
+    return ((h32 - mean) * jax.lax.rsqrt(variance + epsilon)).astype(h.dtype)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Leaky rectifier with slope 0.2, as customary in generators and discriminators."""
+    return nn.leaky_relu(x, 0.2)
+
+
+class NoiseInjection(nn.Module):
+    """Adds one channel of Gaussian noise, scaled per channel by a learned weight that starts at zero.
+
+    Source: StyleGAN (Karras et al., 2019). `noise` is drawn per sample from that sample's own key,
+    so an image does not depend on the batch it was made in.
+    """
+
+    @nn.compact
+    def __call__(self, h: jax.Array, keys: jax.Array) -> jax.Array:
+        """h [B, H, W, C], keys [B] (typed PRNG keys of this layer); returns h's shape."""
+        scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],))
+        noise = jax.vmap(lambda key: jax.random.normal(key, (*h.shape[1:3], 1)))(keys)
+        # As a matrix product: its gradient, unlike a broadcast's, is one too (fast on CPUs).
+        return h + noise.astype(h.dtype) @ scale[None].astype(h.dtype)
+
+
+class Affine(nn.Module):
+    """Two linear maps of a condition to per-channel (1 + gamma, beta); near identity at first."""
+
+    features: int
+    init_scale: float = 0.1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, condition: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[..., D] to two arrays [..., features]."""
+        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
+        out = nn.Dense(2 * self.features, kernel_init=init, dtype=self.dtype)(condition)
+        gamma, beta = jnp.split(out, 2, axis=-1)
+        return 1.0 + gamma, beta
+
+
+class AttentionalAdaIN(nn.Module):
+    """Adaptive instance normalisation that attends, per position, to retrieved semantics or to style.
+
+    The paper states "Attentional AdaIN"; the formula is this project's choice. With h^ = IN(h):
+
+    * `mask`: A = sigmoid(conv1x1(h^)), out = A (g_e h^ + b_e) + (1 - A) (g_w h^ + b_w), where
+      (g_e, b_e) come from the embedding and (g_w, b_w) from the style;
+    * `channel`: the same with A per channel, from [e ; w];
+    * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), then (g, b) per position from [c_p ; w];
+    * `plain`: AdaIN (Huang & Belongie, 2017) with (g, b) from [e ; w]: the ablation.
+    """
+
+    form: str = "mask"
+    attention_width: int = 64
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, h: jax.Array, embedding: jax.Array, tokens: jax.Array, style: jax.Array
+    ) -> jax.Array:
+        """h [B, H, W, C], embedding [B, D], tokens [B, N, T], style [B, D]; returns h's shape."""
+        channels = h.shape[-1]
+        h = instance_norm(h)
+        affine = lambda name: Affine(channels, dtype=self.dtype, name=name)  # noqa: E731
+        both = jnp.concatenate([embedding, style], -1)
+        if self.form == "plain":
+            return _modulate(h, *affine("plain")(both))
+        if self.form == "tokens":
+            context = self._attend(h, tokens)
+            style_map = jnp.broadcast_to(style[:, None, None], (*h.shape[:3], style.shape[-1]))
+            gamma, beta = affine("context")(jnp.concatenate([context, style_map], -1))
+            return gamma * h + beta
+        if self.form == "mask":
+            gate = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="gate")(h))
+        elif self.form == "channel":
+            gate = nn.sigmoid(nn.Dense(channels, dtype=self.dtype, name="gate")(both))[:, None, None]
+        else:
+            raise ValueError(f"unknown form of Attentional AdaIN: {self.form!r}")
+        semantic = _modulate(h, *affine("semantic")(embedding))
+        visual = _modulate(h, *affine("style")(style))
+        return gate * semantic + (1.0 - gate) * visual
+
+    def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Single-head attention of every position of h to the tokens: [B, H, W, attention_width]."""
+        dense = lambda name: nn.Dense(self.attention_width, dtype=self.dtype, name=name)  # noqa: E731
+        logits = jnp.einsum("bhwd,bnd->bhwn", dense("query")(h), dense("key")(tokens))
+        logits = logits.astype(jnp.float32) / jnp.sqrt(self.attention_width)
+        weights = jax.nn.softmax(logits).astype(self.dtype)
+        return jnp.einsum("bhwn,bnd->bhwd", weights, dense("value")(tokens))
+
+
+def _modulate(h: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
+    return gamma[:, None, None] * h + beta[:, None, None]
+
+
+class RegionMask(nn.Module):
+    """Unsupervised soft regions of a feature map.
+
+    m = sigmoid(conv1x1(relu(norm(conv3x3(h))))) for one region (after SSA-GAN, Liao et al., 2022),
+    a softmax over regions for several; no mask (ones) for `num_regions` 0.
+    """
+
+    num_regions: int = 1
+    width: int = 100
+    circular: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> jax.Array:
+        """[B, H, W, C] to [B, H, W, max(1, num_regions)], in [0, 1]."""
+        if self.num_regions == 0:
+            return jnp.ones((*h.shape[:3], 1), h.dtype)
+        x = Conv(self.width, circular=self.circular, dtype=self.dtype)(h)
+        x = nn.relu(instance_norm(x))
+        logits = Conv(self.num_regions, 1, dtype=self.dtype)(x).astype(jnp.float32)
+        mask = nn.sigmoid(logits) if self.num_regions == 1 else jax.nn.softmax(logits)
+        return mask.astype(h.dtype)
+
+
+class RegionModulation(nn.Module):
+    """Region-aware modulation: out = (1 + sum_k m_k gamma_k) IN(h) + sum_k m_k beta_k.
+
+    (gamma_k, beta_k) = MLP([e ; w]) with a last layer of zeros, so the layer starts as plain
+    instance normalisation. The paper states the name; the formula is this project's choice.
+    """
+
+    hidden: int = 256
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: jax.Array, mask: jax.Array, condition: jax.Array) -> jax.Array:
+        """h [B, H, W, C], mask [B, H, W, K] in [0, 1], condition [B, D]; returns h's shape."""
+        channels, regions = h.shape[-1], mask.shape[-1]
+        x = leaky_relu(nn.Dense(self.hidden, dtype=self.dtype)(condition))
+        x = nn.Dense(2 * regions * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
+        gamma, beta = jnp.split(x.reshape(-1, regions, 2 * channels), 2, axis=-1)
+        # Spelled out: there are few regions, and as an einsum this is a batch of tiny products.
+        spread = lambda affine: sum(  # noqa: E731
+            mask[..., k : k + 1] * affine[:, None, None, k] for k in range(regions)
+        )
+        return (1.0 + spread(gamma)) * instance_norm(h) + spread(beta)

@@ -1,0 +1,1 @@
+"""The ground under everything: device meshes and sharding rules."""

@@ -1,0 +1,222 @@
+"""Checkpoints of {model, trainer, data iterator, config, format version} with Orbax.
+
+    WORKDIR/checkpoints/STEP/{model,trainer,data,meta}   the newest few, to resume from
+    WORKDIR/best/STEP/{model,meta}                       the best by the validation metric
+
+`model` holds what inference needs (the averaged weights), `trainer` the rest of the state. Both
+are plain trees of arrays: no framework objects, so that they outlive today's libraries. Orbax
+writes beside and renames, so a killed run leaves only whole checkpoints.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from retroguide_jax.config import config_from_json, config_to_json
+from retroguide_jax.errors import UserError
+
+FORMAT_VERSION = 1
+_MODEL_KEYS = ("step", "ema")
+# Orbax and tensorstore report damaged or missing files by any of these.
+_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+class Checkpoints:
+    """Saves and restores one run's checkpoints; every process calls every method."""
+
+    def __init__(self, workdir: Path, keep: int):
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        # On CPU a saved array may alias the buffer that the next step is given to overwrite.
+        background = jax.default_backend() != "cpu"
+        options = {"enable_async_checkpointing": background, "create": True}
+        self._latest = ocp.CheckpointManager(
+            workdir.absolute() / "checkpoints",
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, **options),
+        )
+        self._best = ocp.CheckpointManager(
+            workdir.absolute() / "best",
+            options=ocp.CheckpointManagerOptions(max_to_keep=1, **options),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest step there is, or None."""
+        return self._latest.latest_step()
+
+    def save(self, step: int, state: dict, iterator: grain.DatasetIterator, config: ConfigDict):
+        """Saves everything needed to go on bitwise as if never stopped.
+
+        Raises:
+          UserError: the files cannot be written (a full disk, say).
+        """
+        trainer = {key: value for key, value in state.items() if key not in _MODEL_KEYS}
+        self._save(
+            self._latest,
+            step,
+            model=ocp.args.StandardSave({key: state[key] for key in _MODEL_KEYS}),
+            trainer=ocp.args.StandardSave(trainer),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            meta=_meta(step, config),
+        )
+
+    def save_best(self, step: int, state: dict, config: ConfigDict, value: float) -> bool:
+        """Saves the model if `value` beats the best so far (kept in the files, hence resumable)."""
+        best_step = self._best.latest_step()
+        if best_step is not None:
+            meta = self._best.restore(best_step, args=ocp.args.Composite(meta=_restore_json()))["meta"]
+            if value <= meta["value"]:
+                return False
+        self._save(
+            self._best,
+            step,
+            model=ocp.args.StandardSave({key: state[key] for key in _MODEL_KEYS}),
+            meta=_meta(step, config, value=value),
+        )
+        return True
+
+    def _save(self, manager: ocp.CheckpointManager, step: int, **items):
+        try:
+            # A step that is there already was made by the same run up to the same point.
+            if step not in manager.all_steps():
+                manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{manager.directory}/{step}: the checkpoint cannot be written: {_brief(error)}; "
+                "the checkpoints before it are whole: make room and run the same command again"
+            ) from error
+
+    def restore(self, abstract: dict, iterator: grain.DatasetIterator, config: ConfigDict):
+        """Restores the newest checkpoint into the shardings of `abstract`, and moves `iterator`.
+
+        Args:
+          abstract: the state as ShapeDtypeStructs with shardings.
+          iterator: a fresh training iterator; its position is set.
+          config: the config of this run, which must be the one the checkpoint was made with.
+
+        Returns:
+          The state, or None where there is no checkpoint.
+
+        Raises:
+          UserError: the checkpoint is damaged, of another format, or of another config.
+        """
+        step = self._latest.latest_step()
+        if step is None:
+            return None
+        folder = self._latest.directory / str(step)
+        read_meta(self._latest, step, config)
+        trainer = {key: value for key, value in abstract.items() if key not in _MODEL_KEYS}
+        items = ocp.args.Composite(
+            model=ocp.args.StandardRestore({key: abstract[key] for key in _MODEL_KEYS}),
+            trainer=ocp.args.StandardRestore(trainer),
+            data=grain.checkpoint.CheckpointRestore(iterator),
+        )
+        try:
+            restored = self._latest.restore(step, args=items)
+        except _READ_ERRORS as error:
+            raise _damaged(folder, error) from error
+        return {**restored["model"], **restored["trainer"]}
+
+    def close(self):
+        """Waits for saves under way."""
+        self._latest.close()
+        self._best.close()
+
+
+def read_meta(manager: ocp.CheckpointManager, step: int, config: ConfigDict | None = None):
+    """The checkpoint's meta item: {"format", "step", "config", ...} with the config parsed.
+
+    Raises:
+      UserError: damaged, another format version, or (with `config`) another config.
+    """
+    folder = manager.directory / str(step)
+    try:
+        meta = manager.restore(step, args=ocp.args.Composite(meta=_restore_json()))["meta"]
+        version, saved = meta["format"], config_from_json(meta["config"])
+    except _READ_ERRORS as error:
+        raise _damaged(folder, error) from error
+    if version != FORMAT_VERSION:
+        raise UserError(f"{folder}: format {version}; this version reads format {FORMAT_VERSION}")
+    if config is not None:
+        differing = _differing_fields(saved, config)
+        if differing:
+            raise UserError(
+                f"{folder} was made with another config: {'; '.join(differing)}; "
+                "run with the old values, or use another --workdir"
+            )
+    return {**meta, "config": saved}
+
+
+def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, int]:
+    """The manager and step of the `latest` or `best` checkpoint of a work directory.
+
+    Raises:
+      UserError: there is none.
+    """
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    folder = workdir.absolute() / {"latest": "checkpoints", "best": "best"}[which]
+    if not workdir.is_dir():
+        raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
+    if not folder.is_dir():
+        raise UserError(f"{workdir}: has no {which} checkpoint ({folder.name}/ is missing)")
+    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
+    step = manager.latest_step()
+    if step is None:
+        raise UserError(f"{folder}: holds no checkpoint yet")
+    return manager, step
+
+
+def restore_model(manager: ocp.CheckpointManager, step: int, abstract: dict) -> dict[str, Any]:
+    """The `model` item {"step", "ema"}, placed as `abstract` says.
+
+    Raises:
+      UserError: damaged, or not of this shape.
+    """
+    try:
+        items = ocp.args.Composite(
+            model=ocp.args.StandardRestore({key: abstract[key] for key in _MODEL_KEYS})
+        )
+        return manager.restore(step, args=items)["model"]
+    except _READ_ERRORS as error:
+        raise _damaged(manager.directory / str(step), error) from error
+
+
+def _meta(step: int, config: ConfigDict, **more):
+    content = {"format": FORMAT_VERSION, "step": step, "config": config_to_json(config), **more}
+    return ocp.args.JsonSave(content)
+
+
+def _restore_json():
+    return ocp.args.JsonRestore()
+
+
+def _damaged(folder, error: Exception) -> UserError:
+    return UserError(
+        f"{folder}: the checkpoint cannot be read: {_brief(error)}; delete that folder to go on "
+        "from the one before it, if there is one"
+    )
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def _differing_fields(saved: ConfigDict, given: ConfigDict) -> list[str]:
+    def flatten(config, prefix=""):
+        for name, value in config.items():
+            if isinstance(value, ConfigDict):
+                yield from flatten(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    old, new = dict(flatten(saved)), dict(flatten(given))
+    return [
+        f"config.{name} was {old.get(name)!r}, now {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]

@@ -1,0 +1,122 @@
+"""The objectives as functions of arrays. Every mean is over the global batch; float32 throughout."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def info_nce(source: jax.Array, target: jax.Array, scale: jax.Array | float) -> jax.Array:
+    """Symmetric InfoNCE over in-batch negatives.
+
+    Row i of `source` and row i of `target` are the only positives. Under `jit` the rows are the
+    global batch, so the negatives are global and the loss does not depend on the device count.
+
+    Args:
+      source: [B, D], unit rows.
+      target: [B, D], unit rows.
+      scale: inverse temperature.
+
+    Returns:
+      The mean of both directions' cross-entropies, a scalar (van den Oord et al., 2018; CLIP).
+    """
+    logits = scale * source @ target.T
+    forward, backward = jax.nn.log_softmax(logits, 1), jax.nn.log_softmax(logits, 0)
+    return -0.5 * (jnp.diagonal(forward) + jnp.diagonal(backward)).mean()
+
+
+def soft_margin_triplet(source: jax.Array, target: jax.Array, alpha: float = 10.0) -> jax.Array:
+    """log(1 + exp(alpha (d_pos - d_neg))) over all in-batch negatives, both directions (CVM-Net).
+
+    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar; B must be at least 2.
+    """
+    similarity = source @ target.T
+    positive = jnp.diagonal(similarity)
+    batch = similarity.shape[0]
+    others = 1.0 - jnp.eye(batch)
+    loss = 0.0
+    for anchor in (positive[:, None], positive[None, :]):
+        loss += (jax.nn.softplus(2.0 * alpha * (similarity - anchor)) * others).sum()
+    return loss / (2.0 * batch * (batch - 1))
+
+
+def retrieval_cosine(generated: jax.Array, source: jax.Array) -> jax.Array:
+    """1 - cos between embeddings of the generated image and of its source, mean over [B, D] rows."""
+    return 1.0 - (generated * source).sum(-1).mean()
+
+
+def discriminator_loss(
+    kind: str, real: jax.Array, fake: jax.Array, mismatched: jax.Array
+) -> jax.Array:
+    """Loss of D on logits of matched real, generated and mismatched real images, each [B, ...].
+
+    `logistic` (non-saturating; Goodfellow et al., 2014) or `hinge` (Lim & Ye, 2017). The two kinds
+    of wrong pairs share one unit of weight (Reed et al., 2016).
+    """
+    if kind == "logistic":
+        wrong = 0.5 * (jax.nn.softplus(fake).mean() + jax.nn.softplus(mismatched).mean())
+        return jax.nn.softplus(-real).mean() + wrong
+    if kind == "hinge":
+        wrong = 0.5 * (jax.nn.relu(1.0 + fake).mean() + jax.nn.relu(1.0 + mismatched).mean())
+        return jax.nn.relu(1.0 - real).mean() + wrong
+    raise ValueError(f"unknown adversarial loss: {kind!r}")
+
+
+def generator_loss(kind: str, fake: jax.Array) -> jax.Array:
+    """Loss of G on D's logits [B, ...] of generated images; kinds as in `discriminator_loss`."""
+    return jax.nn.softplus(-fake).mean() if kind == "logistic" else -fake.mean()
+
+
+def gradient_penalty(
+    kind: str,
+    logits_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    images: jax.Array,
+    embedding: jax.Array,
+) -> jax.Array:
+    """Penalty on D's gradient at matched real pairs.
+
+    Args:
+      kind: `r1`, half the mean squared norm of the image gradient (Mescheder et al., 2018), or
+        `matching_aware`, the mean 6th power of the joint norm of the image and embedding gradients,
+        times 2 (DF-GAN, Tao et al., 2022).
+      logits_fn: maps images and embeddings to logits [B, ...].
+      images: [B, H, W, 3].
+      embedding: [B, E].
+
+    Returns:
+      A scalar, unweighted by the config's gamma.
+    """
+    def total(images, embedding):
+        logits = logits_fn(images, embedding)
+        return logits.reshape(logits.shape[0], -1).mean(1).sum()
+
+    grad_images, grad_embedding = jax.grad(total, argnums=(0, 1))(images, embedding)
+    squared = jnp.square(grad_images).sum((1, 2, 3))
+    if kind == "r1":
+        return 0.5 * squared.mean()
+    if kind == "matching_aware":
+        return 2.0 * ((squared + jnp.square(grad_embedding).sum(-1)) ** 3).mean()
+    raise ValueError(f"unknown gradient penalty: {kind!r}")
+
+
+def masked_l1(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean absolute difference of [B, H, W, C] over the samples where mask [B] is 1."""
+    per_sample = jnp.abs(prediction - target).mean((1, 2, 3))
+    return (per_sample * mask).sum() / jnp.maximum(mask.sum(), 1.0)
+
+
+def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Energy distance between two samples of codes, x [N, S] and y [M, S] (Szekely & Rizzo, 2013).
+
+    2 E|x - y| - E|x - x'| - E|y - y'| with unbiased within-sample means: zero in expectation if and
+    only if the distributions agree, so descending it matches F(z) to the encoded styles.
+    """
+
+    def mean_distance(a, b, pairs):
+        squared = jnp.square(a[:, None] - b[None]).sum(-1)
+        return jnp.sqrt(squared + 1e-8).sum() / pairs
+
+    num_x, num_y = x.shape[0], y.shape[0]
+    within_x = mean_distance(x, x, num_x * (num_x - 1))
+    within_y = mean_distance(y, y, num_y * (num_y - 1))
+    return 2.0 * mean_distance(x, y, num_x * num_y) - within_x - within_y

@@ -1,0 +1,87 @@
+"""From a configuration to modules: the only place where the two meet."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.models.discriminator import Discriminator
+from retroguide_jax.models.embedder import Embedder
+from retroguide_jax.models.generator import Generator
+
+DIRECTIONS = {"a2g": ("aerial", "ground"), "g2a": ("ground", "aerial")}
+MODES = ("joint", "frozen", "contrastive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The modules of one run; generator and discriminator are None in mode `contrastive`."""
+
+    embedder: Embedder
+    generator: Generator | None
+    discriminator: Discriminator | None
+    source_view: str
+    target_view: str
+    sizes: dict[str, tuple[int, int]]  # view -> (height, width) in pixels
+
+
+def make_networks(config: ConfigDict) -> Networks:
+    """Builds the modules a config describes.
+
+    Raises:
+      UserError: a direction, mode, size or dtype that cannot be, naming the field.
+    """
+    _require("direction", config.direction, tuple(DIRECTIONS))
+    _require("mode", config.mode, MODES)
+    _require("dtype", config.dtype, ("float32", "bfloat16"))
+    dtype = jnp.dtype(config.dtype)
+    source_view, target_view = DIRECTIONS[config.direction]
+    sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}
+    embedder = _make_embedder(config, sizes, dtype)
+    if config.mode == "contrastive":
+        return Networks(embedder, None, None, source_view, target_view, sizes)
+    circular = bool(config.data.panorama) and target_view == "ground"
+    doublings = len(config.generator.structure_features) - 1 + len(config.generator.facade_features)
+    start = _divide(f"data.{target_view}_size", sizes[target_view], 2**doublings)
+    generator = Generator(start=start, circular=circular, dtype=dtype, **_kwargs(config.generator))
+    halvings = len(config.discriminator.features)
+    _divide(f"data.{target_view}_size", sizes[target_view], 2**halvings)
+    discriminator = Discriminator(
+        circular=circular, dtype=dtype, **_kwargs(config.discriminator)
+    )
+    return Networks(embedder, generator, discriminator, source_view, target_view, sizes)
+
+
+def _make_embedder(config: ConfigDict, sizes, dtype) -> Embedder:
+    fields = _kwargs(config.embedder)
+    towers = {"saig": fields.pop("saig"), "convnext": fields.pop("convnext")}
+    _require("embedder.backbone", fields["backbone"], tuple(towers))
+    _require("embedder.head", fields["head"], ("smd", "gap"))
+    tower = towers[fields["backbone"]]
+    stride = math.prod(tower["stem_strides"]) if fields["backbone"] == "saig" else 32
+    grids = {view: _divide(f"data.{view}_size", size, stride) for view, size in sizes.items()}
+    return Embedder(
+        grids=grids, tower=tower, panorama=bool(config.data.panorama), dtype=dtype, **fields
+    )
+
+
+def _kwargs(config: ConfigDict) -> dict:
+    return dict(config.to_dict())
+
+
+def _require(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"config.{field}={value!r}: not known; choose one of {', '.join(known)}")
+
+
+def _divide(field: str, size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Divides both sides exactly, or names the nearest sizes that work."""
+    if any(length % factor for length in size):
+        nearest = tuple(max(factor, round(length / factor) * factor) for length in size)
+        raise UserError(
+            f"config.{field}={size}: both sides must be multiples of {factor} for these networks; "
+            f"the nearest valid size is {nearest}"
+        )
+    return size[0] // factor, size[1] // factor

@@ -1,0 +1,121 @@
+"""The training state: a plain tree of arrays, created in place on its devices.
+
+    step      int32, updates done
+    params    {embedder?, generator?, discriminator?}: what is trained
+    stats     {embedder?}: running BatchNorm statistics (empty with group norm)
+    opt       one optimizer state per entry of params
+    ema       {embedder: {params, stats}, generator?}: what guides, generates and is evaluated
+    skipped   {total, streak} int32: non-finite updates so far, and in a row
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from retroguide_jax.parallel.rules import state_shardings
+from retroguide_jax.training.networks import Networks
+
+State = dict[str, Any]
+
+
+def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """AdamW (Adam without decay) with linear warm-up, then `decay`: none | linear | cosine to zero.
+
+    Args:
+      config: one entry of `config.optimizer`.
+      num_steps: updates until the schedule ends.
+    """
+    rate, warmup = config.learning_rate, config.warmup_steps
+    rest = max(1, num_steps - warmup)
+    decays = {
+        "none": optax.constant_schedule(rate),
+        "linear": optax.linear_schedule(rate, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(rate, rest),
+    }
+    schedule = decays[config.decay]
+    if warmup:
+        schedule = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])
+    steps = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    adam = optax.adamw(schedule, config.b1, config.b2, weight_decay=config.weight_decay)
+    return optax.chain(*steps, adam)
+
+
+def make_optimizers(config: ConfigDict) -> dict[str, optax.GradientTransformation]:
+    """One optimizer per trained network; schedules count that network's own updates."""
+    train = config.train
+    warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
+    adversarial = train.num_steps - warmup
+    updates = {"generator": adversarial, "discriminator": adversarial}
+    if config.mode == "contrastive":
+        updates = {"embedder": train.num_steps}
+    elif config.mode == "joint":
+        updates["embedder"] = warmup + -(-adversarial // train.contrastive_every)
+    return {name: make_optimizer(config.optimizer[name], n) for name, n in updates.items()}
+
+
+def initial_state(config: ConfigDict, networks: Networks) -> State:
+    """Initialises everything from `config.seed`; traced under jit by `create_state`."""
+    keys = jax.random.split(jax.random.key(config.seed), 3)
+    images = {view: jnp.zeros((2, *size, 3)) for view, size in networks.sizes.items()}
+    variables = networks.embedder.init(
+        keys[0], images["aerial"], images["ground"], True, method="both"
+    )
+    embedder = {"params": variables["params"], "stats": variables.get("batch_stats", {})}
+    params, stats, ema = {}, {}, {"embedder": embedder}
+    if config.mode != "frozen":
+        params["embedder"], stats["embedder"] = embedder["params"], embedder["stats"]
+    if config.mode != "contrastive":
+        source, target = images[networks.source_view], images[networks.target_view]
+        embedding, tokens = networks.embedder.apply(variables, source, networks.source_view)
+        z = jnp.zeros((2, networks.generator.z_dim))
+        noise_keys = jax.random.split(keys[1], 2)
+        params["generator"] = networks.generator.init(
+            keys[1], embedding, tokens, z, target, noise_keys
+        )["params"]
+        params["discriminator"] = networks.discriminator.init(keys[2], target, embedding)["params"]
+        ema["generator"] = params["generator"]
+    optimizers = make_optimizers(config)
+    counters = {"total": jnp.zeros((), jnp.int32), "streak": jnp.zeros((), jnp.int32)}
+    return {
+        "step": jnp.zeros((), jnp.int32),
+        "params": params,
+        "stats": stats,
+        "opt": {name: optimizers[name].init(params[name]) for name in params},
+        "ema": jax.tree.map(jnp.copy, ema),
+        "skipped": counters,
+    }
+
+
+def abstract_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
+    """The state as ShapeDtypeStructs with shardings, from the config's rules; computes nothing."""
+    shapes = jax.eval_shape(lambda: initial_state(config, networks))
+    shardings = state_shardings(shapes, config.sharding_rules, mesh)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
+def create_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
+    """Creates the state on the mesh, inside jit: each device makes only its own shards."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, networks, mesh))
+    # Run once: compiling it well would take longer than running it badly.
+    options = {"xla_backend_optimization_level": 0}
+    initialise = jax.jit(
+        lambda: initial_state(config, networks),
+        out_shardings=shardings,
+        compiler_options=options if jax.default_backend() == "cpu" else None,
+    )
+    return initialise()
+
+
+def embedder_variables(params: Any, stats: Any) -> dict[str, Any]:
+    """Linen's variable collections for the embedder."""
+    return {"params": params, "batch_stats": stats}
+
+

@@ -1,0 +1,44 @@
+"""What tests stand on: eight simulated CPU devices, a compilation cache, the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# All of these are read when jax is first imported, which must therefore happen after this file.
+assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could set it up"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Most of the suite's time is compilation: kept between runs, it is paid for once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+# Grain reads absl flags, which nothing parses under pytest.
+flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """Returns run(*args, cwd=, timeout=, **env) -> CompletedProcess: `retroguide` as users run it.
+
+    It runs in a process of its own, on one device, with its text output captured.
+    """
+
+    def run(*args, cwd=None, timeout=300, **env):
+        variables = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+        return subprocess.run(
+            [sys.executable, "-m", "retroguide_jax", *map(str, args)],
+            cwd=cwd,
+            timeout=timeout,
+            env=variables | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    return run

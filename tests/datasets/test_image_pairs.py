@@ -1,0 +1,317 @@
+"""image_pairs: both layouts, every fault by name, stored bytes untouched, folders never mixed."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pair_files import make_data_config, write_pairs
+from PIL import Image
+from retroguide_jax.datasets.image_pairs import listing
+
+from retroguide_jax.data import catalog, pipeline
+from retroguide_jax.errors import UserError
+
+
+def build(raw_dir, built, **fields):
+    return catalog.open_dataset(make_data_config(raw_dir, **fields), built)
+
+
+def read_ids(builder, split):
+    return {p["id"] for p in pipeline.read_pairs(builder, make_data_config(""), split, 10**6)}
+
+
+def read_all_ids(builder):
+    return {split: read_ids(builder, split) for split in builder.info.splits}
+
+
+def test_bytes_are_stored_untouched(tmp_path):
+    raw_dir = tmp_path / "raw"
+    write_pairs(raw_dir, 3)
+    noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    (raw_dir / "aerial" / "001.png").unlink()
+    Image.fromarray(noise).save(raw_dir / "aerial" / "001.JPG", "JPEG", quality=71)
+    Image.fromarray(noise).convert("CMYK").save(raw_dir / "ground" / "002.jpeg", "JPEG")
+    (raw_dir / "ground" / "002.png").unlink()
+    builder = build(raw_dir, tmp_path / "built")
+    stored = {}
+    for split in builder.info.splits:
+        source = pipeline._open_source(builder, split)
+        stored |= {source[i]["id"].decode(): source[i] for i in range(len(source))}
+    for view, folder in (("aerial", raw_dir / "aerial"), ("ground", raw_dir / "ground")):
+        for path in folder.iterdir():
+            assert stored[path.stem][view] == path.read_bytes()
+
+
+def test_a_dozen_pairs_train(tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 12)
+    data_config = make_data_config(raw_dir)
+    builder = catalog.open_dataset(data_config, tmp_path / "built")
+    ids = read_all_ids(builder)
+    assert set(ids) == {"train", "val", "test"} and all(ids.values())
+    assert sorted(set.union(*ids.values())) == [f"{n:03d}" for n in range(12)]
+    batches = pipeline.make_train_iterator(builder, data_config, batch_size=32, seed=0)
+    assert next(batches)["ground"].shape == (32, 8, 32, 3)
+
+
+def make_pairs(ids):
+    return [listing.Pair(name, Path(name), Path(name)) for name in ids]
+
+
+def test_splits_are_about_8_1_1_and_stay():
+    small = listing.assign_splits(make_pairs(f"{n}" for n in range(1000)), "x")
+    assert {name: round(len(members) / 1000, 1) for name, members in small.items()} == {
+        "train": 0.8, "val": 0.1, "test": 0.1,
+    }  # fmt: skip
+    larger = listing.assign_splits(make_pairs(f"{n}" for n in range(1500)), "x")
+    for name, members in small.items():
+        assert set(members) <= set(larger[name])
+
+
+@given(st.sets(st.text(max_size=5), min_size=3, max_size=20))
+def test_three_pairs_fill_three_splits(ids):
+    splits = listing.assign_splits(make_pairs(ids), "x")
+    assert all(splits[name] for name in ("train", "val", "test"))
+    assert sorted(pair.id for members in splits.values() for pair in members) == sorted(ids)
+    assert splits == listing.assign_splits(make_pairs(sorted(ids)[::-1]), "x")
+
+
+def test_two_pairs_are_too_few(tmp_path):
+    with pytest.raises(UserError, match="2 usable pairs"):
+        build(write_pairs(tmp_path / "raw", 2), tmp_path / "built")
+
+
+def spoil(raw_dir):
+    """One of each fault in a folder of 10 pairs; returns the names of what is wrong."""
+    aerial, ground = raw_dir / "aerial", raw_dir / "ground"
+    (aerial / "000.png").unlink()
+    (ground / "001.png").write_bytes(b"")
+    (ground / "002.png").write_bytes((ground / "002.png").read_bytes()[:45])
+    (aerial / "003.png").write_text("not an image")
+    Image.new("RGB", (15, 16)).save(aerial / "004.png")
+    Image.new("RGB", (16, 16)).save(aerial / "005.jpg")
+    (aerial / "notes.txt").write_text("")
+    (ground / "extra.jpg").symlink_to("extra.jpg")
+    (aerial / ".DS_Store").write_text("")
+    return {
+        "000.png": "no partner",
+        "001.png": "not a JPEG or PNG image",
+        "002.png": "truncated",
+        "003.png": "not a JPEG or PNG image",
+        "004.png": "too small: 16 x 15 pixels",
+        "005.png": "same stem as 005.jpg",
+        "notes.txt": "not a file named .jpg, .jpeg, .png",
+        "extra.jpg": "no partner",
+    }
+
+
+def test_every_unusable_file_is_listed_and_stops_the_build(tmp_path, capsys):
+    raw_dir = write_pairs(tmp_path / "raw", 10)
+    faults = spoil(raw_dir)
+    with pytest.raises(UserError, match="8 unusable in .*raw.*allow_bad"):
+        build(raw_dir, tmp_path / "built")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
+    assert len(lines) == len(faults)
+    for name, reason in faults.items():
+        assert any(f"{name}: {reason}" in line for line in lines), name
+
+
+def test_unusable_files_are_left_out_where_allowed(tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 10)
+    faults = spoil(raw_dir)
+    builder = build(raw_dir, tmp_path / "built", allow_bad=True)
+    ids = set.union(*read_all_ids(builder).values())
+    assert ids == {f"{n:03d}" for n in range(5, 10)}
+    skipped = json.loads((Path(builder.data_path) / "skipped.json").read_text())
+    assert {Path(item["path"]).name for item in skipped} == set(faults)
+
+
+def test_size_rule_follows_the_config_and_exif(tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 3)
+    with pytest.raises(UserError, match="at least 17 x 16 wanted"):
+        build(raw_dir, tmp_path / "built", aerial_size=(17, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored 32 rows x 8 columns, shown 8 x 32
+    Image.new("RGB", (8, 32)).save(raw_dir / "ground" / "000.png", exif=exif)
+    build(raw_dir, tmp_path / "built")
+
+
+def test_changed_and_other_folders_are_other_data_sets(tmp_path):
+    paths = [build(write_pairs(tmp_path / "a" / "Raw, mine!", 3), tmp_path / "built").data_path]
+    paths.append(build(write_pairs(tmp_path / "b" / "Raw, mine!", 3), tmp_path / "built").data_path)
+    changed = write_pairs(tmp_path / "a" / "Raw, mine!", 4)
+    paths.append(build(changed, tmp_path / "built").data_path)
+    os.utime(changed / "aerial" / "000.png", ns=(1, 1))
+    paths.append(build(changed, tmp_path / "built").data_path)
+    paths.append(build(changed, tmp_path / "built", allow_bad=True).data_path)
+    assert len(set(map(str, paths))) == 5
+    assert all(Path(path).parent.name.startswith("raw_mine_") for path in paths)
+    assert build(changed, tmp_path / "built").data_path == paths[3]
+
+
+@pytest.mark.parametrize("layout", ["nothing", "half", "empty", "file"])
+def test_other_layouts_are_refused(layout, tmp_path):
+    raw_dir = tmp_path / "raw"
+    raw_dir.mkdir()
+    if layout == "half":
+        (raw_dir / "aerial").mkdir()
+    if layout == "empty":
+        (raw_dir / "aerial").mkdir()
+        (raw_dir / "ground").mkdir()
+    if layout == "file":
+        raw_dir = raw_dir / "pairs.txt"
+        raw_dir.write_text("")
+    with pytest.raises(UserError, match="raw"):
+        build(raw_dir, tmp_path / "built")
+
+
+def write_manifest(root, rows, header=("aerial", "ground", "split"), name="manifest.csv"):
+    with (root / name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return root / name
+
+
+def make_rows(num_train, num_val=1, num_test=1):
+    splits = ["train"] * num_train + ["val"] * num_val + ["test"] * num_test
+    return [(f"aerial/{n:03d}.png", f"ground/{n:03d}.png", s) for n, s in enumerate(splits)]
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_manifest_decides_pairs_and_splits(as_file, tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 6)
+    name = "some, pairs.csv" if as_file else "manifest.csv"
+    manifest = write_manifest(raw_dir, make_rows(3), name=name)
+    builder = build(manifest if as_file else raw_dir, tmp_path / "built")
+    assert read_all_ids(builder) == {
+        "train": {"000", "001", "002"}, "val": {"003"}, "test": {"004"},
+    }  # fmt: skip
+
+
+def test_manifest_ids_are_unique_where_stems_are_not(tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 3)
+    rows = [
+        ("aerial/000.png", "ground/001.png", "train"),
+        ("aerial/000.png", "ground/000.png", "train"),
+        ("aerial/000.png", "ground/002.png", "train"),
+    ]
+    write_manifest(raw_dir, rows)
+    builder = build(raw_dir, tmp_path / "built")
+    assert read_all_ids(builder) == {
+        "train": {"000", "aerial/000.png+ground/001.png", "aerial/000.png+ground/002.png"}
+    }
+
+
+def test_byte_order_mark_line_ends_blank_rows_and_more_columns_are_fine(tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 1)
+    text = (
+        "\ufeffid, Ground ,SPLIT,aerial\r\n\r\n1, ground/000.png ,train,aerial/000.png\r\n,,,\r\n"
+    )
+    (raw_dir / "manifest.csv").write_bytes(text.encode())
+    pairs, problems = listing.read_manifest(raw_dir / "manifest.csv")
+    assert [(p.id, p.split) for p in pairs] == [("000", "train")] and not problems
+
+
+def test_bad_rows_are_listed_by_number(tmp_path, capsys):
+    raw_dir = write_pairs(tmp_path / "raw", 6)
+    (tmp_path / "secret.png").write_bytes((raw_dir / "aerial" / "000.png").read_bytes())
+    (raw_dir / "aerial" / "link.png").symlink_to(tmp_path / "secret.png")
+    (raw_dir / "aerial" / "loop.png").symlink_to("loop.png")
+    good = make_rows(3)
+    ground = "ground/005.png"
+    bad = [
+        ("../secret.png", ground, "train"),
+        (str(tmp_path / "secret.png"), ground, "train"),
+        ("aerial/link.png", ground, "train"),
+        ("aerial/gone.png", ground, "train"),
+        ("aerial/loop.png", ground, "train"),
+        ("aerial/a\0b.png", ground, "train"),
+        ("x" * 5000, ground, "train"),
+        ("aerial/005.png", ground, "Train"),
+        ("aerial/005.png", ""),
+        ("", ground, "train"),
+        good[0],
+    ]
+    write_manifest(raw_dir, good + bad)
+    with pytest.raises(UserError, match=f"{len(bad)} unusable"):
+        build(raw_dir, tmp_path / "built")
+    listed = capsys.readouterr().err
+    for number in (7, 8, 9, 12, 13, 14, 15, 16, 17):
+        assert f"manifest.csv, row {number}: " in listed or number in (11, 12, 13)
+    assert "gone.png: no such file" in listed
+    assert listed.count("leaves the manifest's folder") == 3
+    builder = build(raw_dir, tmp_path / "built", allow_bad=True)
+    assert sum(map(len, read_all_ids(builder).values())) == len(good)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "must name each of the columns"),
+        (b"aerial,ground\na,b\n", "mend split"),
+        (b"aerial,ground,split,aerial\n", "mend aerial"),
+        (b"a/1.png,g/1.png,train\n", "must name each"),
+        (b"aerial,ground,split\n\xff\xfe,b,train\n", "not a CSV file in UTF-8"),
+        (b'aerial,ground,split\n"a', "not a CSV file"),
+        (b"aerial,ground,split\n", "names no images"),
+        (b"aerial,ground,split\n\n,,\n", "names no images"),
+    ],
+)
+def test_odd_manifests_are_refused(content, message, tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        build(tmp_path, tmp_path / "built")
+
+
+def test_a_manifest_without_training_pairs_is_refused(tmp_path):
+    raw_dir = write_pairs(tmp_path / "raw", 3)
+    write_manifest(raw_dir, make_rows(0))
+    with pytest.raises(UserError, match="no usable pair has split train"):
+        build(raw_dir, tmp_path / "built")
+
+
+CELLS = st.one_of(
+    st.sampled_from(["train", "val", "test", "aerial/000.png", "..", "/", "~", "", "a,b", '"']),
+    st.text(max_size=12),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(st.lists(CELLS, max_size=5), max_size=6), header=st.booleans())
+def test_random_manifests_give_pairs_inside_the_folder_or_user_errors(tmp_path, rows, header):
+    text = io.StringIO()
+    first = [["aerial", "ground", "split"]] if header else []
+    csv.writer(text).writerows(first + rows)
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(text.getvalue().encode("utf-8", "surrogatepass"))
+    check_manifest(path)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.binary(max_size=80))
+def test_random_bytes_as_a_manifest_raise_only_user_errors(tmp_path, content):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(b"aerial,ground,split\n" + content)
+    check_manifest(path)
+    path.write_bytes(content)
+    check_manifest(path)
+
+
+def check_manifest(path):
+    try:
+        found = listing.list_pairs(path)
+    except UserError:
+        return
+    assert len({pair.id for pair in found.pairs}) == len(found.pairs)
+    for pair in found.pairs:
+        assert pair.split in listing.SPLITS
+        for image in (pair.aerial, pair.ground):
+            assert image.is_relative_to(path.parent.resolve())
