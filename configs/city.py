@@ -6,7 +6,6 @@ Another direction: --config=city:g2a.
 """
 
 from ml_collections import ConfigDict
-
 from retroguide_jax.configs import default
 
 
@@ -54,8 +53,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.num_steps = 1500
     config.train.batch_size = 64
     config.train.adversarial_batch_size = 16
-    config.train.contrastive_warmup_steps = 400
-    config.train.contrastive_every = 4
+    config.train.contrastive_warmup_steps = 250
+    config.train.contrastive_every = 10
     config.train.ema_halflife_images = 2000
     config.train.log_every = 20
     config.train.sample_every = 200

@@ -2,11 +2,10 @@
 
     retroguide train --config=city_retrieval --workdir=runs/city_retrieval
 
-Its seed, width and readout differ from the conditioning embedder's, so that it is a judge of its own.
+Seed, width and depth differ from the conditioning embedder's: a judge of its own.
 """
 
 from ml_collections import ConfigDict
-
 from retroguide_jax.configs import city
 
 

@@ -1,4 +1,4 @@
-"""The reference configuration: every field with its unit, and for each *chosen* part its alternatives.
+"""The reference configuration: every field, and for each *chosen* part its alternatives.
 
 `docs/fidelity.md` says which parts the paper states, which are reported, and which this project
 chose. Data locations and machines are not here: they are flags.
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """SAIG-S and the full generator at 256 x 256 aerials and 128 x 512 panoramas, aerial to ground."""
+    """SAIG-S and the full generator, 256 x 256 aerials to 128 x 512 panoramas."""
     config = ConfigDict()
     config.seed = 0
     config.direction = "a2g"  # a2g: aerial to ground panorama; g2a: the way back
@@ -90,7 +90,9 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.embedder = ConfigDict(
-        dict(learning_rate=1e-4, b1=0.9, b2=0.999, weight_decay=0.03, warmup_steps=0, decay="cosine")
+        dict(
+            learning_rate=1e-4, b1=0.9, b2=0.999, weight_decay=0.03, warmup_steps=0, decay="cosine"
+        )
     )
     config.optimizer.generator = ConfigDict(
         dict(learning_rate=2e-4, b1=0.0, b2=0.99, weight_decay=0.0, warmup_steps=500, decay="none")

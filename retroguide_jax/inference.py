@@ -23,7 +23,9 @@ class Model:
     they do not divide is filled up and cut.
     """
 
-    def __init__(self, config: ConfigDict, networks: Networks, mesh: Mesh, variables: dict, step: int):
+    def __init__(
+        self, config: ConfigDict, networks: Networks, mesh: Mesh, variables: dict, step: int
+    ):
         self.config, self.networks, self.mesh = config, networks, mesh
         self.variables, self.step = variables, step
         self.source_view, self.target_view = networks.source_view, networks.target_view

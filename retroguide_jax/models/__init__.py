@@ -1,1 +1,1 @@
-"""The networks as pure Linen modules: arrays in, arrays out; no configuration and no losses inside."""
+"""The networks as pure Linen modules: arrays in, arrays out; no config and no losses inside."""

@@ -1,4 +1,4 @@
-"""ConvNeXt as the embedder's backbone: the backbone of Sample4Geo, whose weights can be imported."""
+"""ConvNeXt, the backbone of Sample4Geo, as one of the embedder's."""
 
 import flax.linen as nn
 import jax

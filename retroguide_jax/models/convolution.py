@@ -99,7 +99,7 @@ def _backward_by_taps(stride, pads, x, kernel, bias, grad):
 
 
 def _shifts(x, pads, counts, size: int, stride: int) -> list[jax.Array]:
-    """What each tap of a size x size window sees, row by row: [B * counts[0] * counts[1], C] each."""
+    """What each tap of the window sees: size^2 arrays [B * counts[0] * counts[1], C]."""
     batch, channels = x.shape[0], x.shape[3]
     x = jnp.pad(x, ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0)))
     rows, columns = (stride * (count - 1) + 1 for count in counts)

@@ -1,5 +1,7 @@
 """The discriminator: is this image real, and does it show the place the embedding speaks of?"""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,9 +49,8 @@ class Discriminator(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):
-        conv = lambda features, size: Conv(  # noqa: E731
-            features, size, circular=self.circular, dtype=self.dtype
-        )
+        """Declares the layers."""
+        conv = functools.partial(Conv, circular=self.circular, dtype=self.dtype)
         self.from_rgb = conv(self.features[0], 3)
         self.blocks = [
             ResidualDown(features, self.circular, self.dtype)

@@ -4,6 +4,7 @@ SAIG (Zhu, Yang et al., arXiv 2302.01572): a convolutional stem, attention-only 
 MLP, and a readout. SAIG-S is depth 11, SAIG-D depth 22, both 384 wide with 12 heads.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -145,6 +146,7 @@ class Embedder(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):
+        """Declares the towers and heads."""
         towers, heads = {}, {}
         for view in VIEWS[:1] if self.shared else VIEWS:
             circular = self.panorama and view == "ground" and not self.shared
@@ -156,7 +158,7 @@ class Embedder(nn.Module):
                 towers[view] = ConvNeXtTower(circular=circular, dtype=self.dtype, **self.tower)
             else:
                 raise ValueError(f"unknown backbone: {self.backbone!r}")
-        # The readout mixes a fixed number of tokens, so it stays per view also when towers are shared.
+        # The readout mixes a fixed number of tokens: it stays per view when towers are shared.
         for view in VIEWS:
             if self.head == "smd":
                 heads[view] = SmdHead(self.head_outputs, dtype=self.dtype)
@@ -164,8 +166,8 @@ class Embedder(nn.Module):
                 raise ValueError(f"unknown head: {self.head!r}")
         self.towers, self.heads = towers, heads
         # The inverse temperature is learned in log space so that it stays positive (CLIP).
-        init = lambda _: jnp.log(1.0 / self.temperature)  # noqa: E731
-        self.log_scale = self.param("log_scale", init) if self.learned_temperature else None
+        init = nn.initializers.constant(-math.log(self.temperature))
+        self.log_scale = self.param("log_scale", init, ()) if self.learned_temperature else None
 
     def __call__(self, images: jax.Array, view: str, train: bool = False):
         """Embeds one view.

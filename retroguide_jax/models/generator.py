@@ -1,10 +1,10 @@
 """The generator: noise and retrieved semantics share one space, then structure, then facade.
 
-    z -> MappingNetwork -> style code -+-> w   [B, D]
-    x_t -> StyleEncoder -> style code -+           (training only: what explains the target)
-    embedder(x_s) -> FC -> e [B, D], tokens [B, N, T]
-    (e, tokens, w) -> structure blocks (Attentional AdaIN) -> low-resolution RGB
-                   -> facade blocks (region-aware modulation) -> RGB
+z -> MappingNetwork -> style code -+-> w   [B, D]
+x_t -> StyleEncoder -> style code -+           (training only: what explains the target)
+embedder(x_s) -> FC -> e [B, D], tokens [B, N, T]
+(e, tokens, w) -> structure blocks (Attentional AdaIN) -> low-resolution RGB
+               -> facade blocks (region-aware modulation) -> RGB
 """
 
 import flax.linen as nn
@@ -25,7 +25,7 @@ from retroguide_jax.models.layers import (
 
 
 def _to_sphere(code: jax.Array) -> jax.Array:
-    """Scales [B, S] to length sqrt(S), float32: unit variance per dimension, bounded information."""
+    """Scales [B, S] to length sqrt(S), float32: unit variance a dimension, on a sphere."""
     code = code.astype(jnp.float32)
     return code * jax.lax.rsqrt(jnp.square(code).mean(-1, keepdims=True) + 1e-8)
 
@@ -40,7 +40,7 @@ class MappingNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """z [B, Z] ~ N(0, I) to style codes [B, style_dim] on the sphere of radius sqrt(style_dim)."""
+        """z [B, Z] ~ N(0, I) to style codes [B, style_dim], of length sqrt(style_dim)."""
         x = _to_sphere(z)
         for _ in range(self.depth):
             x = leaky_relu(nn.Dense(self.width, dtype=self.dtype)(x))
@@ -59,7 +59,7 @@ class StyleEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim] on the same sphere as F's."""
+        """Images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim], as long as F's."""
         x = downsample(images.astype(self.dtype))
         for features in self.features:
             x = leaky_relu(Conv(features, strides=2, dtype=self.dtype)(x))
@@ -97,7 +97,7 @@ class StructureBlock(nn.Module):
 
 
 class FacadeBlock(nn.Module):
-    """A region mask, then twice [region-aware modulation, leaky ReLU, conv3x3, noise], x2 in between."""
+    """A region mask, then as StructureBlock with region-aware modulation instead of attention."""
 
     features: int
     num_regions: int
@@ -155,6 +155,7 @@ class Generator(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):
+        """Declares the networks F, S and G."""
         self.mapping = MappingNetwork(self.style_dim, self.width, self.mapping_depth, self.dtype)
         self.style_encoder = StyleEncoder(self.style_dim, self.style_features, self.dtype)
         self.style_to_w = nn.Dense(self.width, dtype=self.dtype)

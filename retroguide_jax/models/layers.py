@@ -4,6 +4,7 @@ All maps are NHWC. Parameters are float32; `dtype` is the type of the computatio
 (means, variances, softmax) are always taken in float32.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ Dtype = Any
 
 
 class Conv(nn.Module):
-    """Square convolution that keeps the size (divided by `strides`), circular along the width on demand.
+    """Square convolution that keeps the size (divided by `strides`), circular if asked.
 
     A 360-degree panorama has no left or right edge: with `circular` the columns wrap round, so
     that rolling the input by a multiple of `strides` rolls the output. Rows are always padded with
@@ -80,7 +81,7 @@ def downsample(x: jax.Array) -> jax.Array:
 
 
 def instance_norm(h: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-    """(h - mu) / sqrt(var + epsilon) per sample and channel of [B, H, W, C], statistics in float32."""
+    """(h - mu) / sqrt(var + epsilon) per sample and channel of [B, H, W, C], in float32."""
     h32 = h.astype(jnp.float32)
     mean = h32.mean((1, 2), keepdims=True)
     variance = jnp.square(h32 - mean).mean((1, 2), keepdims=True)
@@ -93,7 +94,7 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 class NoiseInjection(nn.Module):
-    """Adds one channel of Gaussian noise, scaled per channel by a learned weight that starts at zero.
+    """Adds a map of Gaussian noise times a learned weight per channel that starts at zero.
 
     Source: StyleGAN (Karras et al., 2019). `noise` is drawn per sample from that sample's own key,
     so an image does not depend on the batch it was made in.
@@ -125,14 +126,14 @@ class Affine(nn.Module):
 
 
 class AttentionalAdaIN(nn.Module):
-    """Adaptive instance normalisation that attends, per position, to retrieved semantics or to style.
+    """Adaptive instance normalisation that weighs retrieved semantics and style by position.
 
     The paper states "Attentional AdaIN"; the formula is this project's choice. With h^ = IN(h):
 
     * `mask`: A = sigmoid(conv1x1(h^)), out = A (g_e h^ + b_e) + (1 - A) (g_w h^ + b_w), where
       (g_e, b_e) come from the embedding and (g_w, b_w) from the style;
     * `channel`: the same with A per channel, from [e ; w];
-    * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), then (g, b) per position from [c_p ; w];
+    * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), (g, b) per position from [c_p ; w];
     * `plain`: AdaIN (Huang & Belongie, 2017) with (g, b) from [e ; w]: the ablation.
     """
 
@@ -147,32 +148,34 @@ class AttentionalAdaIN(nn.Module):
         """h [B, H, W, C], embedding [B, D], tokens [B, N, T], style [B, D]; returns h's shape."""
         channels = h.shape[-1]
         h = instance_norm(h)
-        affine = lambda name: Affine(channels, dtype=self.dtype, name=name)  # noqa: E731
+        affine = functools.partial(Affine, channels, dtype=self.dtype)
         both = jnp.concatenate([embedding, style], -1)
         if self.form == "plain":
-            return _modulate(h, *affine("plain")(both))
+            return _modulate(h, *affine(name="plain")(both))
         if self.form == "tokens":
             context = self._attend(h, tokens)
             style_map = jnp.broadcast_to(style[:, None, None], (*h.shape[:3], style.shape[-1]))
-            gamma, beta = affine("context")(jnp.concatenate([context, style_map], -1))
+            gamma, beta = affine(name="context")(jnp.concatenate([context, style_map], -1))
             return gamma * h + beta
         if self.form == "mask":
             gate = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="gate")(h))
         elif self.form == "channel":
-            gate = nn.sigmoid(nn.Dense(channels, dtype=self.dtype, name="gate")(both))[:, None, None]
+            gate = nn.sigmoid(nn.Dense(channels, dtype=self.dtype, name="gate")(both))[
+                :, None, None
+            ]
         else:
             raise ValueError(f"unknown form of Attentional AdaIN: {self.form!r}")
-        semantic = _modulate(h, *affine("semantic")(embedding))
-        visual = _modulate(h, *affine("style")(style))
+        semantic = _modulate(h, *affine(name="semantic")(embedding))
+        visual = _modulate(h, *affine(name="style")(style))
         return gate * semantic + (1.0 - gate) * visual
 
     def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
-        """Single-head attention of every position of h to the tokens: [B, H, W, attention_width]."""
-        dense = lambda name: nn.Dense(self.attention_width, dtype=self.dtype, name=name)  # noqa: E731
-        logits = jnp.einsum("bhwd,bnd->bhwn", dense("query")(h), dense("key")(tokens))
+        """Attention of every position of h to the tokens, one head: [B, H, W, width]."""
+        dense = functools.partial(nn.Dense, self.attention_width, dtype=self.dtype)
+        logits = jnp.einsum("bhwd,bnd->bhwn", dense(name="query")(h), dense(name="key")(tokens))
         logits = logits.astype(jnp.float32) / jnp.sqrt(self.attention_width)
         weights = jax.nn.softmax(logits).astype(self.dtype)
-        return jnp.einsum("bhwn,bnd->bhwd", weights, dense("value")(tokens))
+        return jnp.einsum("bhwn,bnd->bhwd", weights, dense(name="value")(tokens))
 
 
 def _modulate(h: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
@@ -221,7 +224,7 @@ class RegionModulation(nn.Module):
         x = nn.Dense(2 * regions * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
         gamma, beta = jnp.split(x.reshape(-1, regions, 2 * channels), 2, axis=-1)
         # Spelled out: there are few regions, and as an einsum this is a batch of tiny products.
-        spread = lambda affine: sum(  # noqa: E731
-            mask[..., k : k + 1] * affine[:, None, None, k] for k in range(regions)
-        )
-        return (1.0 + spread(gamma)) * instance_norm(h) + spread(beta)
+        masks = [mask[..., k : k + 1] for k in range(regions)]
+        gamma = sum(m * gamma[:, None, None, k] for k, m in enumerate(masks))
+        beta = sum(m * beta[:, None, None, k] for k, m in enumerate(masks))
+        return (1.0 + gamma) * instance_norm(h) + beta

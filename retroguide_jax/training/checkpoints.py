@@ -30,7 +30,7 @@ class Checkpoints:
     """Saves and restores one run's checkpoints; every process calls every method."""
 
     def __init__(self, workdir: Path, keep: int):
-        logging.getLogger("absl").setLevel(logging.WARNING)
+        logging.getLogger("absl").setLevel(logging.ERROR)
         # On CPU a saved array may alias the buffer that the next step is given to overwrite.
         background = jax.default_backend() != "cpu"
         options = {"enable_async_checkpointing": background, "create": True}
@@ -68,7 +68,9 @@ class Checkpoints:
         """Saves the model if `value` beats the best so far (kept in the files, hence resumable)."""
         best_step = self._best.latest_step()
         if best_step is not None:
-            meta = self._best.restore(best_step, args=ocp.args.Composite(meta=_restore_json()))["meta"]
+            meta = self._best.restore(best_step, args=ocp.args.Composite(meta=_restore_json()))[
+                "meta"
+            ]
             if value <= meta["value"]:
                 return False
         self._save(
@@ -157,7 +159,7 @@ def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, 
     Raises:
       UserError: there is none.
     """
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)
     folder = workdir.absolute() / {"latest": "checkpoints", "best": "best"}[which]
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")

@@ -9,26 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from retroguide_jax.config import config_to_json
 from retroguide_jax.data.catalog import open_dataset
-from retroguide_jax.data.images import make_grid, to_uint8, write_png
-from retroguide_jax.data.pipeline import make_train_iterator, read_pairs
+from retroguide_jax.data.pipeline import make_train_iterator
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.job import evaluate
 from retroguide_jax.inference import Model, load_model
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.training.checkpoints import Checkpoints
 from retroguide_jax.training.networks import Networks, make_networks
+from retroguide_jax.training.samples import SampleGrid
 from retroguide_jax.training.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
 from retroguide_jax.training.writers import Averager, MetricWriter
 
-_NUM_SAMPLE_ROWS = 8
-_NUM_SAMPLE_NOISES = 3
 # A contrastive loss still this close to chance after so many steps is not going to move.
 _STALL_STEPS, _STALL_FRACTION = 150, 0.97
 
@@ -79,7 +77,11 @@ def train(config: ConfigDict, workdir: Path, data_dir: str | None) -> int:
         for step in run.count_steps():
             state, metrics = step_fn(state, place_batch(next(iterator), mesh))
             run.after_step(step, state, metrics)
-            if stopped or step == config.train.num_steps or step % config.train.checkpoint_every == 0:
+            if (
+                stopped
+                or step == config.train.num_steps
+                or step % config.train.checkpoint_every == 0
+            ):
                 # Before the next batch is drawn, so that data and state stand at the same point.
                 checkpoints.save(step, state, iterator, config)
             if stopped:
@@ -104,6 +106,8 @@ class _Run:
         self.is_writer = jax.process_index() == 0
         self.writer = MetricWriter(self.workdir, self.start) if self.is_writer else None
         self.averager = Averager()
+        draws = self.is_writer and self.networks.generator is not None
+        self.samples = SampleGrid(self.builder, self.config.data) if draws else None
         # One Model for the whole run: its functions are compiled once, its weights are replaced.
         self.model = Model(self.config, self.networks, self.mesh, {}, self.start)
         self.last_time, self.last_step = time.monotonic(), self.start
@@ -124,9 +128,9 @@ class _Run:
         self.bar.update()
         if last or step % train.log_every == 0:
             self._log(step)
-        draws = self.networks.generator is not None
-        if draws and (last or step % train.sample_every == 0):
-            self._draw_samples(step, state)
+        if self.samples and (last or step % train.sample_every == 0):
+            path = self.workdir / "samples" / f"step_{step:06d}.png"
+            self.samples.save(self._use(step, state), path)
         if last or step % train.eval_every == 0:
             self._evaluate(step, state)
 
@@ -170,22 +174,6 @@ class _Run:
     def _use(self, step: int, state: dict) -> Model:
         self.model.variables, self.model.step = state["ema"], step
         return self.model
-
-    def _draw_samples(self, step: int, state: dict) -> None:
-        """Saves a grid: a row a place with source, real target, and one generated image a noise."""
-        model = self._use(step, state)
-        data = self.config.data
-        if not hasattr(self, "sample_pairs"):
-            pairs = read_pairs(self.builder, data, data.val_split, _NUM_SAMPLE_ROWS)
-            self.sample_pairs = pairs
-        source, target = (self.sample_pairs[v] for v in (model.source_view, model.target_view))
-        noise = np.random.default_rng(0).standard_normal(
-            (_NUM_SAMPLE_NOISES, len(source), model.z_dim), np.float32
-        )
-        generated = [model.generate(source, z) for z in noise]
-        rows = [[to_uint8(image) for image in row] for row in zip(source, target, *generated, strict=True)]
-        if self.is_writer:
-            write_png(self.workdir / "samples" / f"step_{step:06d}.png", make_grid(rows, scale=2))
 
     def _evaluate(self, step: int, state: dict) -> None:
         """Scores the validation split and keeps the best checkpoint."""
@@ -240,8 +228,7 @@ def _adopt_embedder(state: dict, config: ConfigDict, abstract: dict) -> dict:
         )
     embedder = load_model(config.frozen_embedder).variables["embedder"]
     wanted = abstract["ema"]["embedder"]
-    shapes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tree)  # noqa: E731
-    if shapes(embedder) != shapes(wanted):
+    if jax.tree.map(jnp.shape, embedder) != jax.tree.map(jnp.shape, wanted):
         raise UserError(
             f"config.frozen_embedder={config.frozen_embedder}: its networks differ from "
             "config.embedder; use the config it was trained with"

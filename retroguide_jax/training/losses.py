@@ -1,4 +1,4 @@
-"""The objectives as functions of arrays. Every mean is over the global batch; float32 throughout."""
+"""The objectives as functions of arrays: float32, every mean over the global batch."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def soft_margin_triplet(source: jax.Array, target: jax.Array, alpha: float = 10.
 
 
 def retrieval_cosine(generated: jax.Array, source: jax.Array) -> jax.Array:
-    """1 - cos between embeddings of the generated image and of its source, mean over [B, D] rows."""
+    """1 - cos between the embeddings of generated image and source, mean over [B, D] rows."""
     return 1.0 - (generated * source).sum(-1).mean()
 
 
@@ -86,6 +86,7 @@ def gradient_penalty(
     Returns:
       A scalar, unweighted by the config's gamma.
     """
+
     def total(images, embedding):
         logits = logits_fn(images, embedding)
         return logits.reshape(logits.shape[0], -1).mean(1).sum()
@@ -103,6 +104,18 @@ def masked_l1(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> jax.
     """Mean absolute difference of [B, H, W, C] over the samples where mask [B] is 1."""
     per_sample = jnp.abs(prediction - target).mean((1, 2, 3))
     return (per_sample * mask).sum() / jnp.maximum(mask.sum(), 1.0)
+
+
+def mode_seeking(
+    image: jax.Array, other: jax.Array, code: jax.Array, other_code: jax.Array
+) -> jax.Array:
+    """Mean of |code - code'| / |image - image'| for images of one source (MSGAN, Mao et al., 2019).
+
+    Images [B, H, W, C], codes [B, S]. Falls as equal distances in style make larger ones in pixels.
+    """
+    pixels = jnp.abs(image - other).mean((1, 2, 3))
+    styles = jnp.abs(code - other_code).mean(-1)
+    return (jax.lax.stop_gradient(styles) / (pixels + 1e-5)).mean()
 
 
 def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:

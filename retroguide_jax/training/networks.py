@@ -48,9 +48,7 @@ def make_networks(config: ConfigDict) -> Networks:
     generator = Generator(start=start, circular=circular, dtype=dtype, **_kwargs(config.generator))
     halvings = len(config.discriminator.features)
     _divide(f"data.{target_view}_size", sizes[target_view], 2**halvings)
-    discriminator = Discriminator(
-        circular=circular, dtype=dtype, **_kwargs(config.discriminator)
-    )
+    discriminator = Discriminator(circular=circular, dtype=dtype, **_kwargs(config.discriminator))
     return Networks(embedder, generator, discriminator, source_view, target_view, sizes)
 
 

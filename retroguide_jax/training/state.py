@@ -1,11 +1,11 @@
 """The training state: a plain tree of arrays, created in place on its devices.
 
-    step      int32, updates done
-    params    {embedder?, generator?, discriminator?}: what is trained
-    stats     {embedder?}: running BatchNorm statistics (empty with group norm)
-    opt       one optimizer state per entry of params
-    ema       {embedder: {params, stats}, generator?}: what guides, generates and is evaluated
-    skipped   {total, streak} int32: non-finite updates so far, and in a row
+step      int32, updates done
+params    {embedder?, generator?, discriminator?}: what is trained
+stats     {embedder?}: running BatchNorm statistics (empty with group norm)
+opt       one optimizer state per entry of params
+ema       {embedder: {params, stats}, generator?}: what guides, generates and is evaluated
+skipped   {total, streak} int32: non-finite updates so far, and in a row
 """
 
 from typing import Any
@@ -38,7 +38,9 @@ def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransfor
     }
     schedule = decays[config.decay]
     if warmup:
-        schedule = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])
+        schedule = optax.join_schedules(
+            [optax.linear_schedule(0.0, rate, warmup), schedule], [warmup]
+        )
     steps = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     adam = optax.adamw(schedule, config.b1, config.b2, weight_decay=config.weight_decay)
     return optax.chain(*steps, adam)
@@ -117,5 +119,3 @@ def create_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
 def embedder_variables(params: Any, stats: Any) -> dict[str, Any]:
     """Linen's variable collections for the embedder."""
     return {"params": params, "batch_stats": stats}
-
-

@@ -31,7 +31,7 @@ class MetricWriter:
         self._events = SummaryWriter(str(workdir / "events"), purge_step=resume_step + 1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Appends one row {"step", name: value}; a value that was not computed (NaN) is left out."""
+        """Appends one row {"step", name: value}; NaN, a value not computed, is left out."""
         present = {name: value for name, value in scalars.items() if not math.isnan(value)}
         self._file.write(json.dumps({"step": step, **present}) + "\n")
         self._file.flush()

@@ -1,0 +1,65 @@
+"""What every update of the step shares: the recipe, one guarded optimizer step, averaging."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from retroguide_jax.training.networks import Networks
+from retroguide_jax.training.state import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything static that an update needs."""
+
+    config: ConfigDict
+    networks: Networks
+    optimizers: dict[str, optax.GradientTransformation]
+
+
+def apply_gradients(
+    recipe: Recipe, state: State, name: str, loss: jax.Array, grads: Any
+) -> tuple[State, jax.Array, jax.Array]:
+    """One optimizer step of the network `name`, or none where something is not finite.
+
+    Returns:
+      The state, whether the step was taken (bool scalar), and the gradient's global norm.
+    """
+    params, opt = state["params"][name], state["opt"][name]
+    norm = optax.global_norm(grads)
+    ok = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, new_opt = recipe.optimizers[name].update(grads, opt, params)
+    new_params = optax.apply_updates(params, updates)
+    state = state | {
+        "params": state["params"] | {name: select(ok, new_params, params)},
+        "opt": state["opt"] | {name: select(ok, new_opt, opt)},
+    }
+    return state, ok, norm
+
+
+def select(ok: jax.Array, new: Any, old: Any) -> Any:
+    """The tree `new` where the scalar `ok` is true, else `old`."""
+    return jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
+
+
+def average(
+    config: ConfigDict, averaged: Any, current: Any, num_images: int, num_updates: jax.Array
+) -> Any:
+    """One step of the exponential moving average of a tree.
+
+    The half-life is `config.train.ema_halflife_images`, shorter while the average is young.
+
+    Args:
+      config: the run's.
+      averaged: the average so far.
+      current: the new values.
+      num_images: images an update sees.
+      num_updates: updates so far.
+    """
+    decay = 0.5 ** (num_images / config.train.ema_halflife_images)
+    decay = jnp.minimum(decay, (1.0 + num_updates) / (10.0 + num_updates))
+    return jax.tree.map(lambda a, c: decay * a + (1.0 - decay) * c, averaged, current)
