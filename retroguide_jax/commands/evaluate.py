@@ -13,7 +13,7 @@ from pathlib import Path
 
 from retroguide_jax.errors import UserError
 
-EXAMPLE = "retroguide evaluate --workdir=runs/city --judge=runs/city_retrieval"
+EXAMPLE = "retroguide evaluate --workdir=runs/city --judge=runs/city/judge"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

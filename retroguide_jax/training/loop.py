@@ -1,5 +1,6 @@
 """The training loop: batches in, steps, and now and then numbers, pictures, scores, checkpoints."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import math
@@ -25,8 +26,20 @@ from retroguide_jax.training.networks import Networks, make_networks
 from retroguide_jax.training.samples import SampleGrid
 from retroguide_jax.training.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
-from retroguide_jax.training.writers import Averager, MetricWriter
+from retroguide_jax.training.writers import MetricWriter, average_metrics
 
+# What a line on the screen has room for; everything is in metrics.jsonl.
+_SHOWN = (
+    "images_per_second",
+    "contrastive/loss",
+    "contrastive/accuracy",
+    "d/loss",
+    "g/adversarial",
+    "g/l1",
+    "val/r@1_real/embedder",
+    "val/r@1_generated/embedder",
+    "val/psnr",
+)
 # A contrastive loss still this close to chance after so many steps is not going to move.
 _STALL_STEPS, _STALL_FRACTION = 150, 0.97
 
@@ -105,12 +118,14 @@ class _Run:
     def __post_init__(self):
         self.is_writer = jax.process_index() == 0
         self.writer = MetricWriter(self.workdir, self.start) if self.is_writer else None
-        self.averager = Averager()
+        self.rows: list[dict] = []
+        self.reporter = concurrent.futures.ThreadPoolExecutor(1)
+        self.pending: concurrent.futures.Future | None = None
         draws = self.is_writer and self.networks.generator is not None
         self.samples = SampleGrid(self.builder, self.config.data) if draws else None
         # One Model for the whole run: its functions are compiled once, its weights are replaced.
         self.model = Model(self.config, self.networks, self.mesh, {}, self.start)
-        self.last_time, self.last_step = time.monotonic(), self.start
+        self.last_time = time.monotonic()
         # Without a terminal a bar would fill the log; a line per interval is printed instead.
         self.bar = tqdm(
             total=self.config.train.num_steps, initial=self.start, unit="step", disable=None
@@ -124,7 +139,7 @@ class _Run:
         """Logs, draws and scores where they are due."""
         train = self.config.train
         last = step == train.num_steps
-        self.averager.add(metrics)
+        self.rows.append(metrics)
         self.bar.update()
         if last or step % train.log_every == 0:
             self._log(step)
@@ -135,13 +150,24 @@ class _Run:
             self._evaluate(step, state)
 
     def _log(self, step: int) -> None:
+        """Has the interval's metrics reported by another thread, which waits for the device."""
+        self._settle()
+        rows, self.rows = self.rows, []
+        self.pending = self.reporter.submit(self._report, step, rows)
+
+    def _settle(self) -> None:
+        """Waits for the last report; what it found wrong is raised here."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.result()
+
+    def _report(self, step: int, rows: list[dict]) -> None:
         train = self.config.train
-        means = self.averager.take()
+        means = average_metrics(jax.device_get(rows))
         now = time.monotonic()
-        means["images_per_second"] = (
-            train.batch_size * (step - self.last_step) / max(now - self.last_time, 1e-9)
-        )
-        self.last_time, self.last_step = now, step
+        images = train.batch_size * len(rows)
+        means["images_per_second"] = images / max(now - self.last_time, 1e-9)
+        self.last_time = now
         self._show(step, means)
         if means["skipped/streak"] >= train.max_nonfinite:
             raise UserError(
@@ -162,13 +188,15 @@ class _Run:
         if not self.is_writer:
             return
         self.writer.write(step, scalars)
-        shown = {name: value for name, value in scalars.items() if not math.isnan(value)}
+        brief = {
+            name: f"{scalars[name]:.3g}"
+            for name in _SHOWN
+            if not math.isnan(scalars.get(name, math.nan))
+        }
         if self.bar.disable:
-            text = " ".join(f"{name}={value:.4g}" for name, value in shown.items())
+            text = " ".join(f"{name}={value}" for name, value in brief.items())
             print(f"step {step}/{self.config.train.num_steps} {text}", flush=True)
         else:
-            keys = ("images_per_second", "contrastive/loss", "d/loss", "g/l1")
-            brief = {key: f"{shown[key]:.3g}" for key in keys if key in shown}
             self.bar.set_postfix(brief, refresh=False)
 
     def _use(self, step: int, state: dict) -> Model:
@@ -188,6 +216,7 @@ class _Run:
             num_noises=config.eval.num_noises,
             seed=config.seed,
         )
+        self._settle()
         scalars = {f"val/{name}": metric["value"] for name, metric in row["metrics"].items()}
         self._show(step, scalars)
         name = config.train.best_metric
@@ -198,7 +227,14 @@ class _Run:
         self.last_time = time.monotonic()
 
     def close(self) -> None:
-        """Closes the files; waits for checkpoints under way."""
+        """Waits for the last report and for checkpoints under way; closes the files."""
+        try:
+            self._settle()
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self.reporter.shutdown()
         self.bar.close()
         self.checkpoints.close()
         if self.writer is not None:

@@ -10,9 +10,9 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.models.discriminator import Discriminator
 from retroguide_jax.models.embedder import Embedder
 from retroguide_jax.models.generator import Generator
+from retroguide_jax.training.choices import check_choices
 
 DIRECTIONS = {"a2g": ("aerial", "ground"), "g2a": ("ground", "aerial")}
-MODES = ("joint", "frozen", "contrastive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,9 @@ def make_networks(config: ConfigDict) -> Networks:
     """Builds the modules a config describes.
 
     Raises:
-      UserError: a direction, mode, size or dtype that cannot be, naming the field.
+      UserError: a choice or a size that cannot be, naming the field.
     """
-    _require("direction", config.direction, tuple(DIRECTIONS))
-    _require("mode", config.mode, MODES)
-    _require("dtype", config.dtype, ("float32", "bfloat16"))
+    check_choices(config)
     dtype = jnp.dtype(config.dtype)
     source_view, target_view = DIRECTIONS[config.direction]
     sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}
@@ -55,8 +53,6 @@ def make_networks(config: ConfigDict) -> Networks:
 def _make_embedder(config: ConfigDict, sizes, dtype) -> Embedder:
     fields = _kwargs(config.embedder)
     towers = {"saig": fields.pop("saig"), "convnext": fields.pop("convnext")}
-    _require("embedder.backbone", fields["backbone"], tuple(towers))
-    _require("embedder.head", fields["head"], ("smd", "gap"))
     tower = towers[fields["backbone"]]
     stride = math.prod(tower["stem_strides"]) if fields["backbone"] == "saig" else 32
     grids = {view: _divide(f"data.{view}_size", size, stride) for view, size in sizes.items()}
@@ -67,11 +63,6 @@ def _make_embedder(config: ConfigDict, sizes, dtype) -> Embedder:
 
 def _kwargs(config: ConfigDict) -> dict:
     return dict(config.to_dict())
-
-
-def _require(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"config.{field}={value!r}: not known; choose one of {', '.join(known)}")
 
 
 def _divide(field: str, size: tuple[int, int], factor: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ import math
 import os
 from pathlib import Path
 
-import jax
 import numpy as np
 
 
@@ -52,28 +51,19 @@ def _step(line: str) -> float:
         return math.inf
 
 
-class Averager:
-    """Means of device scalars over an interval, without waiting for the device at every step."""
+def average_metrics(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """Each name's mean over the steps that computed it, else NaN; counters give their last value.
 
-    def __init__(self):
-        self._rows: list[dict[str, jax.Array]] = []
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Keeps one step's metrics on the device."""
-        self._rows.append(metrics)
-
-    def take(self) -> dict[str, float]:
-        """Fetches all rows at once; each name's mean over the steps that computed it, else NaN.
-
-        Counters (`skipped/...`) give their last value.
-        """
-        rows, self._rows = jax.device_get(self._rows), []
-        means = {}
-        for name in rows[0] if rows else ():
-            values = np.array([row[name] for row in rows], np.float64)
-            known = values[~np.isnan(values)]
-            if name.startswith("skipped/"):
-                means[name] = float(values[-1])
-            else:
-                means[name] = float(known.mean()) if known.size else math.nan
-        return means
+    Args:
+      rows: one {name: scalar} a step, NaN where a step did not compute a term; counters are the
+        names that begin with `skipped/`.
+    """
+    means = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows], np.float64)
+        known = values[~np.isnan(values)]
+        if name.startswith("skipped/"):
+            means[name] = float(values[-1])
+        else:
+            means[name] = float(known.mean()) if known.size else math.nan
+    return means
