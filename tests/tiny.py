@@ -27,6 +27,9 @@ _FIELDS = {
     "discriminator.features": (8,),
     "discriminator.width": 8,
     "losses.penalty_every": 2,
+    "optimizer.embedder.warmup_steps": 0,
+    "optimizer.generator.warmup_steps": 0,
+    "optimizer.discriminator.warmup_steps": 0,
     "train.batch_size": 16,
     "train.adversarial_batch_size": 8,
     "train.contrastive_warmup_steps": 0,
@@ -35,7 +38,7 @@ _FIELDS = {
 
 
 def make_tiny_config(direction="a2g", **fields):
-    """`city` made tiny; `fields` are dotted names with their values, given as a dict's items."""
+    """`city` made tiny; `fields` are dotted names: make_tiny_config(**{"train.batch_size": 8})."""
     config = load_config(f"city:{direction}", [])
     with config.unlocked():
         config.update_from_flattened_dict(_FIELDS | fields)

@@ -10,9 +10,10 @@ from retroguide_jax.models.layers import Conv, Dtype, downsample, leaky_relu
 
 
 class ResidualDown(nn.Module):
-    """A 3 x 3 convolution and a 2 x 2 one with stride 2, beside a pooled 1 x 1 shortcut.
+    """conv3x3, 2 x 2 mean, conv3x3, beside a pooled 1 x 1 shortcut.
 
-    2 x 2 with stride 2 visits every pixel once: it is one matrix product, forward and backward.
+    Halving by a mean treats the four pixels alike; strided convolutions do not, and the pattern of
+    their stride comes back in what the generator draws.
     """
 
     features: int
@@ -23,13 +24,13 @@ class ResidualDown(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H/2, W/2, features]."""
         h = leaky_relu(Conv(x.shape[-1], circular=self.circular, dtype=self.dtype)(x))
-        h = leaky_relu(Conv(self.features, 2, strides=2, dtype=self.dtype)(h))
+        h = Conv(self.features, circular=self.circular, dtype=self.dtype)(downsample(h))
         x = Conv(self.features, 1, use_bias=False, dtype=self.dtype)(downsample(x))
-        return (h + x) * jnp.sqrt(0.5).astype(h.dtype)
+        return (leaky_relu(h) + x) * jnp.sqrt(0.5).astype(x.dtype)
 
 
 class Discriminator(nn.Module):
-    """Residual stride-2 blocks to a small map, then an unconditional and a conditional judgement.
+    """Residual blocks that halve the map, then an unconditional and a conditional judgement.
 
     It never sees the source image: aerial and panorama pixels do not align, so the condition is the
     embedding. `conditioning`:

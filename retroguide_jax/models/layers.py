@@ -43,8 +43,7 @@ class Conv(nn.Module):
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
         x = x.astype(self.dtype)
-        # A 2 x 2 kernel of stride 2 tiles the image and needs no border.
-        pad = self.kernel_size // 2 if self.strides < self.kernel_size else 0
+        pad = self.kernel_size // 2
         if pad and self.circular:
             x = jnp.concatenate([x[:, :, -pad:], x, x[:, :, :pad]], axis=2)
             return convolve(x, kernel, bias, self.strides, (pad, 0))
@@ -71,7 +70,9 @@ def upsample(x: jax.Array, circular: bool = False) -> jax.Array:
     Interpolating before a convolution, instead of a strided transposed convolution, is what keeps
     the checkerboard out of the images.
     """
-    return _double(_double(x, 1, False), 2, circular)
+    # The barriers keep a gradient's many shifted terms from being expanded into one another.
+    x = _double(jax.lax.optimization_barrier(x), 1, False)
+    return _double(jax.lax.optimization_barrier(x), 2, circular)
 
 
 def downsample(x: jax.Array) -> jax.Array:
@@ -105,8 +106,9 @@ class NoiseInjection(nn.Module):
         """h [B, H, W, C], keys [B] (typed PRNG keys of this layer); returns h's shape."""
         scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],))
         noise = jax.vmap(lambda key: jax.random.normal(key, (*h.shape[1:3], 1)))(keys)
-        # As a matrix product: its gradient, unlike a broadcast's, is one too (fast on CPUs).
-        return h + noise.astype(h.dtype) @ scale[None].astype(h.dtype)
+        # A broadcast, written as a 1 x 1 convolution for the sake of its gradient on CPUs.
+        kernel = scale.reshape(1, 1, 1, -1).astype(h.dtype)
+        return h + convolve(noise.astype(h.dtype), kernel, jnp.zeros_like(scale, h.dtype))
 
 
 class Affine(nn.Module):

@@ -61,6 +61,6 @@ def sharding_table(abstract_state: Any, shardings: Any) -> list[tuple[str, tuple
     leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
     specs = jax.tree_util.tree_leaves(shardings)
     return [
-        (path_name(path), leaf.shape, np.dtype(leaf.dtype).name, str(sharding.spec))
+        (path_name(path), leaf.shape, np.dtype(leaf.dtype).name, str(tuple(sharding.spec)))
         for (path, leaf), sharding in zip(leaves, specs, strict=True)
     ]

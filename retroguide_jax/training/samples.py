@@ -1,10 +1,8 @@
 """The picture of a run's progress: source, real target, and what the generator makes of it."""
 
-from pathlib import Path
-
 import numpy as np
 
-from retroguide_jax.data.images import make_grid, to_float, to_uint8, write_png
+from retroguide_jax.data.images import make_grid, to_float, to_uint8
 from retroguide_jax.data.pipeline import read_pairs
 from retroguide_jax.inference import Model
 
@@ -23,8 +21,8 @@ class SampleGrid:
     def __init__(self, builder, data_config):
         self._pairs = read_pairs(builder, data_config, data_config.val_split, _NUM_ROWS)
 
-    def save(self, model: Model, path: Path) -> None:
-        """Writes a PNG: a row a place with source | real target | generated under each noise."""
+    def draw(self, model: Model) -> np.ndarray:
+        """A row a place, source | real target | generated under each noise: uint8 [H, W, 3]."""
         source = np.stack([to_float(pair[model.source_view]) for pair in self._pairs])
         noise = np.random.default_rng(0).standard_normal(
             (_NUM_NOISES, len(source), model.z_dim), np.float32
@@ -34,4 +32,11 @@ class SampleGrid:
             [pair[model.source_view], pair[model.target_view], *(images[i] for images in generated)]
             for i, pair in enumerate(self._pairs)
         ]
-        write_png(path, make_grid(rows, scale=2))
+        return make_grid([_level(row) for row in rows], scale=2)
+
+
+def _level(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Enlarges the lower images of a row by whole numbers, so that all stand about equally high."""
+    height = max(image.shape[0] for image in images)
+    factors = [height // image.shape[0] for image in images]
+    return [image.repeat(n, 0).repeat(n, 1) for image, n in zip(images, factors, strict=True)]

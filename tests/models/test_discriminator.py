@@ -1,0 +1,53 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from retroguide_jax.models.discriminator import Discriminator
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(-1, 1, (2, 8, 32, 3)).astype(np.float32)
+EMBEDDING = RNG.normal(size=(2, 5)).astype(np.float32)
+
+
+def make(**fields):
+    """A small discriminator and its parameters."""
+    discriminator = Discriminator((4, 4), width=8, **fields)
+    return discriminator, jax.jit(discriminator.init)(jax.random.key(0), IMAGES, EMBEDDING)
+
+
+@pytest.mark.parametrize(("circular", "commutes"), [(True, True), (False, False)])
+def test_features_commute_with_rolling_the_panorama(circular, commutes):
+    discriminator, variables = make(circular=circular)
+    extract = jax.jit(lambda images: discriminator.apply(variables, images, method="extract")[0])
+    out, rolled = extract(IMAGES), extract(np.roll(IMAGES, 3 * 4, 2))
+    assert out.shape == (2, 2, 8, 4)
+    error = np.abs(rolled - np.roll(out, 3, 2)).max()
+    assert (error < 1e-5) == commutes
+
+
+@pytest.mark.parametrize("conditioning", ["projection", "concat"])
+def test_logits_judge_the_pair(conditioning):
+    discriminator, variables = make(conditioning=conditioning)
+    apply_fn = jax.jit(discriminator.apply)
+    logits = apply_fn(variables, IMAGES, EMBEDDING)
+    assert logits.shape == (2, 1) and logits.dtype == jnp.float32
+    for other in (
+        apply_fn(variables, IMAGES, EMBEDDING[::-1]),
+        apply_fn(variables, IMAGES[::-1], EMBEDDING),
+    ):
+        assert np.abs(other - logits).min() > 1e-4
+
+
+def test_patch_logits_judge_the_image_alone():
+    discriminator, variables = make(patch=True)
+    apply_fn = jax.jit(discriminator.apply)
+    logits = apply_fn(variables, IMAGES, EMBEDDING)
+    assert logits.shape == (2, 1 + 8 * 32)
+    other = apply_fn(variables, IMAGES, EMBEDDING[::-1])
+    np.testing.assert_array_equal(other[:, 1:], logits[:, 1:])
+
+
+def test_unknown_conditioning():
+    with pytest.raises(ValueError, match="unknown conditioning: 'cat'"):
+        make(conditioning="cat")

@@ -1,0 +1,342 @@
+"""Whole runs as users start them: train, stop, resume, evaluate, generate, and what goes wrong."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+NUM_STEPS = 24
+# Compiling well would take far longer than these runs do.
+FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+FLAGS = [
+    f"--config.train.{name}={value}"
+    for name, value in {
+        "num_steps": NUM_STEPS,
+        "log_every": 1,
+        "sample_every": 12,
+        "eval_every": 12,
+        "checkpoint_every": 5,
+    }.items()
+]
+
+
+@pytest.fixture(scope="session")
+def data_dir(run_command, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    done = run_command(
+        "data", "build", "procedural_city", "--config_name=city_smoke", f"--data_dir={folder}"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train(run_command, data_dir):
+    """Returns train(workdir, *flags) -> CompletedProcess."""
+
+    def run(workdir, *flags, config="city_smoke", **env):
+        place = (f"--workdir={workdir}", f"--data_dir={data_dir}")
+        return run_command("train", f"--config={config}", *place, *flags, XLA_FLAGS=FAST, **env)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(train, tmp_path_factory):
+    """The work directory of a run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    done = train(workdir, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def judge(train, tmp_path_factory):
+    """An embedder trained on its own."""
+    workdir = tmp_path_factory.mktemp("runs") / "judge"
+    flags = ("--config.mode=contrastive", "--config.seed=7", "--config.train.num_steps=4")
+    done = train(workdir, *flags, "--config.train.best_metric=r@1_real/embedder")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def stop_at(data_dir):
+    """Returns stop_at(workdir, step, number): starts a run, signals it when it prints `step`."""
+
+    def run(workdir, step, number):
+        command = [sys.executable, "-m", "retroguide_jax", "train", "--config=city_smoke"]
+        command += [f"--workdir={workdir}", f"--data_dir={data_dir}", *FLAGS]
+        with subprocess.Popen(
+            command,
+            env=os.environ | {"XLA_FLAGS": FAST},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            for line in process.stdout:
+                if line.startswith(f"step {step}/"):
+                    process.send_signal(number)
+                    break
+            out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def stopped(finished, stop_at, tmp_path_factory):
+    """The work directory of a run stopped by SIGTERM somewhere, with what it said.
+
+    After `finished`, so that the step is compiled already.
+    """
+    workdir = tmp_path_factory.mktemp("runs") / "stopped"
+    step = random.randint(6, NUM_STEPS - 8)
+    status, out, err = stop_at(workdir, step, signal.SIGTERM)
+    return workdir, step, status, out, err
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_final(workdir):
+    """Every array of the last checkpoint."""
+    with ocp.CheckpointManager(workdir / "checkpoints") as manager:
+        assert manager.latest_step() == NUM_STEPS
+        items = {name: ocp.args.StandardRestore() for name in ("model", "trainer")}
+        restored = manager.restore(NUM_STEPS, args=ocp.args.Composite(**items))
+    return dict(restored.items())
+
+
+def assert_same_run(workdir, expected):
+    found, wanted = read_final(workdir), read_final(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    rows = [read_rows(place / "metrics.jsonl") for place in (workdir, expected)]
+    for row in (row for file in rows for row in file):
+        row.pop("images_per_second", None)
+    assert rows[0] == rows[1]
+
+
+def assert_one_line(done, message):
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert message in lines[0]
+
+
+def corrupt(workdir):
+    """Cuts off the largest file of the newest checkpoint."""
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+
+
+@pytest.mark.smoke
+def test_what_a_run_leaves(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.json", "metrics.jsonl", "events", "samples", "checkpoints", "best"} <= names
+    assert not [path for path in finished.rglob("*.tmp*")]
+    rows = [row for row in read_rows(finished / "metrics.jsonl") if "images_per_second" in row]
+    assert [row["step"] for row in rows] == list(range(1, NUM_STEPS + 1))
+    assert {"d/loss", "g/l1", "skipped/total"} <= rows[-1].keys()
+    assert rows[-1]["skipped/total"] == 0
+    scores = [row for row in read_rows(finished / "metrics.jsonl") if "val/psnr" in row]
+    assert [row["step"] for row in scores] == [12, 24]
+    samples = sorted(path.name for path in (finished / "samples").iterdir())
+    assert samples == ["step_000012.png", "step_000024.png"]
+    grid = np.asarray(Image.open(finished / "samples" / samples[0]))
+    assert grid.ndim == 3 and grid.std() > 5
+    kept = sorted(int(path.name) for path in (finished / "checkpoints").iterdir())
+    assert kept == [20, 24]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["train"]["num_steps"] == NUM_STEPS
+
+
+@pytest.mark.smoke
+def test_evaluate_with_a_judge(run_command, finished, judge, data_dir):
+    done = run_command(
+        "evaluate",
+        f"--workdir={finished}",
+        f"--judge={judge}",
+        f"--data_dir={data_dir}",
+        "--num_noises=2",
+        XLA_FLAGS=FAST,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = read_rows(finished / "eval" / "results.jsonl")
+    assert (row["step"], row["split"], row["direction"]) == (NUM_STEPS, "test", "a2g")
+    recalls = {f"r@1_{kind}/judge" for kind in ("real", "generated", "shuffled")}
+    others = {"psnr", "psnr_shuffled", "psnr_mean_image", "ssim_rgb", "sharpness_ratio"}
+    assert recalls | others | {"sky_spread_ratio", "diversity"} <= row["metrics"].keys()
+    for metric in row["metrics"].values():
+        assert metric.keys() == {"value", "n"} and np.isfinite(metric["value"])
+    assert row["judges"]["judge"]["step"] == 4
+    assert "psnr" in done.stdout
+
+
+@pytest.mark.smoke
+def test_generate_from_image_files(run_command, finished, tmp_path):
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(rng.integers(0, 255, (70, 90, 3), np.uint8)).save(tmp_path / "in" / name)
+    done = run_command(
+        "generate",
+        f"--workdir={finished}",
+        f"--input={tmp_path / 'in'}",
+        f"--output={tmp_path / 'out'}",
+        "--num_samples=2",
+        XLA_FLAGS=FAST,
+    )
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a_0.png", "a_1.png", "b_0.png", "b_1.png"]
+    images = [np.asarray(Image.open(tmp_path / "out" / name)) for name in names]
+    assert {image.shape for image in images} == {(32, 128, 3)}
+
+
+def test_a_finished_run_does_nothing(train, finished):
+    before = {path: path.stat().st_mtime_ns for path in (finished / "checkpoints").rglob("*")}
+    done = train(finished, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_sigterm_saves_and_the_same_command_goes_on_bitwise(train, finished, stopped, tmp_path):
+    workdir, step, status, out, err = stopped
+    assert status == 143, err
+    assert "stopped by SIGTERM at step" in out
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    assert step <= steps[-1] < NUM_STEPS
+    copied = shutil.copytree(workdir, tmp_path / "resumed")
+    done = train(copied, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(copied, finished)
+
+
+def test_sigkill_loses_nothing_before_the_last_checkpoint(train, finished, stop_at, tmp_path):
+    workdir = tmp_path / "killed"
+    step = random.randint(6, NUM_STEPS - 8)
+    status, _, err = stop_at(workdir, step, signal.SIGKILL)
+    assert status == -signal.SIGKILL, err
+    done = train(workdir, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(workdir, finished)
+
+
+def test_resuming_with_another_config_names_the_field(train, stopped):
+    done = train(stopped[0], *FLAGS, "--config.losses.retrieval_weight=2.5")
+    assert_one_line(done, "config.losses.retrieval_weight was 1.0, now 2.5")
+
+
+def test_a_corrupt_checkpoint_is_one_line(run_command, train, stopped, data_dir, tmp_path):
+    workdir = shutil.copytree(stopped[0], tmp_path / "corrupt")
+    corrupt(workdir)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    assert_one_line(train(workdir, *FLAGS), "the checkpoint cannot be read")
+    done = run_command("evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert_one_line(done, "the checkpoint cannot be read")
+    flags = (f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
+    done = run_command("generate", f"--workdir={workdir}", *flags)
+    assert_one_line(done, "the checkpoint cannot be read")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate"])
+def test_a_missing_work_directory_is_one_line(run_command, command, tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    flags = (f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
+    done = run_command(
+        command, f"--workdir={tmp_path / 'w'}", *(flags if command == "generate" else ())
+    )
+    assert_one_line(done, "no such work directory")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_judge_cannot_generate(run_command, judge, tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    flags = (f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
+    assert_one_line(run_command("generate", f"--workdir={judge}", *flags), "embedder only")
+
+
+def test_a_full_disk_is_one_line_and_spoils_nothing(stopped, data_dir, tmp_path):
+    """A limit on the size of files stands for the full disk: writes fail part of the way."""
+    workdir = shutil.copytree(stopped[0], tmp_path / "full")
+    before = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
+    command = [sys.executable, "-m", "retroguide_jax", "train", "--config=city_smoke", *FLAGS]
+    done = subprocess.run(
+        [*command, f"--workdir={workdir}", f"--data_dir={data_dir}"],
+        env=os.environ | {"XLA_FLAGS": FAST},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_run_that_diverges_is_stopped(train, tmp_path):
+    done = train(
+        tmp_path / "w",
+        "--config.mode=contrastive",
+        "--config.optimizer.embedder.learning_rate=1e38",
+        "--config.optimizer.embedder.warmup_steps=0",
+        "--config.train.max_nonfinite=3",
+        "--config.train.best_metric=r@1_real/embedder",
+        "--config.train.eval_every=100",
+        "--config.train.num_steps=40",
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert "the run has diverged" in done.stderr.splitlines()[-1]
+
+
+def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_path):
+    flags = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.train.eval_every=2")
+    done = train(tmp_path / "w", *flags)
+    assert_one_line(done, "config.mode=frozen needs config.frozen_embedder")
+    done = train(tmp_path / "w", *flags, f"--config.frozen_embedder={judge}")
+    assert done.returncode == 0, done.stderr
+    embedders = []
+    for workdir, step in ((judge, 4), (tmp_path / "w", 2)):
+        with ocp.CheckpointManager(workdir / "checkpoints") as manager:
+            items = ocp.args.Composite(model=ocp.args.StandardRestore())
+            embedders.append(manager.restore(step, args=items)["model"]["ema"]["embedder"])
+    jax.tree.map(np.testing.assert_array_equal, *embedders)
+
+
+def test_ground_to_aerial_trains(train, tmp_path):
+    flags = ("--config.train.num_steps=2", "--config.train.eval_every=2")
+    done = train(tmp_path / "w", *flags, config="city_smoke:g2a")
+    assert done.returncode == 0, done.stderr
+    assert "ground to aerial" in done.stdout
+    assert (tmp_path / "w" / "samples" / "step_000002.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--config.train.adversarial_batch_size=7",), "adversarial_batch_size=7 must divide"),
+        (("--config.data.aerial_size=(66, 66)",), "config.data.aerial_size=(66, 66)"),
+        (("--config.mesh.data=3",), "config.mesh: data=3, fsdp=1 does not fit 1 device"),
+    ],
+)
+def test_configs_that_cannot_be_are_one_line(train, tmp_path, flags, message):
+    assert_one_line(train(tmp_path / "w", *flags), message)
+    assert not (tmp_path / "w").exists()

@@ -1,0 +1,138 @@
+"""Every mode and switch runs; a few together per step, since a step takes seconds to compile."""
+
+import jax
+import numpy as np
+import pytest
+from tiny import make_batch, make_tiny_config
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.parallel.mesh import make_mesh, place_batch
+from retroguide_jax.training.networks import make_networks
+from retroguide_jax.training.state import abstract_state, create_state
+from retroguide_jax.training.steps import make_train_step
+
+BUNDLES = {
+    "no_embedding": {
+        "generator.use_embedding": False,
+        "losses.adversarial": "hinge",
+        "losses.penalty": "matching_aware",
+        "losses.style": "none",
+        "losses.retrieval": "cosine",
+        "discriminator.conditioning": "concat",
+        "train.update_order": "simultaneous",
+        "mode": "frozen",
+    },
+    "one_stage": {
+        "generator.facade_features": (),
+        "generator.aain_form": "plain",
+        "generator.use_style": False,
+        "generator.start_from_embedding": False,
+        "losses.retrieval": "off",
+        "data.ground_size": (4, 16),
+    },
+    "g2a": {
+        "direction": "g2a",
+        "generator.aain_form": "tokens",
+        "generator.num_regions": 3,
+        "discriminator.patch": True,
+        "embedder.learned_temperature": True,
+        "dtype": "bfloat16",
+    },
+    "no_mask": {
+        "generator.aain_form": "channel",
+        "generator.num_regions": 0,
+        "embedder.shared": True,
+        "embedder.head": "gap",
+        "losses.contrastive": "soft_margin_triplet",
+        "data.panorama": False,
+    },
+    "convnext": {
+        "mode": "contrastive",
+        "embedder.backbone": "convnext",
+        "data.aerial_size": (32, 32),
+        "data.ground_size": (32, 64),
+    },
+}
+# Which of the metrics, beside those of every run, a bundle must have or must lack.
+ABSENT = {
+    "no_embedding": ("contrastive/loss", "g/style_matching"),
+    "one_stage": ("g/l1_low", "g/retrieval"),
+    "g2a": (),
+    "no_mask": (),
+    "convnext": ("g/l1", "d/loss"),
+}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_one_step(name):
+    config = make_tiny_config(**BUNDLES[name])
+    networks, mesh = make_networks(config), make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
+    abstract = abstract_state(config, networks, mesh)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(abstract)} == {"float32", "int32"}
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    state = create_state(config, networks, mesh)
+    before = jax.tree.map(np.array, state)
+    step_fn = make_train_step(config, networks, mesh, shardings)
+    for seed in range(2):
+        state, metrics = step_fn(state, place_batch(make_batch(config, seed), mesh))
+        if seed == 0:
+            first = jax.device_get(metrics)
+    after = jax.tree.map(np.array, state)
+    assert all(np.isfinite(value) for value in first.values()), first
+    assert not set(ABSENT[name]) & first.keys()
+    trained = {
+        "joint": {"embedder", "generator", "discriminator"},
+        "frozen": {"generator", "discriminator"},
+        "contrastive": {"embedder"},
+    }[config.mode]
+    assert set(after["params"]) == set(after["opt"]) == trained
+    for network in trained:
+        old, new = before["params"][network], after["params"][network]
+        moved = [(a != b).any() for a, b in zip(*map(jax.tree.leaves, (old, new)), strict=True)]
+        assert np.mean(moved) > 0.3, network
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+    if config.mode == "frozen":
+        same = jax.tree.map(np.array_equal, before["ema"]["embedder"], after["ema"]["embedder"])
+        assert all(jax.tree.leaves(same))
+    if config.embedder.learned_temperature:
+        scales = [tree["params"]["embedder"]["log_scale"] for tree in (before, after)]
+        assert scales[0] != scales[1]
+    assert int(after["step"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("direction", "g2g", "config.direction='g2g': not known; choose one of a2g, g2a"),
+        ("mode", "both", "config.mode='both'"),
+        ("dtype", "float16", "config.dtype='float16'"),
+        ("embedder.backbone", "vit", "config.embedder.backbone='vit'"),
+        ("embedder.head", "cls", "config.embedder.head='cls'"),
+        ("data.ground_size", (9, 32), r"config.data.ground_size=\(9, 32\): both sides must be"),
+        ("data.aerial_size", (18, 18), r"the nearest valid size is \((16, 16|20, 20)\)"),
+    ],
+)
+def test_fields_that_cannot_be(field, value, message):
+    with pytest.raises(UserError, match=message):
+        make_networks(make_tiny_config(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("generator.aain_form", "token"),
+        ("discriminator.conditioning", "concatenation"),
+        ("losses.contrastive", "triplet"),
+        ("losses.adversarial", "wgan"),
+        ("losses.penalty", "r2"),
+        ("losses.retrieval", "l2"),
+        ("losses.style", "encode"),
+        ("train.update_order", "both"),
+        ("embedder.saig.stem_norm", "layer"),
+        ("optimizer.generator.decay", "exp"),
+    ],
+)
+def test_a_misspelt_choice_is_an_error_that_names_its_field(field, value):
+    """Not a silent fall-back to another objective, nor a traceback minutes later."""
+    with pytest.raises(UserError, match=rf"config\.{field}='{value}'"):
+        make_networks(make_tiny_config(**{field: value}))
