@@ -41,6 +41,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.discriminator.features = (16, 32, 64)
     config.discriminator.width = 128
 
+    config.losses.reconstruction_weight = 20.0
+    config.losses.low_reconstruction_weight = 2.0
     config.losses.retrieval_weight = 0.3  # at 1.0 it passes the real ceiling: it games E
 
     config.optimizer.embedder.learning_rate = 1e-3

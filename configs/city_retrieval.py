@@ -17,12 +17,12 @@ def get_config() -> ConfigDict:
     config.embedder.saig.width = 64
     config.embedder.saig.depth = 2
     config.embedder.saig.stem_features = (32, 48, 48, 96, 96, 96)
-    config.train.num_steps = 300
+    config.train.num_steps = 250
     config.train.batch_size = 64
     config.train.adversarial_batch_size = 64
     config.train.contrastive_warmup_steps = 0
     config.train.contrastive_every = 1
-    config.train.eval_every = 150
-    config.train.checkpoint_every = 150
+    config.train.eval_every = 125
+    config.train.checkpoint_every = 125
     config.train.best_metric = "r@1_real/embedder"
     return config

@@ -43,7 +43,8 @@ class Conv(nn.Module):
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
         x = x.astype(self.dtype)
-        pad = self.kernel_size // 2
+        # A 2 x 2 kernel of stride 2 tiles the image and needs no border.
+        pad = self.kernel_size // 2 if self.strides < self.kernel_size else 0
         if pad and self.circular:
             x = jnp.concatenate([x[:, :, -pad:], x, x[:, :, :pad]], axis=2)
             return convolve(x, kernel, bias, self.strides, (pad, 0))

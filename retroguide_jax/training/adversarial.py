@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from retroguide_jax.models.layers import downsample
 from retroguide_jax.training import losses
 from retroguide_jax.training.state import State, embedder_variables
-from retroguide_jax.training.updates import Recipe, apply_gradients, average
+from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
 
 def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: jax.Array):
@@ -56,6 +56,7 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
         num,
         state["step"] - warmup,
     )
+    averaged = select(g_ok, averaged, state["ema"]["generator"])
     state = state | {"ema": state["ema"] | {"generator": averaged}}
     return state, metrics | terms | {"g/grad": norm}, d_ok & g_ok
 

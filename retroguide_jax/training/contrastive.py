@@ -46,6 +46,7 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     guide = average(
         config, state["ema"]["embedder"], current, config.train.batch_size, state["step"]
     )
+    guide = select(ok, guide, state["ema"]["embedder"])
     state = state | {
         "stats": state["stats"] | {"embedder": stats},
         "ema": state["ema"] | {"embedder": guide},

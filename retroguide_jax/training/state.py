@@ -81,14 +81,17 @@ def initial_state(config: ConfigDict, networks: Networks) -> State:
         params["discriminator"] = networks.discriminator.init(keys[2], target, embedding)["params"]
         ema["generator"] = params["generator"]
     optimizers = make_optimizers(config)
-    counters = {"total": jnp.zeros((), jnp.int32), "streak": jnp.zeros((), jnp.int32)}
+    updates = [name for name in ("embedder", "generator") if name in params]
     return {
         "step": jnp.zeros((), jnp.int32),
         "params": params,
         "stats": stats,
         "opt": {name: optimizers[name].init(params[name]) for name in params},
         "ema": jax.tree.map(jnp.copy, ema),
-        "skipped": counters,
+        "skipped": {
+            name: {"total": jnp.zeros((), jnp.int32), "streak": jnp.zeros((), jnp.int32)}
+            for name in updates
+        },
     }
 
 

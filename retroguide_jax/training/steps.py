@@ -46,23 +46,22 @@ def make_train_step(
         # The only source of randomness: resuming at a step repeats its noise exactly.
         key = jax.random.fold_in(jax.random.key(config.seed), step)
         warming = step < (train.contrastive_warmup_steps if config.mode == "joint" else 0)
-        metrics, taken = {}, []
+        metrics, skipped = {}, dict(state["skipped"])
         if "embedder" in state["params"]:
             due = warming | (step % train.contrastive_every == 0)
             state, new, ok = _run_if(due, lambda s: update_embedder(recipe, s, batch), state)
             metrics |= new
-            taken.append(ok)
+            skipped["embedder"] = _count(skipped["embedder"], due, ok)
         if "generator" in state["params"]:
-            state, new, ok = _run_if(~warming, lambda s: update_gan(recipe, s, batch, key), state)
+            due = ~warming
+            state, new, ok = _run_if(due, lambda s: update_gan(recipe, s, batch, key), state)
             metrics |= new
-            taken.append(ok)
-        skipped = ~jnp.stack(taken).all()
-        counters = {
-            "total": state["skipped"]["total"] + skipped,
-            "streak": jnp.where(skipped, state["skipped"]["streak"] + 1, 0),
-        }
-        state = state | {"skipped": counters, "step": step + 1}
-        return state, metrics | {f"skipped/{name}": count for name, count in counters.items()}
+            skipped["generator"] = _count(skipped["generator"], due, ok)
+        state = state | {"skipped": skipped, "step": step + 1}
+        counts = skipped.values()
+        metrics["skipped/total"] = sum(count["total"] for count in counts)
+        metrics["skipped/streak"] = jnp.stack([count["streak"] for count in counts]).max()
+        return state, metrics
 
     return jax.jit(
         train_step,
@@ -70,6 +69,15 @@ def make_train_step(
         out_shardings=(shardings, NamedSharding(mesh, PartitionSpec())),
         donate_argnums=0,
     )
+
+
+def _count(counts: dict[str, jax.Array], due: jax.Array, ok: jax.Array) -> dict[str, jax.Array]:
+    """Counts a skipped update; steps on which none was due neither break nor lengthen a streak."""
+    streak = jnp.where(ok, 0, counts["streak"] + 1)
+    return {
+        "total": counts["total"] + (due & ~ok),
+        "streak": jnp.where(due, streak, counts["streak"]),
+    }
 
 
 def _run_if(due: jax.Array, update: Callable, state: State):

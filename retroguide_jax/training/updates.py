@@ -30,7 +30,7 @@ def apply_gradients(
       The state, whether the step was taken (bool scalar), and the gradient's global norm.
     """
     params, opt = state["params"][name], state["opt"][name]
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, new_opt = recipe.optimizers[name].update(grads, opt, params)
     new_params = optax.apply_updates(params, updates)

@@ -38,7 +38,7 @@ def apply(module, params, *args):
     return np.asarray(jax.jit(module.apply)({"params": params}, *args))
 
 
-@pytest.mark.parametrize(("kernel_size", "strides"), [(1, 1), (3, 1), (3, 2), (2, 2), (7, 1)])
+@pytest.mark.parametrize(("kernel_size", "strides"), [(1, 1), (3, 1), (3, 2), (7, 1)])
 def test_circular_convolution_commutes_with_rolling(kernel_size, strides):
     conv = Conv(5, kernel_size, strides, circular=True)
     params = init(conv, H)

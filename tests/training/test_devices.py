@@ -139,9 +139,9 @@ def test_nonfinite_updates_are_skipped_and_counted(setting):
         for part in ("params", "opt", "stats", "ema"):
             jax.tree.map(np.testing.assert_array_equal, skipped[part], ok[part])
     assert int(second["step"]) == 3
-    assert second["skipped"] == {"total": 2, "streak": 2}
+    assert second["skipped"]["generator"] == {"total": 2, "streak": 2}
     assert metrics["skipped/streak"] == 2
-    assert healed["skipped"] == {"total": 2, "streak": 0}
+    assert healed["skipped"]["generator"] == {"total": 2, "streak": 0}
     assert np.isfinite(healed_metrics["g/l1"])
     for name in ("generator", "discriminator"):
         assert largest(subtract(healed["params"][name], ok["params"][name])) > 0
