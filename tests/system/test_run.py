@@ -16,8 +16,6 @@ import pytest
 from PIL import Image
 
 NUM_STEPS = 24
-# Compiling well would take far longer than these runs do.
-FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 FLAGS = [
     f"--config.train.{name}={value}"
     for name, value in {
@@ -46,7 +44,7 @@ def train(run_command, data_dir):
 
     def run(workdir, *flags, config="city_smoke", **env):
         place = (f"--workdir={workdir}", f"--data_dir={data_dir}")
-        return run_command("train", f"--config={config}", *place, *flags, XLA_FLAGS=FAST, **env)
+        return run_command("train", f"--config={config}", *place, *flags, **env)
 
     return run
 
@@ -71,7 +69,7 @@ def judge(train, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def stop_at(data_dir):
+def stop_at(data_dir, fast_compile):
     """Returns stop_at(workdir, step, number): starts a run, signals it when it prints `step`."""
 
     def run(workdir, step, number):
@@ -79,7 +77,7 @@ def stop_at(data_dir):
         command += [f"--workdir={workdir}", f"--data_dir={data_dir}", *FLAGS]
         with subprocess.Popen(
             command,
-            env=os.environ | {"XLA_FLAGS": FAST},
+            env=os.environ | {"XLA_FLAGS": fast_compile},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -89,7 +87,7 @@ def stop_at(data_dir):
                 if line.startswith(f"step {step}/"):
                     process.send_signal(number)
                     break
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
     return run
@@ -172,7 +170,6 @@ def test_evaluate_with_a_judge(run_command, finished, judge, data_dir):
         f"--judge={judge}",
         f"--data_dir={data_dir}",
         "--num_noises=2",
-        XLA_FLAGS=FAST,
     )
     assert done.returncode == 0, done.stderr
     (row,) = read_rows(finished / "eval" / "results.jsonl")
@@ -198,7 +195,6 @@ def test_generate_from_image_files(run_command, finished, tmp_path):
         f"--input={tmp_path / 'in'}",
         f"--output={tmp_path / 'out'}",
         "--num_samples=2",
-        XLA_FLAGS=FAST,
     )
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -239,7 +235,7 @@ def test_sigkill_loses_nothing_before_the_last_checkpoint(train, finished, stop_
 
 def test_resuming_with_another_config_names_the_field(train, stopped):
     done = train(stopped[0], *FLAGS, "--config.losses.retrieval_weight=2.5")
-    assert_one_line(done, "config.losses.retrieval_weight was 1.0, now 2.5")
+    assert_one_line(done, "config.losses.retrieval_weight was 0.3, now 2.5")
 
 
 def test_a_corrupt_checkpoint_is_one_line(run_command, train, stopped, data_dir, tmp_path):
@@ -271,19 +267,19 @@ def test_a_judge_cannot_generate(run_command, judge, tmp_path):
     assert_one_line(run_command("generate", f"--workdir={judge}", *flags), "embedder only")
 
 
-def test_a_full_disk_is_one_line_and_spoils_nothing(stopped, data_dir, tmp_path):
+def test_a_full_disk_is_one_line_and_spoils_nothing(stopped, data_dir, tmp_path, fast_compile):
     """A limit on the size of files stands for the full disk: writes fail part of the way."""
     workdir = shutil.copytree(stopped[0], tmp_path / "full")
     before = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
     command = [sys.executable, "-m", "retroguide_jax", "train", "--config=city_smoke", *FLAGS]
     done = subprocess.run(
         [*command, f"--workdir={workdir}", f"--data_dir={data_dir}"],
-        env=os.environ | {"XLA_FLAGS": FAST},
+        env=os.environ | {"XLA_FLAGS": fast_compile},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

@@ -44,6 +44,7 @@ BUNDLES = {
         "embedder.shared": True,
         "embedder.head": "gap",
         "losses.contrastive": "soft_margin_triplet",
+        "losses.style": "mode_seeking",
         "data.panorama": False,
     },
     "convnext": {
@@ -58,7 +59,7 @@ ABSENT = {
     "no_embedding": ("contrastive/loss", "g/style_matching"),
     "one_stage": ("g/l1_low", "g/retrieval"),
     "g2a": (),
-    "no_mask": (),
+    "no_mask": ("g/style_matching",),
     "convnext": ("g/l1", "d/loss"),
 }
 
