@@ -62,6 +62,6 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.ema_halflife_images = 2000
     config.train.log_every = 20
     config.train.sample_every = 150
-    config.train.checkpoint_every = 350
-    config.train.eval_every = 350
+    config.train.checkpoint_every = 525
+    config.train.eval_every = 525
     return config

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.train.adversarial_batch_size = 64
     config.train.contrastive_warmup_steps = 0
     config.train.contrastive_every = 1
-    config.train.eval_every = 125
+    config.train.eval_every = 250
     config.train.checkpoint_every = 125
     config.train.best_metric = "r@1_real/embedder"
     return config

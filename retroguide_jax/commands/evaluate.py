@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     judges = {name: load_model(path) for name, path in judge_dirs.items()}
     data_config = model.config.data
     builder = open_dataset(data_config, args.data_dir)
-    with tqdm(unit="image", desc=f"evaluate {args.split}", leave=False) as bar:
+    with tqdm(unit="image", desc=f"evaluate {args.split}", leave=False, disable=None) as bar:
 
         def show_progress(num_done: int, num_total: int) -> None:
             bar.total = num_total

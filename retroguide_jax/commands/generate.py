@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model(args.workdir, checkpoint=args.checkpoint)
     skipped: dict[Path, str] = {}
-    with tqdm(total=len(outputs) * args.num_samples, unit="image", leave=False) as bar:
+    with tqdm(
+        total=len(outputs) * args.num_samples, unit="image", leave=False, disable=None
+    ) as bar:
         for num_written in _write_images(model, outputs, args, skipped):
             bar.update(num_written)
     for path, reason in skipped.items():

@@ -9,6 +9,7 @@ writes beside and renames, so a killed run leaves only whole checkpoints.
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,13 @@ from retroguide_jax.errors import UserError
 
 FORMAT_VERSION = 1
 _MODEL_KEYS = ("step", "ema")
-# Orbax and tensorstore report damaged or missing files by any of these.
-_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 class Checkpoints:
     """Saves and restores one run's checkpoints; every process calls every method."""
 
     def __init__(self, workdir: Path, keep: int):
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what matters is raised as well
         # On CPU a saved array may alias the buffer that the next step is given to overwrite.
         background = jax.default_backend() != "cpu"
         options = {"enable_async_checkpointing": background, "create": True}
@@ -68,9 +67,9 @@ class Checkpoints:
         """Saves the model if `value` beats the best so far (kept in the files, hence resumable)."""
         best_step = self._best.latest_step()
         if best_step is not None:
-            meta = self._best.restore(best_step, args=ocp.args.Composite(meta=_restore_json()))[
-                "meta"
-            ]
+            meta = self._best.restore(
+                best_step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+            )["meta"]
             if value <= meta["value"]:
                 return False
         self._save(
@@ -109,7 +108,6 @@ class Checkpoints:
         step = self._latest.latest_step()
         if step is None:
             return None
-        folder = self._latest.directory / str(step)
         read_meta(self._latest, step, config)
         trainer = {key: value for key, value in abstract.items() if key not in _MODEL_KEYS}
         items = ocp.args.Composite(
@@ -117,10 +115,7 @@ class Checkpoints:
             trainer=ocp.args.StandardRestore(trainer),
             data=grain.checkpoint.CheckpointRestore(iterator),
         )
-        try:
-            restored = self._latest.restore(step, args=items)
-        except _READ_ERRORS as error:
-            raise _damaged(folder, error) from error
+        restored = _read(self._latest, step, items)
         return {**restored["model"], **restored["trainer"]}
 
     def close(self):
@@ -136,10 +131,10 @@ def read_meta(manager: ocp.CheckpointManager, step: int, config: ConfigDict | No
       UserError: damaged, another format version, or (with `config`) another config.
     """
     folder = manager.directory / str(step)
+    meta = _read(manager, step, ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     try:
-        meta = manager.restore(step, args=ocp.args.Composite(meta=_restore_json()))["meta"]
         version, saved = meta["format"], config_from_json(meta["config"])
-    except _READ_ERRORS as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, error) from error
     if version != FORMAT_VERSION:
         raise UserError(f"{folder}: format {version}; this version reads format {FORMAT_VERSION}")
@@ -159,7 +154,7 @@ def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, 
     Raises:
       UserError: there is none.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what matters is raised as well
     folder = workdir.absolute() / {"latest": "checkpoints", "best": "best"}[which]
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
@@ -178,22 +173,25 @@ def restore_model(manager: ocp.CheckpointManager, step: int, abstract: dict) -> 
     Raises:
       UserError: damaged, or not of this shape.
     """
+    model = ocp.args.StandardRestore({key: abstract[key] for key in _MODEL_KEYS})
+    return _read(manager, step, ocp.args.Composite(model=model))["model"]
+
+
+def _read(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
+    # After one failed read, tensorstore's other reads report to an event loop that is gone, each
+    # with a traceback. The hook stays until a read succeeds, for they come late.
+    hook, sys.excepthook = sys.excepthook, lambda *_: None
     try:
-        items = ocp.args.Composite(
-            model=ocp.args.StandardRestore({key: abstract[key] for key in _MODEL_KEYS})
-        )
-        return manager.restore(step, args=items)["model"]
-    except _READ_ERRORS as error:
+        restored = manager.restore(step, args=items)
+    except Exception as error:  # Orbax reports damaged files by bare Exceptions, among others
         raise _damaged(manager.directory / str(step), error) from error
+    sys.excepthook = hook
+    return restored
 
 
 def _meta(step: int, config: ConfigDict, **more):
     content = {"format": FORMAT_VERSION, "step": step, "config": config_to_json(config), **more}
     return ocp.args.JsonSave(content)
-
-
-def _restore_json():
-    return ocp.args.JsonRestore()
 
 
 def _damaged(folder, error: Exception) -> UserError:
@@ -204,6 +202,7 @@ def _damaged(folder, error: Exception) -> UserError:
 
 
 def _brief(error: Exception) -> str:
+    error = error.__cause__ or error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
 
