@@ -29,7 +29,7 @@ class Checkpoints:
     """Saves and restores one run's checkpoints; every process calls every method."""
 
     def __init__(self, workdir: Path, keep: int):
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what matters is raised as well
+        _hush()
         # On CPU a saved array may alias the buffer that the next step is given to overwrite.
         background = jax.default_backend() != "cpu"
         options = {"enable_async_checkpointing": background, "create": True}
@@ -154,7 +154,7 @@ def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, 
     Raises:
       UserError: there is none.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what matters is raised as well
+    _hush()
     folder = workdir.absolute() / {"latest": "checkpoints", "best": "best"}[which]
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
@@ -179,14 +179,21 @@ def restore_model(manager: ocp.CheckpointManager, step: int, abstract: dict) -> 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
     # After one failed read, tensorstore's other reads report to an event loop that is gone, each
-    # with a traceback. The hook stays until a read succeeds, for they come late.
-    hook, sys.excepthook = sys.excepthook, lambda *_: None
+    # with a traceback. The hooks stay where a read fails, for the reports come late.
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = sys.unraisablehook = lambda *_: None
     try:
         restored = manager.restore(step, args=items)
     except Exception as error:  # Orbax reports damaged files by bare Exceptions, among others
         raise _damaged(manager.directory / str(step), error) from error
-    sys.excepthook = hook
+    sys.excepthook, sys.unraisablehook = hooks
     return restored
+
+
+def _hush():
+    """Orbax logs what it also raises, in tracebacks, some of them through asyncio at the end."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _meta(step: int, config: ConfigDict, **more):

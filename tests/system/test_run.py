@@ -135,10 +135,12 @@ def assert_one_line(done, message):
 
 
 def corrupt(workdir):
-    """Cuts off the largest file of the newest checkpoint."""
+    """Cuts off the largest file of each item of the newest checkpoint."""
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    os.truncate(largest, largest.stat().st_size // 2)
+    for item in ("model", "trainer"):
+        files = [path for path in (newest / item).rglob("*") if path.is_file()]
+        largest = max(files, key=lambda path: path.stat().st_size)
+        os.truncate(largest, largest.stat().st_size // 2)
 
 
 @pytest.mark.smoke
