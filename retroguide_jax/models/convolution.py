@@ -1,7 +1,7 @@
 """Convolution whose gradient is also fast on CPUs.
 
 XLA's CPU backend computes the gradient of a convolution's kernel several times slower than the
-convolution, both gradients up to fifty times slower inside a conditional (where the lazy terms of
+convolution, both gradients tens of times slower inside a conditional (where the lazy terms of
 the training step live), and the gradient of a bias together with everything that leads up to it.
 There, gradients are taken by hand: one matrix product a tap for the kernel, a plain convolution
 for the input. Accelerators use XLA's own rule.
