@@ -8,6 +8,7 @@ are plain trees of arrays: no framework objects, so that they outlive today's li
 writes beside and renames, so a killed run leaves only whole checkpoints.
 """
 
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -178,22 +179,36 @@ def restore_model(manager: ocp.CheckpointManager, step: int, abstract: dict) -> 
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
-    # After one failed read, tensorstore's other reads report to an event loop that is gone, each
-    # with a traceback. The hooks stay where a read fails, for the reports come late.
-    hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook = sys.unraisablehook = lambda *_: None
     try:
-        restored = manager.restore(step, args=items)
+        return manager.restore(step, args=items)
     except Exception as error:  # Orbax reports damaged files by bare Exceptions, among others
         raise _damaged(manager.directory / str(step), error) from error
-    sys.excepthook, sys.unraisablehook = hooks
-    return restored
 
 
+@functools.cache
 def _hush():
-    """Orbax logs what it also raises, in tracebacks, some of them through asyncio at the end."""
+    """Keeps what Orbax also raises from being told in tracebacks, by its logs and by threads.
+
+    After one failed read or write, tensorstore's other ones report to an event loop that is gone,
+    each by an exception that nothing can catch and some only while the process ends: hence hooks
+    for good, which let everything else through.
+    """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
+
+    def is_late(error: BaseException | None) -> bool:
+        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+    def report(kind, error, trace):
+        if not is_late(error):
+            excepthook(kind, error, trace)
+
+    def report_unraisable(unraisable):
+        if not is_late(unraisable.exc_value):
+            unraisablehook(unraisable)
+
+    sys.excepthook, sys.unraisablehook = report, report_unraisable
 
 
 def _meta(step: int, config: ConfigDict, **more):
