@@ -63,6 +63,16 @@ def test_one_file_of_any_size(tmp_path, model):
     assert read(tmp_path / "out" / "tile.png").shape == (8, 32, 3)
 
 
+@pytest.mark.parametrize("suffix", [s for s in generate.SUFFIXES if s != ".tif"])
+def test_any_kind_of_image_file(tmp_path, model, suffix):
+    source = write(tmp_path / f"tile{suffix}", level=128)
+    assert run(source, tmp_path / "out", "--seed=3") == 0
+    reference = write(tmp_path / "reference.png", level=128)
+    assert run(reference, tmp_path / "out", "--seed=3") == 0
+    found, wanted = (read(tmp_path / "out" / f"{name}.png") for name in ("tile", "reference"))
+    assert np.abs(found.astype(int) - wanted).max() <= 2  # lossy formats
+
+
 def test_folder_keeps_its_structure(tmp_path, model):
     for name in ("b.png", "sub/deep/a.JPG", "a.b.jpeg", ".hidden/x.png"):
         write(tmp_path / "in" / name)

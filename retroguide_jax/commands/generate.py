@@ -152,7 +152,7 @@ def _write_images(
     import jax
     import numpy as np
 
-    from retroguide_jax.data.images import decode_image, to_float, to_uint8, write_png
+    from retroguide_jax.data import images
 
     size = tuple(model.config.data[f"{model.source_view}_size"])
     noise = [
@@ -164,17 +164,19 @@ def _write_images(
 
     def flush(waiting: list[tuple[np.ndarray, np.ndarray, Path]]) -> None:
         padded = waiting + waiting[-1:] * (args.batch_size - len(waiting))
-        images, z, _ = zip(*padded, strict=True)
-        generated = np.asarray(model.generate(np.stack(images), np.stack(z)), np.float32)
+        sources, z, _ = zip(*padded, strict=True)
+        generated = np.asarray(model.generate(np.stack(sources), np.stack(z)), np.float32)
         if not np.all(np.isfinite(generated)):
             raise UserError("the generated images are not finite; use an earlier checkpoint")
         for image, (_, _, target) in zip(generated, waiting, strict=False):
-            write_png(target, to_uint8(image))
+            images.write_png(target, images.to_uint8(image))
 
     waiting: list[tuple[np.ndarray, np.ndarray, Path]] = []
     for path, targets in outputs.items():
         try:
-            image = to_float(decode_image(path, size))
+            image = images.to_float(
+                images.decode_image(path, size, formats=images.READABLE_FORMATS)
+            )
         except UserError as error:
             skipped[path] = str(error).removeprefix(f"{path}: ")
             yield len(targets)

@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from retroguide_jax.errors import UserError
 
-FORMATS = ("JPEG", "PNG")
+FORMATS = ("JPEG", "PNG")  # what data sets store
+READABLE_FORMATS = (*FORMATS, "WEBP", "BMP", "GIF", "TIFF")  # what a person may hand over
 MAX_PIXELS = 150_000_000  # a 12,000 x 12,000 aerial tile passes, a decompression bomb does not
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 _TRANSPOSES = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
     3: (Image.Transpose.ROTATE_180,),
@@ -32,7 +33,7 @@ _TRANSPOSES = {
     8: (Image.Transpose.ROTATE_90,),
 }
 # What Pillow's readers raise on hostile bytes: more than OSError, as its fuzzing history shows.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,
     ValueError,
     SyntaxError,
@@ -51,16 +52,17 @@ _DECODE_ERRORS = (
 
 
 class UnreadableImageError(UserError):
-    """An image that is missing, truncated, too large to be honest, or no JPEG or PNG at all.
+    """An image that is missing, truncated, too large to be honest, or of no accepted format.
 
     Attributes:
-      reason: the cause in a few words, without the file's name.
+      name: what the image is called, a path mostly.
+      reason: the cause in a few words, without the name.
     """
 
-    def __init__(self, name: str, reason: str):
-        self.reason = reason
+    def __init__(self, name: str, reason: str, formats: Sequence[str] = FORMATS):
+        self.name, self.reason = name, reason
         super().__init__(
-            f"{name}: {reason}; give a complete JPEG or PNG file of fewer than "
+            f"{name}: {reason}; give a complete {_join_or(formats)} file of fewer than "
             f"{MAX_PIXELS // 10**6} million pixels"
         )
 
@@ -71,31 +73,34 @@ def decode_image(
     *,
     name: str = "",
     min_size: tuple[int, int] | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> np.ndarray:
-    """Decodes a JPEG or PNG of any kind to RGB.
+    """Decodes an image of any kind to RGB.
 
     EXIF orientation is obeyed; grey and palette images are expanded; CMYK is converted; 16-bit
-    samples keep their high byte; transparent pixels are laid over black.
+    samples keep their high byte; transparent pixels are laid over black; of several frames the
+    first counts.
 
     Args:
       source: the encoded bytes, or the path of a file.
       size: (height, width) in pixels to resize to; None keeps the stored size.
       name: what errors call the image; a path's own name when left out.
       min_size: (height, width) in pixels below which the image is refused; None accepts any.
+      formats: Pillow's names of the formats that are accepted, whatever the file is called.
 
     Returns:
       uint8 `[height, width, 3]`, contiguous.
 
     Raises:
-      UnreadableImageError: the bytes are not a complete, honest JPEG or PNG, or too small.
+      UnreadableImageError: the bytes are not a complete, honest image of `formats`, or too small.
     """
     is_bytes = isinstance(source, bytes)
     name = name or ("image" if is_bytes else os.fspath(source))
     try:
-        with Image.open(io.BytesIO(source) if is_bytes else source, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(source) if is_bytes else source, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImageError(name, f"{image.width} x {image.height} pixels")
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+                raise UnreadableImageError(name, f"{image.width} x {image.height} pixels", formats)
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
             swapped = orientation in (5, 6, 7, 8)
             height, width = (image.width, image.height) if swapped else (image.height, image.width)
             if min_size and (height < min_size[0] or width < min_size[1]):
@@ -103,6 +108,7 @@ def decode_image(
                     name,
                     f"too small: {height} x {width} pixels (height x width), "
                     f"at least {min_size[0]} x {min_size[1]} wanted",
+                    formats,
                 )
             if size:
                 # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the time;
@@ -113,10 +119,9 @@ def decode_image(
     except UnreadableImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise UnreadableImageError(name, "not a JPEG or PNG image") from None
-    except _DECODE_ERRORS as error:
-        reason = _describe(error)
-        raise UnreadableImageError(name, reason) from None
+        raise UnreadableImageError(name, f"not a {_join_or(formats)} image", formats) from None
+    except DECODE_ERRORS as error:
+        raise UnreadableImageError(name, describe_error(error), formats) from None
     for transpose in _TRANSPOSES.get(orientation, ()):
         rgb = rgb.transpose(transpose)
     if size and rgb.size != (size[1], size[0]):
@@ -140,8 +145,8 @@ def decode_mask(source: bytes, size: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(source), formats=FORMATS) as image:
             mask = image.convert("L")
-    except _DECODE_ERRORS as error:
-        raise UnreadableImageError("mask", _describe(error)) from None
+    except DECODE_ERRORS as error:
+        raise UnreadableImageError("mask", describe_error(error)) from None
     if mask.size != (size[1], size[0]):
         mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(mask) > 127
@@ -276,11 +281,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _describe(error: BaseException) -> str:
+def _join_or(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def describe_error(error: BaseException) -> str:
+    """One of `DECODE_ERRORS` in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, (IsADirectoryError, PermissionError)):
-        return (error.strerror or "cannot be opened").lower()
+    if isinstance(error, OSError) and error.strerror:  # the file system's, not Pillow's
+        return error.strerror.lower()
     if "truncated" in str(error).lower():
         return "truncated image"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
