@@ -2,7 +2,7 @@
 
     retroguide train --config=city_retrieval --workdir=runs/city_retrieval
 
-Seed, width and depth differ from the conditioning embedder's: a judge of its own.
+Seed, widths and depth differ from the conditioning embedder's: a judge of its own.
 """
 
 from ml_collections import ConfigDict
@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     config.mode = "contrastive"
     config.seed = 1001
     config.embedder.saig.width = 64
-    config.embedder.saig.depth = 2
-    config.embedder.saig.stem_features = (32, 48, 48, 96, 96, 96)
+    config.embedder.saig.depth = 3
+    config.embedder.saig.stem_features = (32, 48, 64, 64)
     config.train.num_steps = 250
     config.train.batch_size = 64
     config.train.adversarial_batch_size = 64
