@@ -14,9 +14,9 @@ import tqdm
 from etils import epath
 from tensorflow_datasets.core.utils import tqdm_utils
 
+from ..common.workers import OrderedPool
 from . import materials
 from .pairs import SPLITS, Split, View, render_pair
-from .workers import OrderedPool
 
 
 @dataclasses.dataclass
@@ -41,8 +41,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     # TFDS would look for README.md under the import path, which an editable install maps elsewhere.
     pkg_dir_path = epath.Path(__file__).parent
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First version.",
+        "1.1.0": "camera is stored as float64; it was rounded to float32.",
+    }
     BUILDER_CONFIGS = [
         CityConfig(
             name="city_64",
@@ -82,7 +85,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "sky_mask": image(shape=(rows, columns, 1)),
                     "weather": tfds.features.Text(),
                     "seed": tfds.features.Scalar(np.int64),
-                    "camera": tfds.features.Tensor(shape=(3,), dtype=np.float64),
+                    # As bytes: stored as numbers they would be float32, hundreds of metres here.
+                    "camera": tfds.features.Tensor(
+                        shape=(3,), dtype=np.float64, encoding=tfds.features.Encoding.BYTES
+                    ),
                 }
             ),
             supervised_keys=("aerial", "ground"),
@@ -113,8 +119,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: Split, num_pairs: int):
         render = functools.partial(render_pair, self.builder_config.view, split)
+        # TFDS sorts by key in memory, bucket by bucket of the keys' 128 bits: to be spread over
+        # them is what keeps its memory small.
+        pitch = 2**128 // num_pairs
         for tile, example in enumerate(self._pool.map(render, range(num_pairs))):
-            yield tile, example
+            yield tile * pitch, example
             self._bar.update()
 
 

@@ -15,7 +15,9 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from retroguide_jax.datasets.common.workers import OrderedPool
 from retroguide_jax.datasets.procedural_city import materials
+from retroguide_jax.datasets.procedural_city.canvas import HALF_EXTENT
 from retroguide_jax.datasets.procedural_city.pairs import (
     SKY_DEPTH,
     SPLITS,
@@ -31,9 +33,8 @@ from retroguide_jax.datasets.procedural_city.scene import (
     rotate_scene,
 )
 from retroguide_jax.datasets.procedural_city.styles import STYLES
-from retroguide_jax.datasets.procedural_city.town import HALF_EXTENT, make_scene
+from retroguide_jax.datasets.procedural_city.town import make_scene
 from retroguide_jax.datasets.procedural_city.weather import PRESETS, Weather, sample_weather
-from retroguide_jax.datasets.procedural_city.workers import OrderedPool
 
 VIEW = View(aerial_size=64, ground_size=(32, 128), vertical_fov=90.0, cell_size=0.25)
 ROWS, COLUMNS = VIEW.ground_size
@@ -323,6 +324,13 @@ def test_built_data_set_reads_back(built):
     assert set(np.unique(example["sky_mask"])) <= {0, 255}
 
 
+def test_distant_cameras_are_stored_exactly(built):
+    features = built[0].info.features
+    far = render_pair(VIEW, SPLITS[2], 400)
+    stored = features.serialize_example(features.encode_example(far))
+    np.testing.assert_array_equal(features.deserialize_example_np(stored)["camera"], far["camera"])
+
+
 def test_killed_build_leaves_no_data_set(tmp_path):
     script = tmp_path / "build.py"
     script.write_text(textwrap.dedent(BUILD))
@@ -338,4 +346,4 @@ def test_killed_build_leaves_no_data_set(tmp_path):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (parent / "1.0.0").exists()
+    assert not [path for path in parent.iterdir() if "incomplete" not in path.name]

@@ -1,0 +1,1 @@
+"""What the builders of photographed pairs share: listing, checking, storing."""
