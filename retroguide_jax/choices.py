@@ -11,6 +11,7 @@ CHOICES = {
     "direction": ("a2g", "g2a"),
     "mode": ("joint", "frozen", "contrastive"),
     "dtype": ("float32", "bfloat16"),
+    "data.crop_outside": ("drop", "pad"),
     "embedder.backbone": ("saig", "convnext"),
     "embedder.head": ("smd", "gap"),
     "embedder.saig.stem_norm": ("batch", "group"),

@@ -1,7 +1,4 @@
-"""A trained checkpoint as two functions: embed and generate."""
-
-from pathlib import Path
-from typing import Any
+"""Trained weights as two functions: embed and generate."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +7,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.parallel.mesh import batch_sharding, make_mesh
-from retroguide_jax.training import checkpoints
-from retroguide_jax.training.networks import Networks, make_networks
-from retroguide_jax.training.state import abstract_state, embedder_variables
+from retroguide_jax.networks import Networks, embedder_variables
+from retroguide_jax.parallel.mesh import batch_sharding
 
 
 class Model:
@@ -86,22 +81,3 @@ class Model:
         rows = [np.concatenate([array, array[-1:].repeat(fill, 0)]) for array in arrays]
         placed = jax.device_put(rows, batch_sharding(self.mesh))
         return np.asarray(fn(*placed))[:num]
-
-
-def load_model(workdir: str | Path, checkpoint: str = "latest") -> Model:
-    """Loads a work directory's model on all devices.
-
-    Args:
-      workdir: of a `retroguide train` run.
-      checkpoint: "latest" or "best".
-
-    Raises:
-      UserError: there is no such checkpoint, or it cannot be read.
-    """
-    manager, step = checkpoints.open_for_reading(Path(workdir), checkpoint)
-    config = checkpoints.read_meta(manager, step)["config"]
-    networks, mesh = make_networks(config), make_mesh({"data": -1, "fsdp": 1})
-    restored: dict[str, Any] = checkpoints.restore_model(
-        manager, step, abstract_state(config, networks, mesh)
-    )
-    return Model(config, networks, mesh, restored["ema"], int(restored["step"]))

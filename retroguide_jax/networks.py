@@ -2,15 +2,16 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from retroguide_jax.choices import check_choices
 from retroguide_jax.errors import UserError
 from retroguide_jax.models.discriminator import Discriminator
 from retroguide_jax.models.embedder import Embedder
 from retroguide_jax.models.generator import Generator
-from retroguide_jax.training.choices import check_choices
 
 DIRECTIONS = {"a2g": ("aerial", "ground"), "g2a": ("ground", "aerial")}
 
@@ -48,6 +49,11 @@ def make_networks(config: ConfigDict) -> Networks:
     _divide(f"data.{target_view}_size", sizes[target_view], 2**halvings)
     discriminator = Discriminator(circular=circular, dtype=dtype, **_kwargs(config.discriminator))
     return Networks(embedder, generator, discriminator, source_view, target_view, sizes)
+
+
+def embedder_variables(params: Any, stats: Any) -> dict[str, Any]:
+    """Linen's variable collections for the embedder."""
+    return {"params": params, "batch_stats": stats}
 
 
 def _make_embedder(config: ConfigDict, sizes, dtype) -> Embedder:

@@ -2,9 +2,9 @@ from operator import attrgetter
 
 import pytest
 
+from retroguide_jax.choices import CHOICES, check_choices
 from retroguide_jax.config import list_packaged_configs, load_config
 from retroguide_jax.errors import UserError
-from retroguide_jax.training.choices import CHOICES, check_choices
 
 
 @pytest.mark.parametrize("name", list_packaged_configs())

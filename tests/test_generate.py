@@ -29,9 +29,9 @@ class FakeModel:
 @pytest.fixture
 def model(monkeypatch):
     fake = FakeModel()
-    module = types.ModuleType("retroguide_jax.inference")
+    module = types.ModuleType("retroguide_jax.training.loading")
     module.load_model = lambda workdir, checkpoint: fake
-    monkeypatch.setitem(sys.modules, "retroguide_jax.inference", module)
+    monkeypatch.setitem(sys.modules, "retroguide_jax.training.loading", module)
     return fake
 
 

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from retroguide_jax.inference import load_model
+    from retroguide_jax.training.loading import load_model
 
     model = load_model(args.workdir, checkpoint=args.checkpoint)
     skipped: dict[Path, str] = {}

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from retroguide_jax.models.layers import downsample
+from retroguide_jax.networks import embedder_variables
 from retroguide_jax.training import losses
-from retroguide_jax.training.state import State, embedder_variables
+from retroguide_jax.training.state import State
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
 

@@ -12,7 +12,6 @@ import functools
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
@@ -23,14 +22,14 @@ from retroguide_jax.config import config_from_json, config_to_json
 from retroguide_jax.errors import UserError
 
 FORMAT_VERSION = 1
-_MODEL_KEYS = ("step", "ema")
+MODEL_KEYS = ("step", "ema")
 
 
 class Checkpoints:
     """Saves and restores one run's checkpoints; every process calls every method."""
 
     def __init__(self, workdir: Path, keep: int):
-        _hush()
+        hush_orbax()
         # On CPU a saved array may alias the buffer that the next step is given to overwrite.
         background = jax.default_backend() != "cpu"
         options = {"enable_async_checkpointing": background, "create": True}
@@ -54,11 +53,11 @@ class Checkpoints:
         Raises:
           UserError: the files cannot be written (a full disk, say).
         """
-        trainer = {key: value for key, value in state.items() if key not in _MODEL_KEYS}
+        trainer = {key: value for key, value in state.items() if key not in MODEL_KEYS}
         self._save(
             self._latest,
             step,
-            model=ocp.args.StandardSave({key: state[key] for key in _MODEL_KEYS}),
+            model=ocp.args.StandardSave({key: state[key] for key in MODEL_KEYS}),
             trainer=ocp.args.StandardSave(trainer),
             data=grain.checkpoint.CheckpointSave(iterator),
             meta=_meta(step, config),
@@ -76,7 +75,7 @@ class Checkpoints:
         self._save(
             self._best,
             step,
-            model=ocp.args.StandardSave({key: state[key] for key in _MODEL_KEYS}),
+            model=ocp.args.StandardSave({key: state[key] for key in MODEL_KEYS}),
             meta=_meta(step, config, value=value),
         )
         return True
@@ -110,13 +109,13 @@ class Checkpoints:
         if step is None:
             return None
         read_meta(self._latest, step, config)
-        trainer = {key: value for key, value in abstract.items() if key not in _MODEL_KEYS}
+        trainer = {key: value for key, value in abstract.items() if key not in MODEL_KEYS}
         items = ocp.args.Composite(
-            model=ocp.args.StandardRestore({key: abstract[key] for key in _MODEL_KEYS}),
+            model=ocp.args.StandardRestore({key: abstract[key] for key in MODEL_KEYS}),
             trainer=ocp.args.StandardRestore(trainer),
             data=grain.checkpoint.CheckpointRestore(iterator),
         )
-        restored = _read(self._latest, step, items)
+        restored = read_items(self._latest, step, items)
         return {**restored["model"], **restored["trainer"]}
 
     def close(self):
@@ -132,7 +131,7 @@ def read_meta(manager: ocp.CheckpointManager, step: int, config: ConfigDict | No
       UserError: damaged, another format version, or (with `config`) another config.
     """
     folder = manager.directory / str(step)
-    meta = _read(manager, step, ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    meta = read_items(manager, step, ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     try:
         version, saved = meta["format"], config_from_json(meta["config"])
     except (KeyError, TypeError, ValueError) as error:
@@ -149,36 +148,12 @@ def read_meta(manager: ocp.CheckpointManager, step: int, config: ConfigDict | No
     return {**meta, "config": saved}
 
 
-def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, int]:
-    """The manager and step of the `latest` or `best` checkpoint of a work directory.
+def read_items(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
+    """Items of a checkpoint.
 
     Raises:
-      UserError: there is none.
+      UserError: it cannot be read.
     """
-    _hush()
-    folder = workdir.absolute() / {"latest": "checkpoints", "best": "best"}[which]
-    if not workdir.is_dir():
-        raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
-    if not folder.is_dir():
-        raise UserError(f"{workdir}: has no {which} checkpoint ({folder.name}/ is missing)")
-    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
-    step = manager.latest_step()
-    if step is None:
-        raise UserError(f"{folder}: holds no checkpoint yet")
-    return manager, step
-
-
-def restore_model(manager: ocp.CheckpointManager, step: int, abstract: dict) -> dict[str, Any]:
-    """The `model` item {"step", "ema"}, placed as `abstract` says.
-
-    Raises:
-      UserError: damaged, or not of this shape.
-    """
-    model = ocp.args.StandardRestore({key: abstract[key] for key in _MODEL_KEYS})
-    return _read(manager, step, ocp.args.Composite(model=model))["model"]
-
-
-def _read(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
     try:
         return manager.restore(step, args=items)
     except Exception as error:  # Orbax reports damaged files by bare Exceptions, among others
@@ -186,7 +161,7 @@ def _read(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
 
 
 @functools.cache
-def _hush():
+def hush_orbax():
     """Keeps what Orbax also raises from being told in tracebacks, by its logs and by threads.
 
     After one failed read or write, tensorstore's other ones report to an event loop that is gone,

@@ -13,10 +13,10 @@ from retroguide_jax.config import config_to_json
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.pipeline import make_train_iterator
 from retroguide_jax.errors import UserError
-from retroguide_jax.inference import load_model
+from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.training.checkpoints import Checkpoints
-from retroguide_jax.training.networks import make_networks
+from retroguide_jax.training.loading import load_model
 from retroguide_jax.training.reporter import Reporter
 from retroguide_jax.training.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step

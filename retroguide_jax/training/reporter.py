@@ -15,8 +15,8 @@ from retroguide_jax.data.pipeline import num_examples
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.job import evaluate
 from retroguide_jax.inference import Model
+from retroguide_jax.networks import Networks
 from retroguide_jax.training.checkpoints import Checkpoints
-from retroguide_jax.training.networks import Networks
 from retroguide_jax.training.samples import SampleGrid
 from retroguide_jax.training.writers import MetricWriter, average_metrics
 

@@ -16,8 +16,8 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.rules import state_shardings
-from retroguide_jax.training.networks import Networks
 
 State = dict[str, Any]
 
@@ -117,8 +117,3 @@ def create_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
         compiler_options=options if jax.default_backend() == "cpu" else None,
     )
     return initialise()
-
-
-def embedder_variables(params: Any, stats: Any) -> dict[str, Any]:
-    """Linen's variable collections for the embedder."""
-    return {"params": params, "batch_stats": stats}

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.mesh import batch_sharding
 from retroguide_jax.training.adversarial import update_gan
 from retroguide_jax.training.contrastive import update_embedder
-from retroguide_jax.training.networks import Networks
 from retroguide_jax.training.state import State, make_optimizers
 from retroguide_jax.training.updates import Recipe
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from retroguide_jax.training.networks import Networks
+from retroguide_jax.networks import Networks
 from retroguide_jax.training.state import State
 
 

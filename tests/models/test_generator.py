@@ -6,7 +6,7 @@ from tiny import make_batch, make_tiny_config
 
 from retroguide_jax.config import load_config
 from retroguide_jax.models.generator import FacadeBlock, StructureBlock
-from retroguide_jax.training.networks import make_networks
+from retroguide_jax.networks import make_networks
 
 NUM = 3
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 
 from retroguide_jax.config import load_config
+from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.parallel.rules import sharding_table, state_shardings
-from retroguide_jax.training.networks import make_networks
 from retroguide_jax.training.state import initial_state
 
 CONFIGS = ("default", "city")

@@ -7,10 +7,10 @@ import optax
 import pytest
 from tiny import make_batch, make_tiny_config
 
+from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.training import state as state_lib
 from retroguide_jax.training import steps
-from retroguide_jax.training.networks import make_networks
 
 MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
 NUM_STEPS = 3
