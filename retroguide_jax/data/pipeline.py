@@ -7,7 +7,7 @@ whole state is one number, so that resuming is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -17,6 +17,8 @@ from absl import flags
 from retroguide_jax.data import images
 from retroguide_jax.data.augment import AugmentPair
 from retroguide_jax.errors import UserError
+
+_MOST_BYTES_KEPT = 2**30  # of decoded training pairs, a process
 
 
 def make_train_iterator(
@@ -61,10 +63,10 @@ def make_train_iterator(
             f"split {data_config.train_split!r} has {len(source)} examples for {process_count} "
             "processes; use fewer processes or more data"
         )
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle()
+    dataset = grain.MapDataset.source(_DecodedPairs(source, data_config)).seed(seed).shuffle()
     if len(source) > batch_size:
         dataset = dataset[: len(source) // batch_size * batch_size]
-    dataset = dataset.repeat(None).map(_PairDecoder(data_config))
+    dataset = dataset.repeat(None)
     if data_config.augment:
         dataset = dataset.random_map(AugmentPair(_can_rotate(data_config)))
     # Slicing batches rather than examples keeps the global order: batch g of process p is rows
@@ -97,25 +99,75 @@ def iterate_batches(
 
     Returns:
       An iterator of {"aerial", "ground": as in `make_train_iterator`, "mask": bool `[b]`, false
-      for filling, "index": int64 `[b]`, the position in the split} and, where the data set stores
-      it, "sky_mask": bool `[b, Hg, Wg]`.
+      for filling, "index": int64 `[b]`, the position in the split, "aerial_id": str `[b]`, the
+      pair's own id where the data set stores none} and, where the data set stores it, "sky_mask":
+      bool `[b, Hg, Wg]`.
 
     Raises:
       UserError: the split is unknown, or `batch_size` is not a multiple of `process_count`.
     """
-    local_batch_size = _local_batch_size(batch_size, process_count)
-    source = _open_source(builder, split, also=("sky_mask",))
+    source = _open_source(builder, split, also=("aerial_id", "sky_mask"))
     decode = _PairDecoder(data_config)
 
-    def load(position: int) -> dict[str, np.ndarray]:
-        index = min(position, len(source) - 1)
-        return decode(source[index]) | {
-            "mask": np.bool_(position < len(source)),
-            "index": np.int64(index),
-        }
+    def load(index: int) -> dict[str, np.ndarray]:
+        example = source[index]
+        aerial_id = np.str_(_get_id(example, "aerial_id" if "aerial_id" in example else "id"))
+        return decode(example) | {"index": np.int64(index), "aerial_id": aerial_id}
 
-    num_batches = -(-len(source) // batch_size)
-    dataset = grain.MapDataset.range(num_batches * batch_size).map(load)
+    return _iterate_once(len(source), load, data_config, batch_size, process_index, process_count)
+
+
+def iterate_tiles(
+    builder: tfds.core.DatasetBuilder,
+    data_config,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates once over a gallery's tiles, batched and filled as by `iterate_batches`.
+
+    Args:
+      builder: a built gallery (`catalog.open_gallery`).
+      data_config: `config.data`: aerial_size, num_threads.
+      batch_size: tiles a batch over all processes.
+      process_index: this process, 0 .. process_count - 1.
+      process_count: processes that share each batch.
+
+    Returns:
+      An iterator of {"aerial": float32 `[b, H, W, 3]` in [-1, 1], "id": str `[b]`, "mask": bool
+      `[b]`, false for filling}.
+
+    Raises:
+      UserError: `batch_size` is not a multiple of `process_count`.
+    """
+    source = _open_source(builder, "test")
+    size = tuple(data_config.aerial_size)
+
+    def load(index: int) -> dict[str, np.ndarray]:
+        example = source[index]
+        name = _get_id(example)
+        aerial = images.decode_image(example["aerial"], size, name=f"tile {name}")
+        return {"aerial": aerial, "id": np.str_(name)}
+
+    return _iterate_once(len(source), load, data_config, batch_size, process_index, process_count)
+
+
+def _iterate_once(
+    num: int,
+    load: Callable[[int], dict[str, np.ndarray]],
+    data_config,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    local_batch_size = _local_batch_size(batch_size, process_count)
+
+    def load_or_fill(position: int) -> dict[str, np.ndarray]:
+        return load(min(position, num - 1)) | {"mask": np.bool_(position < num)}
+
+    num_batches = -(-num // batch_size)
+    dataset = grain.MapDataset.range(num_batches * batch_size).map(load_or_fill)
     dataset = dataset.batch(local_batch_size, drop_remainder=True).map(_images_to_float)
     return iter(_prefetch(dataset[process_index::process_count], data_config))
 
@@ -185,6 +237,30 @@ class _Source:
         return self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
 
 
+class _DecodedPairs:
+    """Random access to decoded pairs; a small data set stays decoded after its first pass."""
+
+    def __init__(self, source: _Source, data_config):
+        self._source, self._decode = source, _PairDecoder(data_config)
+        views = (data_config.aerial_size, data_config.ground_size)
+        num_bytes = sum(3 * height * width for height, width in views)
+        self._keeps = len(source) * num_bytes <= _MOST_BYTES_KEPT
+        self._kept: dict[int, dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        pair = self._kept.get(index)
+        if pair is None:
+            pair = self._decode(self._source[index])
+            if self._keeps:
+                for image in pair.values():
+                    image.flags.writeable = False  # the next pass must find it as it is
+                self._kept[index] = pair
+        return pair
+
+
 class _PairDecoder:
     """Decodes the stored bytes of one example to uint8 images of the configured sizes."""
 
@@ -208,13 +284,14 @@ class _PairDecoder:
         return decoded
 
 
-def _get_id(example: dict) -> str:
-    return example["id"].decode("utf-8", "replace")
+def _get_id(example: dict, name: str = "id") -> str:
+    return example[name].decode("utf-8", "replace")
 
 
 def _images_to_float(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # After batching: gathering turned and mirrored images is four times cheaper in uint8.
-    return batch | {view: images.to_float(batch[view]) for view in ("aerial", "ground")}
+    views = [view for view in ("aerial", "ground") if view in batch]
+    return batch | {view: images.to_float(batch[view]) for view in views}
 
 
 def _can_rotate(data_config) -> bool:

@@ -77,6 +77,26 @@ def test_a_batch_larger_than_the_split_repeats_it(pairs):
     assert set(Counter(numbers).values()) == {4}
 
 
+def test_a_small_data_set_is_decoded_once_and_gives_the_same_batches(pairs, monkeypatch):
+    builder, data_config = pairs
+    single = ConfigDict(data_config.to_dict() | {"num_threads": 0})  # one order of decoding
+    decoded = []
+    decode = pipeline._PairDecoder.__call__
+
+    def count(self, example):
+        decoded.append(example["id"])
+        return decode(self, example)
+
+    monkeypatch.setattr(pipeline._PairDecoder, "__call__", count)
+    streams = []
+    for most_bytes in (2**30, 0):
+        monkeypatch.setattr(pipeline, "_MOST_BYTES_KEPT", most_bytes)
+        decoded.clear()
+        streams.append(take(make((builder, single)), 21))  # three passes
+        assert (len(set(decoded)) == len(decoded)) == (most_bytes > 0)
+    assert_same_batches(*streams)
+
+
 @pytest.mark.parametrize("steps_before", [0, 1, 9])
 def test_resume_is_exact(pairs, steps_before):
     iterator = make(pairs)
