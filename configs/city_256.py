@@ -11,10 +11,7 @@ from retroguide_jax.configs import default
 
 def get_config(direction: str = "a2g") -> ConfigDict:
     """`default` with the sizes of `city_256`; `direction` is a2g or g2a."""
-    config = default.get_config()
-    config.direction = direction
+    config = default.get_config(direction)
     config.dtype = "bfloat16"
-    if direction == "g2a":  # 4 x 4, doubled six times
-        config.generator.structure_features = (512, 512, 512, 512, 256)
     config.train.contrastive_warmup_steps = 2000
     return config

@@ -7,20 +7,27 @@ chose. Data locations and machines are not here: they are flags.
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
-    """SAIG-S and the full generator, 256 x 256 aerials to 128 x 512 panoramas."""
+def get_config(direction: str = "a2g") -> ConfigDict:
+    """SAIG-S and the full generator, 256 x 256 aerials and 128 x 512 panoramas.
+
+    Args:
+      direction: "a2g" or "g2a"; the generator starts from 4 x 16 or from 4 x 4.
+    """
     config = ConfigDict()
     config.seed = 0
-    config.direction = "a2g"  # a2g: aerial to ground panorama; g2a: the way back
+    config.direction = direction  # a2g: aerial to ground panorama; g2a: the way back
     config.mode = "joint"  # joint | frozen (embedder from frozen_embedder) | contrastive (only it)
     config.frozen_embedder = ""  # work directory of a trained embedder, for mode frozen
     config.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
 
     config.data = ConfigDict()
-    config.data.name = "procedural_city"  # procedural_city | image_pairs
+    config.data.name = "procedural_city"  # | cvusa | cvact | vigor_gen | image_pairs
     config.data.config_name = "city_256"  # the builder's own config; "" for its default
-    config.data.raw_dir = ""  # where raw images lie, for data sets made from files
+    config.data.raw_dir = ""  # where raw images lie; "" takes the one copy built already
     config.data.allow_bad = False  # skip (and list) bad files instead of stopping the build
+    config.data.store_resized = False  # store images at the sizes below, not the files' own bytes
+    config.data.crop_metres = 30.0  # vigor_gen: side of the aerial cut out around the camera
+    config.data.crop_outside = "drop"  # vigor_gen: a crop that leaves its tile: drop | pad
     config.data.train_split = "train[256:]"
     config.data.val_split = "train[:256]"  # for the metric that keeps the best checkpoint
     config.data.test_split = "test"
@@ -50,6 +57,8 @@ def get_config() -> ConfigDict:
 
     config.generator = ConfigDict()
     config.generator.structure_features = (512, 512, 512, 256)
+    if direction == "g2a":  # 4 x 4, doubled six times
+        config.generator.structure_features = (512, 512, 512, 512, 256)
     config.generator.facade_features = (128, 64)  # () : one stage
     config.generator.width = 512  # of e and w, one space
     config.generator.z_dim = 512

@@ -97,10 +97,11 @@ def _leave_without_command(argv: Sequence[str]) -> NoReturn:
 def _parse(name: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
     """Reads the flags of one command and loads its config, if it has one."""
     uses_config = getattr(command, "USES_CONFIG", False)
+    takes_overrides = uses_config or getattr(command, "TAKES_OVERRIDES", False)
     example = f"example:\n{_indent(command.EXAMPLE)}"
     overrides: list[str] = []
     epilog = example
-    if uses_config:
+    if takes_overrides:
         from retroguide_jax import config as config_lib
 
         overrides, arguments = config_lib.split_overrides(arguments)
@@ -118,6 +119,8 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> argparse.Nam
     args = parser.parse_args(arguments)
     if uses_config:
         args.config = config_lib.load_config(args.config, overrides)
+    elif takes_overrides:
+        args.overrides = overrides
     return args
 
 

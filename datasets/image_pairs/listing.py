@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import hashlib
-import io
+import math
 from collections import Counter
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
 
+from ..common import tables
+from ..common.listing import SPLITS, Listing, Pair, Problem, find_duplicates
+
 VIEWS = ("aerial", "ground")
-SPLITS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MANIFEST = "manifest.csv"
+_OPTIONAL = ("id", "lat", "lon", "heading")
 _CLUTTER = ("thumbs.db", "desktop.ini")  # left behind by file managers, as are hidden files
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two image files of one place; `split` is "" where the manifest does not say."""
-
-    id: str
-    aerial: Path
-    ground: Path
-    split: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something that cannot be used: a path (or a manifest's line) and why."""
-
-    path: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-    """The pairs of one folder.
-
-    Attributes:
-      location: the folder, or the manifest's file, absolute.
-      pairs: sorted by id for a folder, in file order for a manifest.
-      problems: files without a partner, unusable rows.
-      fingerprint: hash of the names, sizes and times of change of all files named.
-    """
-
-    location: Path
-    pairs: list[Pair]
-    problems: list[Problem]
-    fingerprint: str
 
 
 def list_pairs(raw_dir: Path) -> Listing:
@@ -64,28 +30,25 @@ def list_pairs(raw_dir: Path) -> Listing:
     """
     location = raw_dir.absolute()
     if location.is_file() and location.suffix.lower() == ".csv":
-        pairs, problems = read_manifest(location)
-        stamps = [_stamp(location)]
+        layout, (pairs, problems) = "manifest", read_manifest(location)
     elif not location.is_dir():
         raise UserError(f"raw_dir {raw_dir}: no such folder or .csv file; check the path")
     elif (location / MANIFEST).is_file():
         return list_pairs(location / MANIFEST)
     else:
-        pairs, problems = _match_folders(location)
-        stamps = []
+        layout, (pairs, problems) = "folders", _match_folders(location)
     if not pairs and not problems:
         raise UserError(f"{location} names no images; put JPEG or PNG files there")
-    stamps += [_stamp(path) for pair in pairs for path in (pair.aerial, pair.ground)]
-    stamps += [f"{problem.path}: {problem.reason}" for problem in problems]
-    fingerprint = hashlib.sha256("\n".join(stamps).encode("utf-8", "surrogateescape"))
-    return Listing(location, pairs, problems, fingerprint.hexdigest())
+    return Listing(str(location), layout, pairs, problems)
 
 
 def read_manifest(path: Path) -> tuple[list[Pair], list[Problem]]:
     """Reads a CSV manifest: a header with aerial, ground, split, then one pair a row.
 
-    Paths are relative to the manifest's folder and stay inside it. Empty rows are passed over,
-    further columns ignored; a byte-order mark and any line ends are fine.
+    Columns id, lat, lon (degrees) and heading (degrees clockwise from north, of the ground image's
+    centre column) are read where they stand. Paths are relative to the manifest's folder and stay
+    inside it. Empty rows are passed over, further columns ignored; a byte-order mark and any line
+    ends are fine.
 
     Returns:
       (pairs in file order, unusable rows).
@@ -93,123 +56,111 @@ def read_manifest(path: Path) -> tuple[list[Pair], list[Problem]]:
     Raises:
       UserError: the file cannot be read, is not UTF-8 CSV, or lacks a column.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; check the path") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
+    rows = tables.read_csv(path)
+    header = [name.strip().lower() for name in rows[0][1]] if rows else []
     wanted = (*VIEWS, "split")
     missing = [name for name in wanted if header.count(name) != 1]
+    missing += [name for name in _OPTIONAL if header.count(name) > 1]
     if missing:
         raise UserError(
             f"{path}: the first line must name each of the columns {', '.join(wanted)} once; "
             f"mend {', '.join(missing)}"
         )
-    columns = [header.index(name) for name in wanted]
+    columns = {name: header.index(name) for name in (*wanted, *_OPTIONAL) if name in header}
     root = path.parent.resolve()
-    found: list[tuple[Path, Path, str]] = []
+    found: list[Pair] = []
     problems: list[Problem] = []
-    seen: set[tuple[Path, Path]] = set()
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
+    seen: set[tuple[str, str]] = set()
+    ids: set[str] = set()
+    for number, row in rows[1:]:
         try:
-            aerial, ground, split = _parse_row(row, columns, root)
-            if (aerial, ground) in seen:
-                raise _BadRowError("names a pair that an earlier row names")
-        except _BadRowError as error:
-            problems.append(Problem(f"{path.name}, row {number}", str(error)))
+            pair = _parse_row(row, columns, root)
+            if (pair.aerial, pair.ground) in seen:
+                raise tables.BadRowError("names a pair that an earlier row names", "duplicate")
+            if pair.id and pair.id in ids:
+                raise tables.BadRowError(f"has the id {pair.id!r} of an earlier row", "duplicate")
+        except tables.BadRowError as error:
+            fix = "mend the row, or take it out"
+            problems.append(Problem(f"{path.name}, row {number}", str(error), error.kind, fix))
             continue
-        seen.add((aerial, ground))
-        found.append((aerial, ground, split))
-    return _name_pairs(found, path.parent), problems
+        seen.add((pair.aerial, pair.ground))
+        ids.add(pair.id)
+        found.append(pair)
+    named, twins = find_duplicates(_name_pairs(found, root))
+    return named, problems + twins
 
 
-def assign_splits(pairs: list[Pair], location: str) -> dict[str, list[Pair]]:
-    """Puts pairs into splits: as the manifest says, else by a hash of the id.
+def _parse_row(row: list[str], columns: dict[str, int], root: Path) -> Pair:
+    needed = max(columns[name] for name in (*VIEWS, "split"))
+    if len(row) <= needed:
+        raise tables.BadRowError(f"has {len(row)} columns, {needed + 1} are needed")
+    cells = {
+        name: row[column].strip() if column < len(row) else "" for name, column in columns.items()
+    }
+    if cells["split"] not in SPLITS:
+        raise tables.BadRowError(f"split is {cells['split']!r}, not one of {', '.join(SPLITS)}")
+    aerial, ground = (tables.resolve_inside(root, cells[view]) for view in VIEWS)
+    numbers = {
+        name: tables.parse_number(name, cells.get(name, "")) for name in ("lat", "lon", "heading")
+    }
+    _check_position(numbers["lat"], numbers["lon"])
+    return Pair(
+        id=cells.get("id", ""),
+        aerial=aerial,
+        ground=ground,
+        split=cells["split"],
+        position=(numbers["lat"], numbers["lon"]),
+        heading=0.0 if math.isnan(numbers["heading"]) else numbers["heading"] % 360.0,
+    )
 
-    By hash about 8 of 10 pairs are train, 1 val, 1 test, and a pair stays where it is when others
-    are added, save in tiny sets: there each split that stays empty takes one pair of the largest.
 
-    Args:
-      pairs: usable pairs.
-      location: the folder or manifest, for errors.
+def _check_position(lat: float, lon: float) -> None:
+    if math.isnan(lat) != math.isnan(lon):
+        raise tables.BadRowError("has only one of lat and lon")
+    if abs(lat) > 90:
+        raise tables.BadRowError(f"lat is {lat:g}, not within -90 to 90 degrees")
+    if not -180 <= lon <= 360 and not math.isnan(lon):
+        raise tables.BadRowError(f"lon is {lon:g}, not within -180 to 360 degrees")
 
-    Returns:
-      The non-empty splits.
+
+def _name_pairs(found: list[Pair], root: Path) -> list[Pair]:
+    """Ids: the row's own, else the common stem where that is unique, else both paths."""
+    names = []
+    for pair in found:
+        aerial, ground = Path(pair.aerial), Path(pair.ground)
+        names.append(pair.id or (aerial.stem if aerial.stem == ground.stem else ""))
+    counts = Counter(names)
+    named = []
+    for name, pair in zip(names, found, strict=True):
+        if not pair.id and (not name or counts[name] > 1):
+            aerial, ground = (Path(path).relative_to(root) for path in (pair.aerial, pair.ground))
+            name = f"{aerial}+{ground}"
+        named.append(dataclasses.replace(pair, id=name))
+    return named
+
+
+def list_images(folder: Path) -> tuple[list[Path], list[Problem]]:
+    """The image files directly in a folder, sorted, and what else lies there.
+
+    Hidden files and what file managers leave behind are passed over.
 
     Raises:
-      UserError: no pair to train on, or fewer than the three pairs that three splits need.
+      UserError: the folder cannot be read.
     """
-    splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
-    if any(pair.split for pair in pairs):
-        for pair in pairs:
-            splits[pair.split].append(pair)
-        if not splits["train"]:
-            raise UserError(f"{location}: no usable pair has split train; mark some so")
-        return {name: members for name, members in splits.items() if members}
-    if len(pairs) < len(SPLITS):
-        raise UserError(
-            f"{location}: {len(pairs)} usable pairs, but train, val and test need one each; add "
-            "pairs, or name the splits in a manifest.csv"
-        )
-    order = {
-        pair: hashlib.sha256(pair.id.encode("utf-8", "surrogateescape")).digest() for pair in pairs
-    }
-    for pair in sorted(pairs, key=order.__getitem__):
-        tenth = int.from_bytes(order[pair][:8]) / 2**64 * 10
-        splits["train" if tenth < 8 else "val" if tenth < 9 else "test"].append(pair)
-    for name in SPLITS:
-        if not splits[name]:
-            splits[name].append(max(splits.values(), key=len).pop())
-    return splits
-
-
-class _BadRowError(Exception):
-    """Why a manifest's row cannot be used."""
-
-
-def _parse_row(row: list[str], columns: list[int], root: Path) -> tuple[Path, Path, str]:
-    if len(row) <= max(columns):
-        raise _BadRowError(f"has {len(row)} columns, {max(columns) + 1} are needed")
-    aerial, ground, split = (row[column].strip() for column in columns)
-    if split not in SPLITS:
-        raise _BadRowError(f"split is {split!r}, not one of {', '.join(SPLITS)}")
-    return _resolve_inside(root, aerial), _resolve_inside(root, ground), split
-
-
-def _resolve_inside(root: Path, name: str) -> Path:
-    """A manifest may come from anywhere: it must not make us read files outside its folder."""
-    if not name:
-        raise _BadRowError("has an empty path")
     try:
-        path = (root / name).resolve()
-    except (OSError, ValueError, RuntimeError):
-        raise _BadRowError(f"path {name!r} cannot be followed") from None
-    if Path(name).is_absolute() or not path.is_relative_to(root):
-        raise _BadRowError(f"path {name!r} leaves the manifest's folder")
-    return path
-
-
-def _name_pairs(found: list[tuple[Path, Path, str]], root: Path) -> list[Pair]:
-    """Ids are the common stem where that is unique, else both paths, which always are."""
-    root = root.resolve()
-    stems = [a.stem if a.stem == g.stem else "" for a, g, _ in found]
-    counts = Counter(stems)
-    return [
-        Pair(
-            stem
-            if stem and counts[stem] == 1
-            else f"{aerial.relative_to(root)}+{ground.relative_to(root)}",
-            aerial,
-            ground,
-            split,
-        )
-        for stem, (aerial, ground, split) in zip(stems, found, strict=True)
-    ]
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; check the folder") from error
+    paths, problems = [], []
+    for path in entries:
+        if path.name.startswith(".") or path.name.lower() in _CLUTTER:
+            continue
+        if path.suffix.lower() in SUFFIXES and not path.is_dir():
+            paths.append(path)
+        else:
+            reason = f"not a file named {', '.join(SUFFIXES)}"
+            problems.append(Problem(str(path), reason, "unreadable", "move it elsewhere"))
+    return paths, problems
 
 
 def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
@@ -222,29 +173,26 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
                 f"{root}: has neither the folders aerial and ground nor a manifest.csv; "
                 f"make {folder}, or give the folder that holds it"
             )
+        paths, others = list_images(folder)
+        problems += others
         stems[view] = {}
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith(".") or path.name.lower() in _CLUTTER:
-                continue
-            if path.suffix.lower() not in SUFFIXES or path.is_dir():
-                problems.append(Problem(str(path), f"not a file named {', '.join(SUFFIXES)}"))
-            elif path.stem in stems[view]:
-                problems.append(Problem(str(path), f"same stem as {stems[view][path.stem].name}"))
+        for path in paths:
+            if path.stem in stems[view]:
+                reason = f"same stem as {stems[view][path.stem].name}"
+                problems.append(Problem(str(path), reason, "duplicate", "rename one of the two"))
             else:
                 stems[view][path.stem] = path
     for view, other in (VIEWS, VIEWS[::-1]):
         problems += [
-            Problem(str(path), f"no partner {stem}.* in {root / other}")
+            Problem(
+                str(path),
+                f"no partner {stem}.* in {root / other}",
+                "partner",
+                f"add {root / other / stem}.*, or move this file elsewhere",
+            )
             for stem, path in stems[view].items()
             if stem not in stems[other]
         ]
     both = sorted(stems["aerial"].keys() & stems["ground"].keys())
-    return [Pair(stem, stems["aerial"][stem], stems["ground"][stem]) for stem in both], problems
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return f"{path} unreadable"
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
+    pairs = [Pair(stem, str(stems["aerial"][stem]), str(stems["ground"][stem])) for stem in both]
+    return pairs, problems

@@ -2,7 +2,8 @@
 
 A command module has a docstring (what it does, the help text), `EXAMPLE` (a command line),
 `add_flags(parser)` and `run(args) -> int`, the exit status. With `USES_CONFIG = True` the command
-takes `--config` and its overrides, and finds the loaded config in `args.config`.
+takes `--config` and its overrides, and finds the loaded config in `args.config`; with
+`TAKES_OVERRIDES = True` it finds just the overrides in `args.overrides`.
 Heavy imports (jax, tensorflow_datasets, grain) belong inside `run`, so that `--help` is instant.
 """
 
@@ -11,5 +12,5 @@ COMMANDS = {
     "train": "train an embedder and a generator, or go on with a run that was stopped",
     "evaluate": "measure a trained model: retrieval, image quality, diversity",
     "generate": "make views of the other side from image files",
-    "data": "build a data set, or look at one",
+    "data": "check raw images, build a data set, or look at one",
 }

@@ -1,23 +1,40 @@
-"""Build a data set, or look at its pairs before training on them.
+"""Check a folder of photographs, build a data set, or look at its pairs.
 
-`build` makes a data set where it is missing: procedural_city is rendered, image_pairs is read from
-a folder of your photographs. `show` writes some pairs with their ids to one picture.
+`check` says what was recognised in a raw folder, what is missing or wrong, and what to do. `build`
+makes a data set where it is missing: procedural_city is rendered, the others are read from your
+files. `show` writes some pairs with their ids to one picture.
 """
 
 import argparse
+import os
 
+from retroguide_jax.errors import UserError
+
+TAKES_OVERRIDES = True
 EXAMPLE = """
-retroguide data build image_pairs --raw_dir=my_photos
+retroguide data check cvusa --raw_dir=CVUSA
+retroguide data build vigor_gen --raw_dir=VIGOR --config.data.crop_metres=35
 retroguide data show procedural_city --config_name=city_64 --num=8 --output=pairs.png
 """
 
 # The packaged config that says how a data set is read when no other config is in play.
-_DEFAULT_CONFIGS = {"procedural_city": "city", "image_pairs": "image_pairs"}
+_DEFAULT_CONFIGS = {
+    "procedural_city": "city",
+    "image_pairs": "image_pairs",
+    "cvusa": "cvusa",
+    "cvact": "cvact",
+    "vigor_gen": "vigor_gen",
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the actions `build` and `show` with their flags."""
+    """Adds the actions `check`, `build` and `show` with their flags."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser(
+        "check",
+        help="say what is in a raw folder and whether it can be built from",
+        description="Looks at a raw folder; exit status 0 only if a build would succeed.",
+    )
     build = actions.add_parser(
         "build",
         help="build a data set where it is missing",
@@ -28,28 +45,66 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="write pairs with their ids to one PNG",
         description="Writes a contact sheet of pairs; builds the data set first if it is missing.",
     )
-    for action in (build, show):
+    for action in (check, build, show):
         _add_dataset_flags(action)
+    for action in (build, show):
+        action.add_argument(
+            "--data_dir",
+            help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        )
+    check.add_argument("--full", action="store_true", help="decode every image, not a sample")
+    check.add_argument("--json", metavar="FILE", help="write the findings to this file too")
     show.add_argument("--split", default="train", help="a split or a part of one, test[:100]")
     show.add_argument("--num", type=positive_integer, default=8, help="how many pairs")
     show.add_argument("--output", default="pairs.png", metavar="FILE", help="the PNG to write")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the action; returns 0.
+    """Runs the action; returns 0, or 1 where `check` finds that a build would fail.
 
     Raises:
       UserError: see `catalog.open_dataset`, `pipeline.read_pairs` and `images.write_png`.
     """
+    data_config = _make_data_config(args)
+    return {"check": _check, "build": _build, "show": _show}[args.action](args, data_config)
+
+
+def _check(args: argparse.Namespace, data_config) -> int:
+    from retroguide_jax.data import catalog
+    from retroguide_jax.datasets.common import report
+    from retroguide_jax.evaluation.results import write_json
+
+    builder_class = catalog.load_builder_class(args.name)
+    if not hasattr(builder_class, "list_raw"):
+        raise UserError(f"{args.name} is made here, not read from files: there is nothing to check")
+    if not data_config.raw_dir:
+        raise UserError("say which folder to check: --raw_dir=DIR")
+    found = report.make_report(
+        builder_class,
+        data_config,
+        full=args.full,
+        num_workers=min(len(os.sched_getaffinity(0)), 32),
+    )
+    if args.json:
+        write_json(args.json, found)
+    print(report.format_report(found))
+    return 0 if found["ok"] else 1
+
+
+def _build(args: argparse.Namespace, data_config) -> int:
+    from retroguide_jax.data import catalog
+
+    builder = catalog.open_dataset(data_config, args.data_dir)
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    print(f"{builder.info.full_name} in {builder.data_path}")
+    print(", ".join(f"{name}: {count} pairs" for name, count in sizes.items()))
+    return 0
+
+
+def _show(args: argparse.Namespace, data_config) -> int:
     from retroguide_jax.data import catalog, images, pipeline
 
-    data_config = _make_data_config(args)
     builder = catalog.open_dataset(data_config, args.data_dir)
-    if args.action == "build":
-        sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
-        print(f"{builder.info.full_name} in {builder.data_path}")
-        print(", ".join(f"{name}: {count} pairs" for name, count in sizes.items()))
-        return 0
     for view in ("aerial", "ground"):
         height, width, _ = builder.info.features[view].shape
         if height and width:  # stored in one size: show it as it is
@@ -74,10 +129,6 @@ def _add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config_name", help="which variant, for example city_256")
     parser.add_argument("--raw_dir", help="your images, where the data set is made of them")
     parser.add_argument(
-        "--data_dir",
-        help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
-    )
-    parser.add_argument(
         "--allow_bad", action="store_true", help="leave unusable files out instead of stopping"
     )
 
@@ -87,7 +138,7 @@ def _make_data_config(args: argparse.Namespace):
     from retroguide_jax.data import catalog
 
     catalog.check_name(args.name)
-    data_config = load_config(_DEFAULT_CONFIGS[args.name]).data
+    data_config = load_config(_DEFAULT_CONFIGS[args.name], args.overrides).data
     for field in ("config_name", "raw_dir", "allow_bad"):
         if getattr(args, field):
             data_config[field] = getattr(args, field)

@@ -28,7 +28,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="work directory of an independent embedder; may be given several times",
     )
-    parser.add_argument("--split", default="test", help="split to score, such as test[:100]")
+    parser.add_argument(
+        "--split", help="split to score, such as test[:100] (default: the config's data.test_split)"
+    )
     parser.add_argument(
         "--data_dir",
         metavar="DIR",
@@ -59,14 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
     from retroguide_jax.data.catalog import open_dataset
     from retroguide_jax.evaluation import job, results
-    from retroguide_jax.inference import load_model
+    from retroguide_jax.training.loading import load_model
 
     model = load_model(args.workdir, checkpoint=args.checkpoint)
     # A judge has one best state, whichever of the model's checkpoints it looks at.
     judges = {name: load_model(path) for name, path in judge_dirs.items()}
     data_config = model.config.data
+    split = args.split or data_config.test_split
     builder = open_dataset(data_config, args.data_dir)
-    with tqdm(unit="image", desc=f"evaluate {args.split}", leave=False, disable=None) as bar:
+    with tqdm(unit="image", desc=f"evaluate {split}", leave=False, disable=None) as bar:
 
         def show_progress(num_done: int, num_total: int) -> None:
             bar.total = num_total
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             judges,
             builder,
             data_config,
-            args.split,
+            split,
             batch_size=args.batch_size,
             num_noises=args.num_noises,
             seed=args.seed,

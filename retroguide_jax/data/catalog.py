@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import importlib
 import io
 import os
+import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -17,10 +19,7 @@ from google.protobuf import json_format
 
 from retroguide_jax.errors import UserError
 
-_BUILDER_MODULES = {
-    name: f"retroguide_jax.datasets.{name}.{name}_dataset_builder"
-    for name in ("procedural_city", "image_pairs")
-}
+NAMES = ("procedural_city", "image_pairs", "cvusa", "cvact", "vigor_gen")
 _INFO_FILE = "dataset_info.json"  # TFDS writes it last, and renames the folder after that
 
 
@@ -30,10 +29,11 @@ def open_dataset(
     """Returns the builder of a data set that is complete on disk, building it first if missing.
 
     A build happens in a folder of another name that is renamed when all is written: one that fails
-    or is killed leaves nothing that later looks complete.
+    or is killed leaves nothing that later looks complete, and the next build sweeps it away.
 
     Args:
-      data_config: `config.data`: name, config_name, raw_dir, allow_bad, aerial_size, ground_size.
+      data_config: `config.data`; of data sets made from photographs an empty raw_dir means the one
+        copy that is built already, so that it can be used where the photographs are not.
       data_dir: where built data sets live; None or "" for TFDS's own place ($TFDS_DATA_DIR or
         ~/tensorflow_datasets).
       build: whether a missing data set is built (True) or an error (False).
@@ -45,19 +45,56 @@ def open_dataset(
       UserError: the name or config is unknown, raw_dir is missing or its files cannot be used, the
         built copy is damaged, or it cannot be written.
     """
-    builder_class = _load_builder_class(data_config.name)
+    builder_class = load_builder_class(data_config.name)
+    if hasattr(builder_class, "make_config") and not data_config.raw_dir:
+        return _open_built_copy(data_config, data_dir)
     config = _choose_builder_config(builder_class, data_config)
     builder = _construct(builder_class, config, data_dir)
-    path = Path(builder.data_path)
-    if path.exists():
-        _check_complete(builder, path)
-    elif build:
-        _build(builder, path)
-    else:
+    if not build and not Path(builder.data_path).exists():
         raise UserError(
             f"data set {builder.info.full_name} is not built in {builder.data_dir_root}; build it "
             f"with `retroguide data build {data_config.name}` or give another --data_dir"
         )
+    return _complete(builder)
+
+
+def open_gallery(
+    data_config, data_dir: str | os.PathLike | None
+) -> tfds.core.DatasetBuilder | None:
+    """Returns the builder of a data set's gallery tiles that no pair uses, built if missing.
+
+    With the aerials of the test pairs they are the whole gallery. They lie in a data set of their
+    own, `<name>_gallery`, under the name of the pairs' config: only retrieval reads them, and they
+    may take more room than the pairs.
+
+    Args:
+      data_config: `config.data`, as for `open_dataset`.
+      data_dir: as for `open_dataset`.
+
+    Returns:
+      A TFDS builder of {"id", "aerial"} with the split "test", for `pipeline.iterate_tiles`; None
+      where the data set has no such tiles.
+
+    Raises:
+      UserError: as `open_dataset`.
+    """
+    gallery_class = getattr(load_builder_class(data_config.name), "GALLERY", None)
+    if gallery_class is None:
+        return None
+    if not data_config.raw_dir:
+        return _open_built_gallery(data_config, data_dir)
+    config = load_builder_class(data_config.name).make_config(data_config)
+    if not config.found.tiles:
+        return None
+    return _complete(_construct(gallery_class, config, data_dir))
+
+
+def _complete(builder: tfds.core.DatasetBuilder) -> tfds.core.DatasetBuilder:
+    path = Path(builder.data_path)
+    if path.exists():
+        _check_complete(builder, path)
+    else:
+        _build(builder, path)
     return builder
 
 
@@ -67,13 +104,63 @@ def check_name(name: str) -> None:
     Raises:
       UserError: there is none of that name; the message tells the nearest.
     """
-    if name not in _BUILDER_MODULES:
-        raise UserError(f"no data set {name!r}; {_suggest(name, _BUILDER_MODULES)}")
+    if name not in NAMES:
+        raise UserError(f"no data set {name!r}; {_suggest(name, NAMES)}")
 
 
-def _load_builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
+def load_builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
+    """The TFDS builder class of a data set.
+
+    Raises:
+      UserError: there is none of that name.
+    """
     check_name(name)
-    return importlib.import_module(_BUILDER_MODULES[name]).Builder
+    return importlib.import_module(f"retroguide_jax.datasets.{name}.{name}_dataset_builder").Builder
+
+
+def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
+    """The one copy of a data set of photographs in data_dir, whatever it was made from."""
+    root = Path(os.path.expanduser(data_dir) if data_dir else tfds.core.constants.DATA_DIR)
+    variant = load_builder_class(data_config.name).choose_variant(data_config)
+    # Up to the hash: one variant's name may begin another's.
+    pattern = f"{variant}_{'[0-9a-f]' * 8}" if variant else "*"
+    infos = sorted((root / data_config.name).glob(f"{pattern}/*/{_INFO_FILE}"))
+    folders = [path.parent for path in infos if "incomplete" not in path.parent.name]
+    if not folders:
+        raise UserError(
+            f"no copy of {data_config.name} is built in {root}: set raw_dir, the folder of the "
+            "images (--config.data.raw_dir=DIR, or --raw_dir=DIR of `retroguide data`)"
+        )
+    if len(folders) > 1:
+        raise UserError(
+            f"{root} holds {len(folders)} copies of {data_config.name}: "
+            f"{', '.join(folder.parent.name for folder in folders)}; say which by raw_dir, or "
+            "delete the others"
+        )
+    return _open_folder(folders[0])
+
+
+def _open_built_gallery(data_config, data_dir) -> tfds.core.DatasetBuilder | None:
+    """The gallery of the one copy of the pairs."""
+    pairs = _open_built_copy(data_config, data_dir)
+    if not (pairs.info.metadata or {}).get("num_tiles"):
+        return None
+    copy = Path(pairs.data_path)
+    folder = copy.parents[2] / f"{data_config.name}_gallery" / copy.parent.name / copy.name
+    if not (folder / _INFO_FILE).exists():
+        raise UserError(
+            f"the gallery of {copy} is not built in {folder}: set raw_dir, the folder of the images"
+        )
+    return _open_folder(folder)
+
+
+def _open_folder(folder: Path) -> tfds.core.DatasetBuilder:
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except (OSError, ValueError, AssertionError, json_format.ParseError) as error:
+        raise UserError(f"{folder} cannot be opened ({_one_line(error)}); delete it") from error
+    _check_complete(builder, folder)
+    return builder
 
 
 def _choose_builder_config(builder_class, data_config) -> tfds.core.BuilderConfig:
@@ -123,17 +210,35 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
     # stdout, talk of downloads.
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(file_format="array_record")
-    except OSError as error:
-        if path.exists():
-            # Another process built the same data set meanwhile; its copy is as good.
-            builder.info.read_from_directory(path)
-            return
+        with _locked(path.parent):
+            if path.exists():  # built by another process while this one waited
+                builder.info.read_from_directory(path)
+                return
+            for leftover in path.parent.glob("*incomplete*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(file_format="array_record")
+    except (OSError, RuntimeError) as error:
+        # ArrayRecord's writer has a RuntimeError for a full disk.
+        if isinstance(error, RuntimeError) and "write() failed" not in str(error):
+            raise
         raise UserError(
             f"data set {builder.info.full_name} could not be built in {path}: {_one_line(error)}; "
             "free some space or choose another --data_dir"
         ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One build at a time: what a second process would find unfinished is then a leftover."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The folder itself is locked, so that no lock file stays; closing releases, as does a crash.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:

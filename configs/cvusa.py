@@ -1,0 +1,18 @@
+"""CVUSA (CVPR subset): 256 x 256 aerials, 128 x 512 panoramas that are 90 degrees tall.
+
+    retroguide train --config=cvusa --config.data.raw_dir=CVUSA --workdir=runs/cvusa
+
+Also --config=cvusa:g2a, and cvusa:smoke (or cvusa:g2a,smoke) for a minute's try of a new folder.
+The published test set is the split `val`. Not yet run on the real data, which cannot be fetched
+without its authors' consent.
+"""
+
+from ml_collections import ConfigDict
+from retroguide_jax.configs import _photographs
+
+
+def get_config(argument: str = "a2g") -> ConfigDict:
+    """See the module; `argument` is a2g, g2a, smoke, or two of them."""
+    config = _photographs.get_config("cvusa", "", argument)
+    config.data.test_split = "val"
+    return config

@@ -1,0 +1,254 @@
+"""The TFDS builder of photographed pairs; each data set adds what its folders look like."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from retroguide_jax.errors import UserError
+
+from . import checking, storing
+from .listing import Box, Listing, Pair, Problem, assign_splits
+from .workers import OrderedPool
+
+
+@dataclasses.dataclass(eq=False)
+class PairsConfig(tfds.core.BuilderConfig):
+    """One folder of pairs in the state it was listed in, and what is stored of it.
+
+    Attributes:
+      found: what was listed.
+      recipe: what is stored.
+      allow_bad: leave unusable files out instead of stopping.
+    """
+
+    found: Listing | None = dataclasses.field(default=None, repr=False)
+    recipe: storing.Recipe | None = None
+    allow_bad: bool = False
+
+
+def make_recipe(
+    data_config,
+    *,
+    vertical_fov: float,
+    aerial_aspect: float | None = None,
+    ground_aspect: float | None = None,
+    ground_box: Box | None = None,
+    pads: bool = False,
+) -> storing.Recipe:
+    """The recipe that `config.data` asks for.
+
+    Args:
+      data_config: aerial_size and ground_size: the least that images must have, and with
+        store_resized what is stored.
+      vertical_fov: of the ground images, degrees; a `ground_box` takes its share of it.
+      aerial_aspect, ground_aspect: width / height of the files as published.
+      ground_box: the part of every ground image to keep.
+      pads: see `storing.Recipe`.
+    """
+    sizes = {"aerial": tuple(data_config.aerial_size), "ground": tuple(data_config.ground_size)}
+    stored = sizes if data_config.store_resized else {"aerial": None, "ground": None}
+    share = 1.0 if ground_box is None else ground_box.bottom - ground_box.top
+    return storing.Recipe(
+        aerial=storing.View(sizes["aerial"], stored["aerial"], None, aerial_aspect),
+        ground=storing.View(sizes["ground"], stored["ground"], ground_box, ground_aspect),
+        vertical_fov=vertical_fov * share,
+        pads=pads,
+    )
+
+
+class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Stores pairs as ArrayRecord; sub-classes say what folders look like and what is stored.
+
+    Features: id, aerial and ground (encoded), aerial_id, positives and semi_positives (aerial ids),
+    position [2], heading and vertical_fov in degrees. See `listing.Pair`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+    # What `config.data.config_name` may be, the default first; empty where there is but one.
+    VARIANTS: tuple[str, ...] = ()
+    # The `gallery.GalleryBuilder` of a data set that may list tiles without a pair.
+    GALLERY: type[PairsBuilder] | None = None
+
+    @classmethod
+    def list_raw(cls, data_config) -> Listing:
+        """Lists what `config.data.raw_dir` holds.
+
+        Raises:
+          UserError: no layout was recognised, or a list is missing or cannot be read.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def make_recipe(cls, data_config) -> storing.Recipe:
+        """Says what is stored under `config.data`."""
+        raise NotImplementedError
+
+    @classmethod
+    def choose_variant(cls, data_config) -> str:
+        """The variant that config_name names.
+
+        Raises:
+          UserError: there is none of that name.
+        """
+        name = data_config.config_name or (cls.VARIANTS[0] if cls.VARIANTS else "")
+        if cls.VARIANTS and name not in cls.VARIANTS:
+            nearest = difflib.get_close_matches(name, cls.VARIANTS, n=1)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise UserError(
+                f"data set {data_config.name} has no config {name!r}; "
+                f"{hint}there are {', '.join(variant or repr(variant) for variant in cls.VARIANTS)}"
+            )
+        return name
+
+    @classmethod
+    def make_config(cls, data_config) -> PairsConfig:
+        """The builder config of `config.data`, named after a hash of all its content depends on.
+
+        Another folder, a changed one, or other sizes are another data set, never mixed up with an
+        older copy: the hash covers the folder's path, the lists, every file's size and time of last
+        change, and the recipe.
+
+        Raises:
+          UserError: see `list_raw` and `choose_variant`.
+        """
+        variant = cls.choose_variant(data_config)
+        found, recipe = cls.list_raw(data_config), cls.make_recipe(data_config)
+        rules = [found.location, repr(recipe), bool(data_config.allow_bad)]
+        text = json.dumps([*rules, found.compute_fingerprint()])
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        label = variant or Path(found.location).stem
+        slug = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")[:60] or "pairs"
+        return PairsConfig(
+            name=f"{slug}_{digest[:8]}",
+            found=found,
+            recipe=recipe,
+            allow_bad=bool(data_config.allow_bad),
+        )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Image(shape=(None, None, 3))
+        # Not dataset_info_from_configs: it looks for metadata files under the dotted name, and an
+        # editable install keeps this folder elsewhere.
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": tfds.features.Text(),
+                    "aerial": image,
+                    "ground": image,
+                    "aerial_id": tfds.features.Text(),
+                    "positives": tfds.features.Sequence(tfds.features.Text()),
+                    "semi_positives": tfds.features.Sequence(tfds.features.Text()),
+                    # As bytes: stored as numbers they would be float32, half a metre in degrees.
+                    "position": tfds.features.Tensor(
+                        shape=(2,), dtype=np.float64, encoding=tfds.features.Encoding.BYTES
+                    ),
+                    "heading": tfds.features.Scalar(np.float32),
+                    "vertical_fov": tfds.features.Scalar(np.float32),
+                }
+            ),
+            description=f"Pairs of {self.builder_config.found.location}",
+            # Where the photographs are not, a copy still tells whether a gallery belongs to it.
+            metadata=tfds.core.MetadataDict(num_tiles=len(self.builder_config.found.tiles)),
+        )
+
+    def download_and_prepare(self, *, num_workers: int | None = None, **kwargs) -> None:
+        """Checks the files and writes the data set, unless it exists.
+
+        Args:
+          num_workers: processes; by default one per core this process may use. The result does not
+            depend on it.
+          **kwargs: as `tfds.core.DatasetBuilder.download_and_prepare`.
+        """
+        if num_workers is None:
+            num_workers = min(len(os.sched_getaffinity(0)), 32)
+        self._num_workers = num_workers
+        with contextlib.ExitStack() as self._until_written:
+            super().download_and_prepare(**kwargs)
+
+    def _split_generators(self, dl_manager) -> dict:
+        del dl_manager  # nothing is downloaded
+        config = self.builder_config
+        kept, problems, left_out = self._check()
+        if problems:
+            report_problems(problems, config)
+        splits = self._assign_splits(kept)
+        if left_out:
+            tell(f"{len(left_out)} pairs left out: their crops leave the tile (in skipped.json)")
+        self._skipped = [*problems, *left_out]
+        num_pairs = sum(map(len, splits.values()))
+        small = num_pairs <= 500 and not config.recipe.touches_pixels()
+        pool = OrderedPool(1 if small else self._num_workers)
+        self._pool = self._until_written.enter_context(pool)
+        bar = tqdm(
+            total=num_pairs, desc="storing", unit=" pairs", delay=2, disable=None, file=sys.stderr
+        )
+        self._bar = self._until_written.enter_context(bar)
+        last = list(splits)[-1]
+        return {
+            name: self._generate_examples(pairs, is_last=name == last)
+            for name, pairs in splits.items()
+        }
+
+    # A gallery, which stores tiles in place of pairs, differs from a data set in these three only.
+
+    def _check(self) -> tuple[list[Pair], list[Problem], list[Problem]]:
+        config = self.builder_config
+        return checking.check_listing(config.found, config.recipe, self._num_workers)
+
+    def _assign_splits(self, kept: list[Pair]) -> dict[str, list[Pair]]:
+        return assign_splits(kept, self.builder_config.found.location)
+
+    _make_example = staticmethod(storing.make_example)
+
+    def _generate_examples(self, pairs: list[Pair], *, is_last: bool) -> Iterator[tuple[str, dict]]:
+        make = functools.partial(self._make_example, self.builder_config.recipe)
+        for example in self._pool.map(make, pairs):
+            self._bar.update()
+            if isinstance(example, Problem):  # its header was whole, its pixels are not
+                report_problems([example], self.builder_config)
+                self._skipped.append(example)
+            else:
+                yield example["id"], example
+        if is_last:
+            # TFDS points data_path at the folder being built: the list is renamed into place too.
+            skipped = [dataclasses.asdict(problem) for problem in self._skipped]
+            text = json.dumps(skipped, indent=2) + "\n"
+            (Path(self.data_path) / "skipped.json").write_text(text)
+
+
+def report_problems(problems: list[Problem], config: PairsConfig) -> None:
+    """Lists unusable files by name on stderr, and stops unless they are allowed.
+
+    Raises:
+      UserError: `config.allow_bad` is not set.
+    """
+    checking.print_problems(problems, tell)
+    first = f"{problems[0].path}: {problems[0].reason}"
+    if not config.allow_bad:
+        raise UserError(
+            f"{len(problems)} unusable in {config.found.location}, the first being {first}; mend "
+            "or remove what is listed, or leave it out with allow_bad "
+            "(--config.data.allow_bad=True, or --allow_bad of `retroguide data`)"
+        )
+    tell(f"left out: {len(problems)} (listed in skipped.json)")
+
+
+def tell(text: str) -> None:
+    """Prints on stderr at once."""
+    print(text, file=sys.stderr, flush=True)

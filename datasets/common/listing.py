@@ -1,0 +1,196 @@
+"""What a folder of photographs names, before any image is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+
+from retroguide_jax.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """A part of an image, in shares of its width and height; may reach beyond 0 .. 1."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def is_inside(self, tolerance: float = 1e-6) -> bool:
+        """Whether the image covers the box."""
+        edges = (self.left, self.top, 1.0 - self.right, 1.0 - self.bottom)
+        return min(edges) >= -tolerance
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """An aerial and a ground image of one place.
+
+    Attributes:
+      id: unique in its data set.
+      aerial, ground: the image files.
+      split: "train", "val" or "test"; "" where the data set does not say.
+      aerial_id: of what the aerial shows; pairs that share a tile share it. "" means `id`.
+      positives: aerial ids that also are right answers to this ground image.
+      semi_positives: aerial ids that show the place too, but off their middle (VIGOR).
+      position: latitude and longitude in degrees, or the data set's own metres; NaN if unknown.
+      heading: compass bearing of the ground image's centre column, degrees clockwise from north.
+      aerial_box, ground_box: the part of the file that is the image; None for all of it.
+    """
+
+    id: str
+    aerial: str
+    ground: str
+    split: str = ""
+    aerial_id: str = ""
+    positives: tuple[str, ...] = ()
+    semi_positives: tuple[str, ...] = ()
+    position: tuple[float, float] = (float("nan"), float("nan"))
+    heading: float = 0.0
+    aerial_box: Box | None = None
+    ground_box: Box | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tile:
+    """An aerial image of the gallery that no pair uses."""
+
+    id: str
+    aerial: str
+    split: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that cannot be used.
+
+    Attributes:
+      path: the file, or the line of a list.
+      reason: what is wrong with it.
+      kind: missing, unreadable, size, duplicate, dangling (a line that points nowhere), row (a line
+        that cannot be read), index, outside (a crop off its tile), partner or layout.
+      fix: the next step.
+    """
+
+    path: str
+    reason: str
+    kind: str
+    fix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The pairs of one folder.
+
+    Attributes:
+      location: the folder (or the manifest's file), absolute.
+      layout: the name of the layout that was recognised.
+      pairs: in the order of the lists, or sorted by id.
+      problems: what stops a build unless bad files are allowed.
+      tiles: gallery images without a pair.
+      notes: what is worth knowing but stops nothing.
+      expected: published number of pairs of each split, where there is one.
+    """
+
+    location: str
+    layout: str
+    pairs: list[Pair]
+    problems: list[Problem]
+    tiles: list[Tile] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    expected: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def count_pairs(self) -> dict[str, int]:
+        """Number of pairs of each split; "" for pairs that have none yet."""
+        counts: dict[str, int] = {}
+        for pair in self.pairs:
+            counts[pair.split] = counts.get(pair.split, 0) + 1
+        return counts
+
+    def compute_fingerprint(self) -> str:
+        """Hash of everything listed, and of every file's size and time of last change."""
+        hasher = hashlib.sha256()
+        stamps: dict[str, str] = {}
+        for pair in self.pairs:
+            hasher.update(f"{pair}\n".encode("utf-8", "surrogateescape"))
+            for path in (pair.aerial, pair.ground):
+                stamps[path] = stamps.get(path) or _stamp(path)
+        for tile in self.tiles:
+            hasher.update(f"{tile}\n".encode("utf-8", "surrogateescape"))
+            stamps[tile.aerial] = stamps.get(tile.aerial) or _stamp(tile.aerial)
+        lines = [*stamps.values(), *map(str, self.problems)]
+        hasher.update("\n".join(lines).encode("utf-8", "surrogateescape"))
+        return hasher.hexdigest()
+
+
+def find_duplicates(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Problem]]:
+    """Keeps the first pair of each id; the others are problems."""
+    kept: dict[str, Pair] = {}
+    problems = []
+    for pair in pairs:
+        if pair.id in kept:
+            first = kept[pair.id]
+            problems.append(
+                Problem(
+                    pair.ground,
+                    f"id {pair.id} stands there before, for {first.ground}",
+                    "duplicate",
+                    "remove one of the two, or rename its file",
+                )
+            )
+        else:
+            kept[pair.id] = pair
+    return list(kept.values()), problems
+
+
+def assign_splits(pairs: list[Pair], location: str) -> dict[str, list[Pair]]:
+    """Puts pairs into splits: as the data set says, else by a hash of the id.
+
+    By hash about 8 of 10 pairs are train, 1 val, 1 test, and a pair stays where it is when others
+    are added, save in tiny sets: there each split that stays empty takes one pair of the largest.
+
+    Args:
+      pairs: usable pairs.
+      location: the folder or manifest, for errors.
+
+    Returns:
+      The non-empty splits.
+
+    Raises:
+      UserError: no pair to train on, or fewer than the three pairs that three splits need.
+    """
+    splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
+    if any(pair.split for pair in pairs):
+        for pair in pairs:
+            splits[pair.split].append(pair)
+        if not splits["train"]:
+            raise UserError(f"{location}: no usable pair has split train; mark some so")
+        return {name: members for name, members in splits.items() if members}
+    if len(pairs) < len(SPLITS):
+        raise UserError(
+            f"{location}: {len(pairs)} usable pairs, but train, val and test need one each; add "
+            "pairs, or name the splits in a manifest.csv"
+        )
+    order = {
+        pair: hashlib.sha256(pair.id.encode("utf-8", "surrogateescape")).digest() for pair in pairs
+    }
+    for pair in sorted(pairs, key=order.__getitem__):
+        tenth = int.from_bytes(order[pair][:8]) / 2**64 * 10
+        splits["train" if tenth < 8 else "val" if tenth < 9 else "test"].append(pair)
+    for name in SPLITS:
+        if not splits[name]:
+            splits[name].append(max(splits.values(), key=len).pop())
+    return splits
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return f"{path} unreadable"
+    return f"{path} {status.st_size} {status.st_mtime_ns}"

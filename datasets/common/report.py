@@ -1,0 +1,201 @@
+"""A look at a raw folder before building from it: what is there, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import hashlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from retroguide_jax.data import images, inspection
+from retroguide_jax.errors import UserError
+
+from . import checking, storing
+from .listing import Listing, Pair, Problem
+from .workers import OrderedPool
+
+NUM_SAMPLED = 200
+# A panorama's last column lies beside its first: where they differ this much more than other
+# neighbours do, the image does not go all the way round.
+_SEAM_RATIO = 4.0
+
+
+def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> dict[str, Any]:
+    """Checks a raw folder.
+
+    The header and the end of every listed file are read; `NUM_SAMPLED` pairs, evenly spaced, are
+    decoded too, or with `full` all.
+
+    Args:
+      builder_class: a `builder.PairsBuilder`.
+      data_config: `config.data`.
+      full: decode every image.
+      num_workers: processes.
+
+    Returns:
+      {"ok": whether a build would succeed, "layout", "counts": {split: listed pairs}, "published":
+      {split: pairs}, "decoded": pairs whose images were decoded, "problems": [{"kind", "path",
+      "reason", "fix"}], "notes": [text]}.
+    """
+    try:
+        variant = builder_class.choose_variant(data_config)
+        found = builder_class.list_raw(data_config)
+    except UserError as error:
+        problem = Problem(str(data_config.raw_dir), str(error), "layout", "mend that first")
+        return _finish({"layout": None, "counts": {}, "published": {}, "decoded": 0}, [problem], [])
+    recipe = builder_class.make_recipe(data_config)
+    problems, notes = list(found.problems), list(found.notes)
+    decoded = _pick(len(found.pairs), len(found.pairs) if full else NUM_SAMPLED)
+    look = functools.partial(_look_at, recipe, full, bool(data_config.panorama))
+    work = [(pair, index in decoded) for index, pair in enumerate(found.pairs)]
+    looks, num_usable = [], 0
+    with OrderedPool(num_workers if len(work) > 50 else 1) as pool:
+        bar = tqdm(
+            pool.map(look, work),
+            "looking",
+            len(work),
+            unit=" pairs",
+            delay=2,
+            disable=None,
+            file=sys.stderr,
+        )
+        for new, seen in bar:
+            problems += new
+            looks.append(seen)
+            num_usable += not new
+    outside = [problem for problem in problems if problem.kind == "outside"]
+    problems = [problem for problem in problems if problem.kind != "outside"]
+    if outside:
+        share = f"{len(outside)} of {len(work)} pairs"
+        notes.append(f"{share} are left out: {outside[0].reason}; {outside[0].fix}")
+    notes += _describe_counts(found) + _describe_looks(looks)
+    head = {
+        "variant": variant,
+        "layout": found.layout,
+        "counts": {name or "no split": count for name, count in found.count_pairs().items()},
+        "published": dict(found.expected),
+        "decoded": len(decoded),
+    }
+    return _finish(head, problems, notes, bool(data_config.allow_bad) and num_usable > 0)
+
+
+def format_report(report: dict[str, Any], most: int = 20) -> str:
+    """The report as text: layout and counts, notes, then at most `most` problems of each kind."""
+    counts = ", ".join(f"{name}: {count}" for name, count in report["counts"].items())
+    lines = [f"layout: {report['layout'] or 'not recognised'}"]
+    lines += [f"pairs: {counts}; decoded {report['decoded']}"] if counts else []
+    lines += [f"note: {note}" for note in report["notes"]]
+    by_kind: dict[str, list[dict]] = {}
+    for problem in report["problems"]:
+        by_kind.setdefault(problem["kind"], []).append(problem)
+    for kind, problems in by_kind.items():
+        lines.append(f"{kind}: {len(problems)}")
+        lines += [f"  {p['path']}: {p['reason']}" for p in problems[:most]]
+        lines += [f"  ... and {len(problems) - most} more"] if len(problems) > most else []
+        lines += [f"  -> {fix}" for fix in dict.fromkeys(p["fix"] for p in problems[:most])]
+    lines.append("ready to build" if report["ok"] else "not ready: a build would stop")
+    return "\n".join(lines)
+
+
+def _finish(head: dict, problems: Sequence[Problem], notes: list[str], allowed: bool = False):
+    listed = [{"kind": p.kind, "path": p.path, "reason": p.reason, "fix": p.fix} for p in problems]
+    ok = allowed or not problems
+    return {"ok": ok, **head, "problems": listed, "notes": notes}
+
+
+def _pick(num: int, most: int) -> set[int]:
+    """At most `most` of the numbers below `num`, evenly spaced."""
+    return set(np.linspace(0, num - 1, min(num, most)).round().astype(int).tolist())
+
+
+def _look_at(recipe: storing.Recipe, full: bool, panorama: bool, work: tuple[Pair, bool]):
+    """The problems of a pair; facts and hash of "aerial" and "ground", "seam" where decoded."""
+    pair, decode = work
+    problems = checking.check_pair(recipe, pair, decode=decode)
+    if problems:
+        return problems, {}
+    seen: dict[str, Any] = {}
+    for view, path in (("aerial", pair.aerial), ("ground", pair.ground)):
+        facts = inspection.inspect_file(path)
+        digest = _hash(path) if full else ""
+        seen[view] = (path, (facts.height, facts.width), facts.mode, facts.is_rotated, digest)
+    if panorama and decode:
+        pixels = images.decode_image(pair.ground)
+        box = pair.ground_box
+        seen["seam"] = measure_seam(pixels if box is None else storing.crop_image(pixels, box))
+    return problems, seen
+
+
+def measure_seam(panorama: np.ndarray) -> float:
+    """How the step from the last to the first column compares with other neighbours' steps.
+
+    Args:
+      panorama: uint8 [H, W, 3].
+
+    Returns:
+      Mean absolute difference over the seam / the same between columns two apart: about 1 for an
+      image that goes all the way round.
+    """
+    columns = panorama.astype(np.float32)
+    inside = np.abs(columns[:, 2:] - columns[:, :-2]).mean()
+    return float(np.abs(columns[:, 0] - columns[:, -1]).mean() / max(inside, 1e-3))
+
+
+def _hash(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe_counts(found: Listing) -> list[str]:
+    counts = found.count_pairs()
+    notes = [
+        f"{name}: {counts.get(name, 0)} pairs listed, {expected} published"
+        for name, expected in found.expected.items()
+        if counts.get(name, 0) != expected
+    ]
+    if found.tiles:
+        notes.append(f"{len(found.tiles)} gallery tiles without a pair")
+    return notes
+
+
+def _describe_looks(looks: Sequence[dict]) -> list[str]:
+    notes = []
+    looks = [look for look in looks if look]
+    for view in ("aerial", "ground"):
+        seen = {look[view][0]: look[view] for look in looks}.values()
+        sizes = collections.Counter(size for _, size, *_ in seen)
+        common = ", ".join(f"{h} x {w} ({n})" for (h, w), n in sizes.most_common(3))
+        if sizes:
+            more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
+            notes.append(f"{view}: height x width in pixels: {common}{more}")
+        odd = collections.Counter(mode for _, _, mode, *_ in seen if mode != "RGB")
+        for mode, count in odd.items():
+            notes.append(f"{view}: {count} images of mode {mode} are converted to RGB when read")
+        rotated = [path for path, _, _, is_rotated, _ in seen if is_rotated]
+        if rotated:
+            notes.append(
+                f"{view}: {len(rotated)} images are turned by an EXIF flag, such as {rotated[0]}: "
+                "a tile or panorama should not be; look whether north is where it belongs"
+            )
+        equal: dict[str, list[str]] = {}
+        for path, *_, digest in seen:
+            equal.setdefault(digest, []).append(path)
+        twins = [paths for digest, paths in equal.items() if digest and len(paths) > 1]
+        if twins:
+            notes.append(
+                f"{view}: {len(twins)} groups of files with equal content, such as "
+                f"{' and '.join(twins[0][:2])}"
+            )
+    seams = [look["seam"] for look in looks if "seam" in look]
+    broken = sum(seam > _SEAM_RATIO for seam in seams)
+    if 2 * broken > len(seams):
+        notes.append(
+            f"{broken} of {len(seams)} panoramas do not meet at their left and right edges: are "
+            "they cut, or ordinary photographs? Then set config.data.panorama to false"
+        )
+    return notes

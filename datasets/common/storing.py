@@ -1,0 +1,152 @@
+"""What is stored of a pair: the files' own bytes, or a part of an image in another size."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from retroguide_jax.data import images
+from retroguide_jax.errors import UserError
+
+from .listing import Box, Pair, Problem, Tile
+
+# At this quality and with no chroma subsampling a JPEG differs from its source by less than a grey
+# level on average.
+_JPEG = {"quality": 95, "subsampling": 0}
+_FIX_UNREADABLE = "fetch the file again, or leave it out with allow_bad"
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How the images of one view are stored.
+
+    Attributes:
+      min_size: (height, width) in pixels below which an image is unusable: to enlarge it would
+        teach a generator to paint blur.
+      size: (height, width) to store; None keeps the file's own.
+      box: the part of every image to keep, where a pair names none of its own.
+      aspect: width / height of the files as published; None where any will do.
+      strips: (config_name, width / height) of the formats that lay images side by side in one file,
+        the wanted one first. Their parts begin at shares of the width, so it must fit exactly.
+    """
+
+    min_size: tuple[int, int]
+    size: tuple[int, int] | None = None
+    box: Box | None = None
+    aspect: float | None = None
+    strips: tuple[tuple[str, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the pairs of one builder config are stored.
+
+    Attributes:
+      aerial, ground: the views.
+      vertical_fov: of the stored ground image, degrees.
+      pads: what to do with a box that leaves its image: repeat the edge (True) or leave the pair
+        out (False).
+    """
+
+    aerial: View
+    ground: View
+    vertical_fov: float
+    pads: bool = False
+
+    def touches_pixels(self) -> bool:
+        """Whether some images must be decoded to be stored."""
+        views = (self.aerial, self.ground)
+        return any(view.size or view.box for view in views)
+
+
+def make_example(recipe: Recipe, pair: Pair) -> dict | Problem:
+    """The stored features of a pair, or why its files cannot be used."""
+    try:
+        stored = {
+            "aerial": store_image(pair.aerial, recipe.aerial, pair.aerial_box),
+            "ground": store_image(pair.ground, recipe.ground, pair.ground_box),
+        }
+    except images.UnreadableImageError as error:
+        return Problem(error.name, error.reason, "unreadable", _FIX_UNREADABLE)
+    return stored | {
+        "id": pair.id,
+        "aerial_id": pair.aerial_id or pair.id,
+        "positives": list(pair.positives or (pair.aerial_id or pair.id,)),
+        "semi_positives": list(pair.semi_positives),
+        "position": np.array(pair.position, np.float64),
+        "heading": np.float32(pair.heading),
+        "vertical_fov": np.float32(recipe.vertical_fov),
+    }
+
+
+def make_tile(recipe: Recipe, tile: Tile) -> dict | Problem:
+    """The stored features of a gallery tile, or why its file cannot be used."""
+    try:
+        return {"id": tile.id, "aerial": store_image(tile.aerial, recipe.aerial, None)}
+    except images.UnreadableImageError as error:
+        return Problem(error.name, error.reason, "unreadable", _FIX_UNREADABLE)
+
+
+def store_image(path: str, view: View, box: Box | None) -> bytes:
+    """The bytes to store: the file's own, unless a part or another size is asked for.
+
+    An image that is cropped or resized is encoded as its file was: PNG, or JPEG of quality 95.
+
+    Raises:
+      UnreadableImageError: the file cannot be read or decoded.
+    """
+    box = box or view.box
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except images.DECODE_ERRORS as error:
+        raise images.UnreadableImageError(path, images.describe_error(error)) from None
+    if box is None and view.size is None:
+        return content
+    whole = view.size if box is None else None  # JPEGs decode faster to a smaller size
+    pixels = images.decode_image(content, whole, name=path)
+    if box is not None:
+        pixels = crop_image(pixels, box)
+    if view.size is not None:
+        pixels = images.resize_image(pixels, view.size)
+    is_png = content.startswith(b"\x89PNG")
+    buffer = io.BytesIO()
+    if is_png:
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    else:
+        Image.fromarray(pixels).save(buffer, "JPEG", **_JPEG)
+    return buffer.getvalue()
+
+
+def find_pixels(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in whole pixels, right and bottom excluded.
+
+    The box's size is rounded first, so that equal boxes are equally large wherever they lie.
+    """
+    columns = max(1, math.floor((box.right - box.left) * width + 0.5))
+    rows = max(1, math.floor((box.bottom - box.top) * height + 0.5))
+    left = math.floor(0.5 * (box.left + box.right) * width - 0.5 * columns + 0.5)
+    top = math.floor(0.5 * (box.top + box.bottom) * height - 0.5 * rows + 0.5)
+    return left, top, left + columns, top + rows
+
+
+def crop_image(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """Cuts a box out of uint8 [H, W, 3]; beyond the edge, the edge's pixels go on.
+
+    Raises:
+      UserError: the box and the image share nothing.
+    """
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = find_pixels(box, height, width)
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        raise UserError(f"box {left, top, right, bottom} lies outside of {width} x {height} pixels")
+    inside = pixels[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+    before, after = (max(0, -top), max(0, -left)), (max(0, bottom - height), max(0, right - width))
+    if any(before + after):
+        margins = ((before[0], after[0]), (before[1], after[1]), (0, 0))
+        inside = np.pad(inside, margins, mode="edge")
+    return np.ascontiguousarray(inside)

@@ -1,0 +1,1 @@
+"""CVACT: aerials and 180-degree street panoramas of Canberra."""

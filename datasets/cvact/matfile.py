@@ -1,0 +1,132 @@
+"""ACT_data.mat: which panoramas there are, where they were taken, and their splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from retroguide_jax.errors import UserError
+
+NAME = "ACT_data.mat"
+# Of each split: the variable, and the field in it.
+SETS = {
+    "train": ("trainSet", "trainInd"),
+    "val": ("valSet", "valInd"),
+    "test": ("valSetAll", "valInd"),
+}
+_AGAIN = "fetch it again"
+_MAX_SECONDS = 120  # the published file takes a few
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What the file says.
+
+    Attributes:
+      ids: of the N places.
+      utm: float64 [N, 2], metres.
+      indices: of each split its places as written, int64 [n]: from 1 to N in the published file,
+        from 0 to N - 1 where somebody wrote it 0-based.
+    """
+
+    ids: list[str]
+    utm: np.ndarray
+    indices: Mapping[str, np.ndarray]
+
+
+def read_table(path: Path) -> Table:
+    """Reads ACT_data.mat.
+
+    The published code reads a split in two ways, `m["trainSet"]["trainInd"][0][0]` and
+    `m["trainSet"][0][0][1]`: files whose sets are structs, cells or plain arrays all do.
+
+    Raises:
+      UserError: the file is damaged, lacks a variable, or its variables do not fit each other.
+    """
+    wanted = ["panoIds", "utm", *(variable for variable, _ in SETS.values())]
+    content = _load(path, wanted)
+    absent = [name for name in wanted if name not in content]
+    if absent:
+        raise UserError(f"{path} has no {', '.join(absent)}; it is not CVACT's file: {_AGAIN}")
+    ids = _read_ids(path, content["panoIds"])
+    return Table(
+        ids=ids,
+        utm=_read_utm(path, content["utm"], len(ids)),
+        indices={
+            split: _read_indices(path, content[variable], variable, field, len(ids))
+            for split, (variable, field) in SETS.items()
+        },
+    )
+
+
+def _load(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
+    # On some damaged files SciPy's reader does not raise but crashes, or never ends.
+    trial = "import sys, scipy.io; scipy.io.loadmat(sys.argv[1], appendmat=False)"
+    command = [sys.executable, "-c", trial, str(path)]
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=_MAX_SECONDS)
+        if ended.returncode < 0:
+            raise ValueError("reading it ends in a crash")
+        return scipy.io.loadmat(path, appendmat=False, variable_names=wanted)
+    except Exception as error:  # what damage raises depends on where it is
+        detail = " ".join(str(error).split())[:100]
+        if isinstance(error, subprocess.TimeoutExpired):
+            detail = "reading it does not end"
+        raise UserError(f"{path}: not a readable .mat file ({detail}); {_AGAIN}") from error
+
+
+def _read_ids(path: Path, cells: np.ndarray) -> list[str]:
+    ids = []
+    for cell in cells.ravel():
+        while isinstance(cell, np.ndarray) and cell.size == 1:
+            cell = cell.item()
+        # An array of text is padded to equal lengths.
+        ids.append(cell.strip() if isinstance(cell, str) else "")
+    num_bad = ids.count("")
+    if num_bad or not ids:
+        raise UserError(f"{path}: {num_bad} of {len(ids)} panoIds are no text; {_AGAIN}")
+    return ids
+
+
+def _read_utm(path: Path, utm: np.ndarray, num_ids: int) -> np.ndarray:
+    if utm.shape != (num_ids, 2) or utm.dtype.kind not in "iuf" or not np.isfinite(utm).all():
+        raise UserError(
+            f"{path}: utm has the shape {utm.shape}, not two finite numbers for each of {num_ids} "
+            f"panoIds; {_AGAIN}"
+        )
+    return utm.astype(np.float64)
+
+
+def _read_indices(
+    path: Path, value: np.ndarray, variable: str, field: str, num_ids: int
+) -> np.ndarray:
+    name = f"{path}: {variable}.{field}"
+    numbers = _unwrap(value, field)
+    if numbers is None or numbers.dtype.kind not in "iuf" or not numbers.size:
+        raise UserError(f"{name} is absent or holds no numbers; {_AGAIN}")
+    numbers = numbers.ravel()
+    is_index = (numbers == np.round(numbers)) & (numbers >= 0) & (numbers <= num_ids)
+    if not is_index.all():
+        worst = numbers[~is_index][0]
+        raise UserError(f"{name} has {worst:g}, not a whole number from 1 to {num_ids}; {_AGAIN}")
+    return numbers.astype(np.int64)
+
+
+def _unwrap(value, field: str) -> np.ndarray | None:
+    """The array inside structs with the field, and cells, where it is the second member."""
+    while value.dtype.names or value.dtype == object:
+        if value.dtype.names:
+            if field not in value.dtype.names:
+                return None
+            value = np.asarray(value[field])
+        members = value.ravel()
+        if value.dtype != object or not members.size:
+            return None
+        value = np.asarray(members[min(1, members.size - 1)])
+    return value

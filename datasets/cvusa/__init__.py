@@ -1,0 +1,1 @@
+"""CVUSA (the CVPR subset): aerials and 90-degree street panoramas all over the United States."""

@@ -1,0 +1,116 @@
+"""What an image file is, without decoding it: enough to find nearly all that is wrong with one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from PIL import Image
+
+from retroguide_jax.data import images
+
+_TAIL = 4096  # bytes; an end marker stands in them unless a camera has put something after it
+_END_OF_JPEG, _START_OF_SCAN = b"\xff\xd9", 0xDA
+_END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_LATE_CHUNKS = (b"eXIf", b"iTXt", b"zTXt")  # where a PNG may say that it is to be turned
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What the header of an image file says.
+
+    Attributes:
+      height, width: pixels, as shown (after EXIF rotation).
+      format: "JPEG" or "PNG", whatever the file is called.
+      mode: Pillow's: RGB, L (grey), P, CMYK, RGBA, I;16 ...
+      is_rotated: an EXIF flag turns or mirrors it.
+    """
+
+    height: int
+    width: int
+    format: str
+    mode: str
+    is_rotated: bool
+
+
+def inspect_file(path: str | os.PathLike) -> ImageFacts:
+    """Reads the header and the end of a JPEG or PNG file, some hundred microseconds.
+
+    A file that was cut off, is empty, of another kind or larger than `images.MAX_PIXELS` is found;
+    damage in the middle of the pixels only by decoding.
+
+    Raises:
+      UnreadableImageError: it is missing, not a JPEG or PNG, too large, or ends too early.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            with Image.open(file, formats=images.FORMATS) as image:
+                height, width, mode = image.height, image.width, image.mode
+                # A JPEG that carries a second picture (a gain map, a depth map) is an "MPO" to
+                # Pillow; its first picture is what counts.
+                kind = "PNG" if image.format == "PNG" else "JPEG"
+                if height * width > images.MAX_PIXELS:
+                    raise images.UnreadableImageError(name, f"{width} x {height} pixels")
+                tail = _read_tail(file, _TAIL)
+                orientation = _find_orientation(image, tail)
+            if not _is_complete(file, kind, tail):
+                raise images.UnreadableImageError(name, "truncated image")
+    except images.UnreadableImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise images.UnreadableImageError(name, "not a JPEG or PNG image") from None
+    except images.DECODE_ERRORS as error:
+        raise images.UnreadableImageError(name, images.describe_error(error)) from None
+    if orientation in (5, 6, 7, 8):
+        height, width = width, height
+    return ImageFacts(height, width, kind, mode, orientation != 1)
+
+
+def _read_tail(file, most: int) -> bytes:
+    place = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - most))
+    tail = file.read()
+    file.seek(place)
+    return tail
+
+
+def _find_orientation(image, tail: bytes) -> int:
+    # Pillow decodes a whole PNG to find a flag that stands behind the pixels: only if there is one.
+    if any(chunk in tail for chunk in _LATE_CHUNKS):
+        exif = image.getexif()
+    else:
+        exif = Image.Image.getexif(image)
+    return exif.get(images.EXIF_ORIENTATION, 1)
+
+
+def _is_complete(file, kind: str, tail: bytes) -> bool:
+    """Whether the image's end marker is there."""
+    if kind == "PNG" and _END_OF_PNG in tail:
+        return True
+    # Pillow found the start of the pixels, and in them the marker cannot occur.
+    if kind == "JPEG" and tail.rstrip(b"\0").endswith(_END_OF_JPEG):
+        return True
+    # Something follows the image (a preview, a trailer), or its end is missing.
+    file.seek(0)
+    content = file.read()
+    if kind == "PNG":
+        return _END_OF_PNG in content
+    return content.find(_END_OF_JPEG, _find_scan(content)) >= 0
+
+
+def _find_scan(content: bytes) -> int:
+    """Where a JPEG's pixels begin: behind its segments, which may hold thumbnails' end markers."""
+    place = 2
+    while 0 <= place < len(content) - 3:
+        marker = content[place + 1]
+        if content[place] != 0xFF or marker == 0xFF:  # junk, or filling
+            place += 1
+        elif marker == _START_OF_SCAN:
+            return place
+        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9:  # these have no length
+            place += 2
+        else:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    return len(content)

@@ -1,0 +1,127 @@
+"""Lists that other people wrote: CSV in all its forms, and paths that stay inside."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from retroguide_jax.datasets.common import tables
+
+from retroguide_jax.errors import UserError
+
+in_a_folder = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+PARTS = st.sampled_from(["..", ".", "", "sub", "out", "circle", "~", "/", "\\", "C:", "a b,c.png"])
+
+
+@in_a_folder
+@given(
+    rows=st.lists(
+        st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1), max_size=6
+    ),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
+    mark=st.booleans(),
+)
+def test_what_was_written_is_read(tmp_path, rows, line_end, mark):
+    text = io.StringIO()
+    csv.writer(text, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerows(rows)
+    path = tmp_path / "list.csv"
+    path.write_bytes(text.getvalue().encode("utf-8-sig" if mark else "utf-8"))
+    wanted = [(n, row) for n, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
+    assert tables.read_csv(path) == wanted
+
+
+@in_a_folder
+@given(st.binary(max_size=60))
+def test_random_bytes_raise_only_user_errors(tmp_path, content):
+    path = tmp_path / "list.csv"
+    path.write_bytes(content)
+    try:
+        rows = tables.read_csv(path)
+    except UserError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(any(cell.strip() for cell in row) for _, row in rows)
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(UserError, match="gone.csv: No such file.*check the path"):
+        tables.read_csv(tmp_path / "gone.csv")
+    (tmp_path / "odd.csv").write_bytes(b"caf\xe9,1\n")
+    with pytest.raises(UserError, match="odd.csv: not text in UTF-8"):
+        tables.read_csv(tmp_path / "odd.csv")
+    (tmp_path / "odd.csv").write_bytes(b'"a')
+    with pytest.raises(UserError, match="odd.csv: not a CSV file"):
+        tables.read_csv(tmp_path / "odd.csv")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with links that leave it and that lead in a circle."""
+    above = tmp_path_factory.mktemp("above").resolve()
+    (above / "secret.png").write_text("")
+    root = above / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "out").symlink_to(above)
+    (root / "circle").symlink_to("circle")
+    return root
+
+
+@in_a_folder
+@given(st.one_of(st.lists(PARTS, max_size=6).map("/".join), st.text(max_size=20)))
+def test_no_name_leads_out(root, name):
+    try:
+        path = tables.resolve_inside(root, name)
+    except tables.BadRowError as error:
+        assert error.kind == "row"
+    else:
+        assert Path(path).resolve().is_relative_to(root)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.png", "sub/../../secret.png", "out/secret.png", "..\\secret.png", "/etc/passwd",
+     "sub\\..\\..\\secret.png"],
+)  # fmt: skip
+def test_names_that_lead_out_are_refused(root, name):
+    with pytest.raises(tables.BadRowError, match="leaves the folder root"):
+        tables.resolve_inside(root, name)
+    with pytest.raises(tables.BadRowError, match="leaves the folder root"):
+        tables.resolve_inside(root, str(root / "sub"))  # inside, but only on this machine
+
+
+@pytest.mark.parametrize("name", ["sub/1.png", "sub\\1.png", "./sub//1.png", "sub/../sub/1.png"])
+def test_names_inside_are_followed(root, name):
+    assert tables.resolve_inside(root, name) == str(root / "sub" / "1.png")
+
+
+def test_empty_and_odd_names_are_refused(root):
+    with pytest.raises(tables.BadRowError, match="empty path"):
+        tables.resolve_inside(root, "")
+    with pytest.raises(tables.BadRowError, match="cannot be followed"):
+        tables.resolve_inside(root, "a\0b")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_read(number):
+    assert tables.parse_number("lat", repr(number)) == number
+
+
+@given(st.text(max_size=8))
+def test_other_cells_are_numbers_or_bad(cell):
+    try:
+        number = tables.parse_number("lat", cell)
+    except tables.BadRowError as error:
+        assert "lat is" in str(error)
+    else:
+        assert math.isfinite(number) if cell else math.isnan(number)
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "1e999", "1,5", "north", "52.1N"])
+def test_no_numbers_are_bad(cell):
+    with pytest.raises(tables.BadRowError, match="heading is .*not a number"):
+        tables.parse_number("heading", cell)
