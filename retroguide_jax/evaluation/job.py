@@ -2,7 +2,8 @@
 
 Names of scores, with J the name of a judge and k = 1, 5, 10:
 
-r@k_real/J       ceiling: the real target image as query, all N sources of the split as gallery
+r@k_real/J       ceiling: the real target image as query, all sources of the split as gallery, an
+                 aerial that several pairs share once; of several right answers the nearest counts
 r@k_generated/J  the generated image as query for its source's place
 r@k_shuffled/J   floor: the image generated from another source as query
 psnr, ssim_rgb   generated against real target, per image, averaged
@@ -97,7 +98,7 @@ def evaluate(
     batches = iterate_batches(builder, data_config, split, batch_size=batch_size)
     for batch in itertools.islice(batches, num_batches):
         rows = np.flatnonzero(batch["mask"])[: total - len(records)]
-        record = _embed_real(model, embedders, batch)
+        record = _embed_real(model, embedders, batch) | {"aerial_id": batch["aerial_id"]}
         if model.has_generator:
             noise = draw_noise(seed, batch["index"], num_noises, model.z_dim)
             samples = _generate(model, batch[model.source_view], noise)
@@ -111,14 +112,14 @@ def evaluate(
     for name in judges:
         _check_independent(name, columns)
 
-    places = np.arange(total)
+    shown, places = find_matches(columns["aerial_id"], model.source_view)
     for name in embedders:
-        gallery = columns[f"source/{name}"]
+        gallery = columns[f"source/{name}"][shown]
         scores.add_recall("real", name, columns[f"real/{name}"], gallery, places)
     if model.has_generator:
         other = _draw_derangement(total, seed)
         for name in embedders:
-            gallery, queries = columns[f"source/{name}"], columns[f"generated/{name}"]
+            gallery, queries = columns[f"source/{name}"][shown], columns[f"generated/{name}"]
             scores.add_recall("generated", name, queries, gallery, places)
             scores.add_recall("shuffled", name, queries[other], gallery, places)
         columns |= _score_shuffled(columns, other, batch_size)
@@ -151,6 +152,28 @@ def draw_noise(seed: int, index: np.ndarray, num_noises: int, z_dim: int) -> np.
         z_dim: length of one noise vector.
     """
     return np.asarray(_draw_noise(seed, jnp.asarray(index, jnp.int32), num_noises, z_dim))
+
+
+def find_matches(aerial_ids: np.ndarray, source_view: str) -> tuple[np.ndarray, np.ndarray]:
+    """The gallery of sources, and each pair's right answers in it.
+
+    Args:
+        aerial_ids: str [N], of each pair; pairs that share a tile (VIGOR) share it.
+        source_view: "aerial" or "ground": what the gallery is made of.
+
+    Returns:
+        (int [R] the pairs whose sources are the gallery, int [N, P] the gallery rows that are right
+        for pair n, filled up with -1). A shared aerial stands in a gallery once; in a gallery of
+        ground images all that show the tile are right.
+    """
+    _, first, group = np.unique(aerial_ids, return_index=True, return_inverse=True)
+    if source_view == "aerial":
+        return first, group[:, None]
+    members = [np.flatnonzero(group == number) for number in range(len(first))]
+    matches = np.full((len(group), max(map(len, members))), -1)
+    for rows in members:
+        matches[rows, : len(rows)] = rows
+    return np.arange(len(group)), matches
 
 
 class _Records:

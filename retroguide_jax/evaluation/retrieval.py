@@ -38,18 +38,20 @@ def rank_matches(
     query_chunk: int = 1024,
     gallery_chunk: int = 8192,
 ) -> Ranks:
-    """Rank of each query's true match in the gallery, ties counted half.
+    """Rank of each query's nearest true match in the gallery, ties counted half.
 
     Args:
         queries: float32 [Q, D], unit rows.
         gallery: float32 [R, D], unit rows.
-        matches: int [Q], the gallery row that is the query's true match.
+        matches: int [Q], the gallery row that is the query's true match; or [Q, P] where some have
+            several, of which the first is always one and -1 fills up the rest.
         query_chunk: queries compared at a time.
         gallery_chunk: gallery items compared at a time; memory is query_chunk x gallery_chunk.
 
     Similarity is the dot product in float32 (highest matmul precision). Item j is tied with the
-    true match t when |s_j - s_t| <= 1e-6 and strictly better when s_j > s_t + 1e-6. The true match
-    itself is neither. A constant embedding therefore ranks every match in the middle, at (R+1)/2.
+    true match t when |s_j - s_t| <= 1e-6 and strictly better when s_j > s_t + 1e-6, t being the
+    most similar of several. True matches themselves are neither. A constant embedding therefore
+    ranks every match in the middle, at (R+1)/2.
 
     Raises:
         UserError: an embedding is not finite. A NaN compares false with everything, so it would
@@ -61,10 +63,12 @@ def rank_matches(
     matches = np.asarray(matches, np.int32)
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(f"queries {queries.shape} and gallery {gallery.shape} must be [N, D]")
-    if matches.shape != queries.shape[:1]:
-        raise ValueError(f"matches {matches.shape} must name one item for each query")
-    if matches.size and not (0 <= matches.min() and matches.max() < len(gallery)):
-        raise ValueError(f"matches must lie in 0..{len(gallery) - 1}")
+    matches = matches[:, None] if matches.ndim == 1 else matches
+    if matches.ndim != 2 or matches.shape[:1] != queries.shape[:1]:
+        raise ValueError(f"matches {matches.shape} must name an item for each query")
+    is_known = -1 <= matches.min(initial=0) and matches.max(initial=0) < len(gallery)
+    if not is_known or matches[:, 0].min(initial=0) < 0:
+        raise ValueError(f"matches must lie in 0..{len(gallery) - 1}, with -1 for none")
     for name, rows in (("query", queries), ("gallery", gallery)):
         num_bad = int(np.sum(~np.all(np.isfinite(rows), axis=1)))
         if num_bad:
@@ -81,7 +85,8 @@ def rank_matches(
         rows = _pad_rows(queries[q : q + query_chunk], query_chunk)
         match = _pad_rows(matches[q : q + query_chunk], query_chunk)
         num_rows = min(query_chunk, len(queries) - q)
-        true_similarity = _row_similarity(rows, gallery[match])
+        similarity = _row_similarity(rows[:, None], gallery[match])
+        true_similarity = jnp.max(jnp.where(match >= 0, similarity, -jnp.inf), axis=1)
         for g in range(0, len(gallery), gallery_chunk):
             items = gallery[g : g + gallery_chunk]
             better, tied = _count_chunk(
@@ -120,10 +125,12 @@ def _count_chunk(
     match: jax.Array,
     num_items: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Strictly better and tied items of one chunk, int32 [q] each; `match` may lie outside it."""
+    """Strictly better and tied items of one chunk, int32 [q] each; `match` is [q, P], any row."""
     similarity = jnp.matmul(queries, items.T, precision=jax.lax.Precision.HIGHEST)
     column = jnp.arange(items.shape[0])
-    counted = (column < num_items)[None, :] & (column[None, :] != match[:, None])
+    counted = jnp.broadcast_to(column < num_items, similarity.shape)
+    for k in range(match.shape[1]):  # few, and a [q, items, P] array would not be
+        counted &= column[None, :] != match[:, k, None]
     difference = similarity - true_similarity[:, None]
     better = jnp.sum(counted & (difference > TIE_TOLERANCE), axis=1)
     tied = jnp.sum(counted & (jnp.abs(difference) <= TIE_TOLERANCE), axis=1)

@@ -10,7 +10,7 @@ from retroguide_jax.commands import evaluate
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import job
 
-DATA = types.SimpleNamespace(name="toy", config_name="tiny")
+DATA = types.SimpleNamespace(name="toy", config_name="tiny", test_split="val")
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def calls(monkeypatch):
         metrics = {"r@1_real/embedder": {"value": 0.5, "n": 4}}
         return {"step": 3, "split": split, "direction": "a2g", "metrics": metrics, "absent": []}
 
-    inference = types.ModuleType("retroguide_jax.inference")
-    inference.load_model = load_model
+    loading = types.ModuleType("retroguide_jax.training.loading")
+    loading.load_model = load_model
     catalog = types.ModuleType("retroguide_jax.data.catalog")
     catalog.open_dataset = lambda data_config, data_dir: (data_config.name, data_dir)
-    monkeypatch.setitem(sys.modules, "retroguide_jax.inference", inference)
+    monkeypatch.setitem(sys.modules, "retroguide_jax.training.loading", loading)
     monkeypatch.setitem(sys.modules, "retroguide_jax.data.catalog", catalog)
     monkeypatch.setattr(job, "evaluate", run_job)
     return seen
@@ -61,6 +61,11 @@ def test_row_is_printed_and_stored(tmp_path, calls, capsys):
     assert (row["checkpoint"], row["dataset"]) == ("best", "toy/tiny")
     assert row["time"].endswith("+00:00")
     assert "r@1/embedder" in capsys.readouterr().out
+
+
+def test_the_split_is_the_config_s_unless_one_is_named(tmp_path, calls):
+    assert run(f"--workdir={tmp_path}") == 0
+    assert calls["split"] == "val"
 
 
 def test_judges_are_named_after_their_directories():

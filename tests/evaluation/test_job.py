@@ -23,7 +23,7 @@ def make_images(split):
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
     """A data set in memory with the pipeline's interface; `with_sky` switches the masks."""
-    settings = types.SimpleNamespace(with_sky=True)
+    settings = types.SimpleNamespace(with_sky=True, pairs_per_tile=1)
 
     def iterate_batches(builder, data_config, split, *, batch_size):
         images = make_images(split)
@@ -36,6 +36,7 @@ def data(monkeypatch):
                 "ground": ground,
                 "mask": positions < len(images),
                 "index": index,
+                "aerial_id": np.array([f"place {i // settings.pairs_per_tile}" for i in index]),
             }
             if settings.with_sky:
                 batch["sky_mask"] = np.zeros((batch_size, *SIZE), bool)
@@ -90,6 +91,26 @@ def evaluate(model, judges=None, **kwargs):
 
 def get_values(row):
     return {name: metric["value"] for name, metric in row["metrics"].items()}
+
+
+def test_a_shared_tile_stands_in_the_gallery_once():
+    ids = np.array(["b", "a", "b", "c", "b"])
+    shown, places = job.find_matches(ids, "aerial")
+    assert sorted(ids[shown]) == ["a", "b", "c"]
+    assert (ids[shown][places[:, 0]] == ids).all() and places.shape == (5, 1)
+    shown, places = job.find_matches(ids, "ground")
+    np.testing.assert_array_equal(shown, np.arange(5))
+    assert [sorted(row[row >= 0].tolist()) for row in places] == [
+        [0, 2, 4], [1], [0, 2, 4], [3], [0, 2, 4],
+    ]  # fmt: skip
+    assert (places[:, 0] >= 0).all()
+
+
+@pytest.mark.parametrize("views", [("aerial", "ground"), ("ground", "aerial")])
+def test_pairs_that_share_a_tile_are_all_right(data, views):
+    data.pairs_per_tile = NUM_TEST  # one tile in all: whatever is found is right
+    values = get_values(evaluate(FakeModel(views=views)))
+    assert values["r@1_real/embedder"] == values["r@1_shuffled/embedder"] == 1
 
 
 def test_good_model_passes_its_floors():

@@ -54,6 +54,23 @@ def test_identical_embeddings_are_found():
     assert retrieval.compute_recall(ranks, 1) == 1.0
 
 
+def test_of_several_right_answers_the_nearest_counts():
+    queries, gallery = make_rows(20, 6, 0), make_rows(30, 6, 1)
+    rng = np.random.default_rng(2)
+    matches = np.array([rng.permutation(30)[:3] for _ in range(20)])
+    matches[::2, 1:] = -1  # every other query has but one
+    similarity = queries @ gallery.T
+    for query, right in enumerate(matches):
+        right = right[right >= 0]
+        others = np.delete(similarity[query], right)
+        expected = 1 + np.sum(others > similarity[query, right].max())
+        for chunk in (4, 100):
+            ranks, _ = retrieval.rank_matches(
+                queries, gallery, matches, query_chunk=7, gallery_chunk=chunk
+            )
+            assert ranks[query] == expected
+
+
 @pytest.mark.parametrize("side", ["queries", "gallery"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_embeddings_that_are_not_finite_are_an_error(side, value):
@@ -67,7 +84,7 @@ def test_wrong_shapes_are_refused():
     rows = make_rows(4, 3, 0)
     with pytest.raises(ValueError, match=r"\[N, D\]"):
         retrieval.rank_matches(rows, make_rows(4, 2, 0), np.arange(4))
-    with pytest.raises(ValueError, match="name one item"):
+    with pytest.raises(ValueError, match="name an item"):
         retrieval.rank_matches(rows, rows, np.arange(3))
     with pytest.raises(ValueError, match="must lie in"):
         retrieval.rank_matches(rows, rows, np.arange(1, 5))
