@@ -1,0 +1,85 @@
+"""Each data set from its raw folder to a score: check, build, show, train, evaluate."""
+
+import json
+
+import numpy as np
+import pytest
+import raw_cvact
+import raw_cvusa
+import raw_vigor
+from PIL import Image
+
+CASES = {
+    "cvusa": (raw_cvusa.write_tree, {}, "cvusa", "", "val"),
+    "cvact": (raw_cvact.write_tree, {}, "cvact", "half", "val"),
+    # 30.3 m of a 160-pixel tile are the 64 pixels that the smoke configs want.
+    "vigor same-area": (
+        raw_vigor.write_tree,
+        {"tile_size": 160},
+        "vigor_gen",
+        "vigor_crop_same_area",
+        "test",
+    ),
+    "vigor cross-area": (raw_vigor.write_tree, {}, "vigor_gen", "as_is_cross_area", "test"),
+}
+STEPS = ("num_steps", "eval_every", "checkpoint_every", "sample_every")
+
+
+@pytest.fixture(params=CASES)
+def case(request, tmp_path):
+    """(data set, config_name, raw folder, split to score)."""
+    write_tree, options, name, variant, split = CASES[request.param]
+    raw_dir = tmp_path / "raw"
+    write_tree(raw_dir, **options)
+    return name, variant, raw_dir, split
+
+
+def test_from_a_raw_folder_to_a_score(case, run_command, tmp_path):
+    name, variant, raw_dir, split = case
+    data = [f"--raw_dir={raw_dir}", f"--config_name={variant}"]
+    data += ["--config.data.aerial_size=(64, 64)", "--config.data.ground_size=(32, 128)"]
+    place = f"--data_dir={tmp_path / 'built'}"
+
+    report = tmp_path / "report.json"
+    checked = run_command("data", "check", name, *data, f"--json={report}")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    found = json.loads(report.read_text())
+    assert found["ok"] and sum(found["counts"].values()) >= 40 and found["layout"] in checked.stdout
+
+    built = run_command("data", "build", name, *data, place)
+    assert built.returncode == 0, built.stderr
+    sheet = tmp_path / "sheet.png"
+    shown = run_command("data", "show", name, *data, place, "--num=4", f"--output={sheet}")
+    assert shown.returncode == 0 and shown.stderr == "", shown.stderr
+    assert np.asarray(Image.open(sheet)).std() > 10
+
+    workdir = tmp_path / "run"
+    train = ["train", f"--config={name}:smoke", f"--config.data.raw_dir={raw_dir}"]
+    train += [f"--config.data.config_name={variant}", *(f"--config.train.{s}=4" for s in STEPS)]
+    trained = run_command(*train, f"--workdir={workdir}", place)
+    assert trained.returncode == 0, trained.stderr
+    # The data set is the one that was built above: neither checked nor stored again.
+    assert "building" not in trained.stderr
+    assert (workdir / "samples" / "step_000004.png").exists()
+
+    done = run_command("evaluate", f"--workdir={workdir}", place, "--num_noises=1")
+    assert done.returncode == 0, done.stderr
+    (row,) = (json.loads(line) for line in (workdir / "eval" / "results.jsonl").open())
+    assert row["split"] == split
+    assert {"r@1_real/embedder", "r@1_generated/embedder", "psnr"} <= row["metrics"].keys()
+
+
+def test_a_folder_that_cannot_be_built_from_is_told_before(run_command, tmp_path):
+    raw_cvusa.write_tree(tmp_path / "CVUSA")
+    victim = next((tmp_path / "CVUSA" / "streetview" / "panos").iterdir())
+    victim.write_bytes(victim.read_bytes()[:300])
+    flags = [f"--raw_dir={tmp_path / 'CVUSA'}", "--config.data.aerial_size=(64, 64)"]
+    flags += ["--config.data.ground_size=(32, 128)"]
+    checked = run_command("data", "check", "cvusa", *flags)
+    assert checked.returncode == 1
+    assert victim.name in checked.stdout and "not ready" in checked.stdout
+    built = run_command("data", "build", "cvusa", *flags, f"--data_dir={tmp_path / 'built'}")
+    assert built.returncode == 1
+    assert victim.name in built.stderr and "Traceback" not in built.stderr
+    allowed = run_command("data", "check", "cvusa", *flags, "--allow_bad")
+    assert allowed.returncode == 0, allowed.stdout
