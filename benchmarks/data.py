@@ -5,7 +5,7 @@
 
 Three ratios, above 1 where this package is faster, from one run:
 
-* building without re-encoding, against `cp -r` of the same files;
+* building without re-encoding, against `cp -r` of the same files (and the writer's peak memory);
 * building with crops, against two processes that read, crop and write the same files with Pillow;
 * reading augmented batches (256 x 256 aerials, 128 x 512 panoramas) through Grain with two threads,
   against a PyTorch DataLoader with two workers that decodes, resizes and augments the same files
@@ -18,6 +18,7 @@ import argparse
 import concurrent.futures
 import io
 import multiprocessing
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -62,6 +63,9 @@ def _compare_untouched(root: Path, num_pairs: int) -> None:
     config = load_config("image_pairs", [f"--config.data.raw_dir={pairs}"]).data
     building = _time(lambda: open_dataset(config, root / "built"))
     _tell("build, bytes untouched", num_pairs, building, "cp -r", copying)
+    num_bytes = sum(path.stat().st_size for path in pairs.rglob("*.jpg"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"  {num_bytes / 1e9:.2f} GB of files; peak memory of the writer {peak / 1e9:.2f} GB")
 
 
 def _compare_crops(root: Path, num_pairs: int) -> None:
