@@ -94,7 +94,8 @@ def test_each_command_follows_the_protocol_and_explains_itself(name, capsys):
     assert f"retroguide {name} " in command.EXAMPLE
     for line in command.EXAMPLE.strip().splitlines():
         assert line.strip() in text
-    assert ("--config.FIELD=VALUE" in text) == getattr(command, "USES_CONFIG", False)
+    takes_overrides = getattr(command, "USES_CONFIG", getattr(command, "TAKES_OVERRIDES", False))
+    assert ("--config.FIELD=VALUE" in text) == takes_overrides
 
 
 @pytest.mark.parametrize("action", ["build", "show"])

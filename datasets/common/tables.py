@@ -62,8 +62,12 @@ def resolve_inside(root: Path, name: str) -> str:
     local = name.replace("\\", "/")
     try:
         path = (root / local).resolve()
+        # Past a link that leads to itself, what follows in the name is left as it stands.
+        is_followed = path.resolve() == path
     except (OSError, ValueError, RuntimeError):
-        raise BadRowError(f"path {name!r} cannot be followed") from None
+        is_followed = False
+    if not is_followed:
+        raise BadRowError(f"path {name!r} cannot be followed")
     if Path(local).is_absolute() or not path.is_relative_to(root):
         raise BadRowError(f"path {name!r} leaves the folder {root.name}")
     return str(path)

@@ -138,7 +138,7 @@ def test_a_report_looks_at_the_panorama_and_not_at_the_whole_file(tmp_path):
     builder_class = catalog.load_builder_class("image_pairs")
     data_config = make_config(raw_dir, "panogan")
     found = report.make_report(builder_class, data_config, full=True, num_workers=1)
-    assert found["ok"] and found["layout"] == "panogan" and found["examined"] == 3
+    assert found["ok"] and found["layout"] == "panogan" and found["decoded"] == 3
     assert not any("do not meet" in note for note in found["notes"])
 
 
