@@ -22,7 +22,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.embedder.temperature = 0.07
     config.embedder.saig.width = 96
-    config.embedder.saig.depth = 2
+    config.embedder.saig.depth = 3
     config.embedder.saig.num_heads = 4
     config.embedder.saig.stem_features = (32, 64, 96, 96)
     config.embedder.saig.stem_strides = (2, 2, 2, 1)
@@ -54,7 +54,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.optimizer.discriminator.warmup_steps = 20
     config.optimizer.discriminator.decay = "linear"
 
-    config.train.num_steps = 800
+    config.train.num_steps = 850
     config.train.batch_size = 64
     config.train.adversarial_batch_size = 16
     config.train.contrastive_warmup_steps = 250
@@ -62,6 +62,6 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.ema_halflife_images = 2000
     config.train.log_every = 20
     config.train.sample_every = 150
-    config.train.checkpoint_every = 200
-    config.train.eval_every = 800  # once, at the end: a pass costs as much as 30 steps
+    config.train.checkpoint_every = 300
+    config.train.eval_every = 850  # once, at the end: a pass costs as much as 30 steps
     return config

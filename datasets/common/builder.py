@@ -24,6 +24,8 @@ from . import checking, storing
 from .listing import Box, Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
+_FEW = 50  # pairs that are stored sooner than processes start
+
 
 @dataclasses.dataclass(eq=False)
 class PairsConfig(tfds.core.BuilderConfig):
@@ -192,8 +194,9 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             tell(f"{len(left_out)} pairs left out: their crops leave the tile (in skipped.json)")
         self._skipped = [*problems, *left_out]
         num_pairs = sum(map(len, splits.values()))
-        small = num_pairs <= 500 and not config.recipe.touches_pixels()
-        pool = OrderedPool(1 if small else self._num_workers)
+        # To start processes and to send them bytes costs more than to read untouched files here.
+        is_work = config.recipe.touches_pixels() or any(map(has_box, config.found.pairs))
+        pool = OrderedPool(self._num_workers if is_work and num_pairs > _FEW else 1)
         self._pool = self._until_written.enter_context(pool)
         bar = tqdm(
             total=num_pairs, desc="storing", unit=" pairs", delay=2, disable=None, file=sys.stderr
@@ -230,6 +233,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             skipped = [dataclasses.asdict(problem) for problem in self._skipped]
             text = json.dumps(skipped, indent=2) + "\n"
             (Path(self.data_path) / "skipped.json").write_text(text)
+
+
+def has_box(pair: Pair) -> bool:
+    """Whether an image of the pair is a part of its file."""
+    return pair.aerial_box is not None or pair.ground_box is not None
 
 
 def report_problems(problems: list[Problem], config: PairsConfig) -> None:

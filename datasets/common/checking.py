@@ -60,7 +60,8 @@ def _check_all(
 ) -> tuple[list[_Listed], list[Problem], list[Problem]]:
     kept: list[_Listed] = []
     problems, left_out = list(found.problems), []
-    with OrderedPool(num_workers if len(listed) > 500 else 1) as pool:
+    # To start processes takes as long as some thousand headers.
+    with OrderedPool(num_workers if len(listed) > 5000 else 1) as pool:
         # The delay keeps a dozen silent.
         bar = tqdm(
             pool.map(check, listed),

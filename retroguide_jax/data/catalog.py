@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from google.protobuf import json_format
 
+from retroguide_jax.data import records
 from retroguide_jax.errors import UserError
 
 NAMES = ("procedural_city", "image_pairs", "cvusa", "cvact", "vigor_gen")
@@ -216,7 +217,7 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
                 return
             for leftover in path.parent.glob("*incomplete*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()), records.uncompressed():
                 builder.download_and_prepare(file_format="array_record")
     except (OSError, RuntimeError) as error:
         # ArrayRecord's writer has a RuntimeError for a full disk.
