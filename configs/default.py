@@ -129,7 +129,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.keep_checkpoints = 2
 
     config.eval = ConfigDict()
-    config.eval.batch_size = 64
+    config.eval.batch_size = 16  # images a device works on at a time, even
     config.eval.num_noises = 4  # noise draws per source, for diversity
 
     config.mesh = ConfigDict(dict(data=-1, fsdp=1))  # devices an axis; -1: the rest

@@ -1,31 +1,40 @@
 """Trained weights as two functions: embed and generate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import Networks, embedder_variables
-from retroguide_jax.parallel.mesh import batch_sharding
+from retroguide_jax.parallel.local import LocalDevices
 
 
 class Model:
     """The averaged weights of a run with the functions that use them.
 
-    Each function is compiled once per batch size. Rows are spread over all devices; a batch that
-    they do not divide is filled up and cut.
+    Each function is compiled once per batch size. Rows are spread over this process's devices; a
+    batch that they do not divide is filled up and cut.
     """
 
-    def __init__(
-        self, config: ConfigDict, networks: Networks, mesh: Mesh, variables: dict, step: int
-    ):
-        self.config, self.networks, self.mesh = config, networks, mesh
-        self.variables, self.step = variables, step
+    def __init__(self, config: ConfigDict, networks: Networks):
+        self.config, self.networks = config, networks
         self.source_view, self.target_view = networks.source_view, networks.target_view
-        self._embed = jax.jit(self._embed_rows, static_argnames="view")
-        self._generate = jax.jit(self._generate_rows)
+        self.devices = LocalDevices()
+        self._embed = {
+            view: self.devices.compile(functools.partial(self._embed_rows, view=view))
+            for view in ("aerial", "ground")
+        }
+        self._generate = self.devices.compile(self._generate_rows)
+
+    def load(self, variables: dict, step: int) -> None:
+        """Takes these averaged weights (`state["ema"]`), of training step `step`.
+
+        Nothing is compiled anew. Every process must call this with weights sharded over processes.
+        """
+        self.variables, self.step = self.devices.replicate(variables), step
 
     @property
     def has_generator(self) -> bool:
@@ -39,7 +48,7 @@ class Model:
 
     def embed(self, images: np.ndarray, view: str) -> np.ndarray:
         """Images [B, H, W, 3] in [-1, 1] of a view ("aerial", "ground") to unit rows [B, D]."""
-        return self._by_rows(lambda rows: self._embed(self.variables, rows, view=view), images)
+        return self._by_rows(self._embed[view], images)
 
     def generate(self, source: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Draws one target image per source.
@@ -56,7 +65,7 @@ class Model:
           UserError: the checkpoint holds no generator.
         """
         self._require_generator()
-        return self._by_rows(lambda *rows: self._generate(self.variables, *rows), source, z)
+        return self._by_rows(self._generate, source, z)
 
     def _require_generator(self):
         if self.networks.generator is None:
@@ -76,8 +85,4 @@ class Model:
         return generator.apply(params, embedding, tokens, style, keys, method="synthesize")[0]
 
     def _by_rows(self, fn, *arrays: np.ndarray) -> np.ndarray:
-        num = len(arrays[0])
-        fill = -num % self.mesh.size
-        rows = [np.concatenate([array, array[-1:].repeat(fill, 0)]) for array in arrays]
-        placed = jax.device_put(rows, batch_sharding(self.mesh))
-        return np.asarray(fn(*placed))[:num]
+        return np.asarray(fn(self.variables, *self.devices.spread(*arrays)))[: len(arrays[0])]

@@ -10,7 +10,8 @@ Heavy imports (jax, tensorflow_datasets, grain) belong inside `run`, so that `--
 # Kept here rather than in the modules, so that `retroguide --help` need not import them.
 COMMANDS = {
     "train": "train an embedder and a generator, or go on with a run that was stopped",
-    "evaluate": "measure a trained model: retrieval, image quality, diversity",
+    "evaluate": "measure a trained model, or anyone's images; compare two of them",
     "generate": "make views of the other side from image files",
     "data": "check raw images, build a data set, or look at one",
+    "weights": "find, fetch or convert the weight files that metrics need",
 }

@@ -152,6 +152,32 @@ def decode_mask(source: bytes, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(mask) > 127
 
 
+def decode_labels(source: bytes, size: tuple[int, int]) -> np.ndarray:
+    """Decodes stored class labels, which must be of `size` already: labels cannot be blended.
+
+    Args:
+      source: the encoded bytes of a single-channel PNG.
+      size: (height, width) in pixels.
+
+    Returns:
+      uint8 `[height, width]`.
+
+    Raises:
+      UserError: the bytes are not a complete PNG, or of another size.
+    """
+    try:
+        with Image.open(io.BytesIO(source), formats=FORMATS) as image:
+            labels = np.array(image.convert("L"))
+    except DECODE_ERRORS as error:
+        raise UnreadableImageError("labels", describe_error(error)) from None
+    if labels.shape != tuple(size):
+        raise UserError(
+            f"labels are stored at {labels.shape}, config.data.ground_size is {tuple(size)}; "
+            "evaluate at the size the data set was rendered at"
+        )
+    return labels
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes uint8 `[H, W, 3]` to `size` (height, width), bicubic with antialiasing.
 

@@ -83,6 +83,7 @@ def iterate_batches(
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
+    with_layout: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Iterates once over a split in its stored order, without augmentation.
 
@@ -96,23 +97,28 @@ def iterate_batches(
       batch_size: examples a batch over all processes.
       process_index: this process, 0 .. process_count - 1.
       process_count: processes that share each batch.
+      with_layout: also yields "labels" and "depth", where the data set stores them.
 
     Returns:
       An iterator of {"aerial", "ground": as in `make_train_iterator`, "mask": bool `[b]`, false
-      for filling, "index": int64 `[b]`, the position in the split, "aerial_id": str `[b]`, the
-      pair's own id where the data set stores none} and, where the data set stores it, "sky_mask":
-      bool `[b, Hg, Wg]`.
+      for filling, "index": int64 `[b]`, the position in the split, "id": str `[b]`, "aerial_id":
+      str `[b]`, the pair's own id where the data set stores none, "positives" and
+      "semi_positives": str `[b]`, aerial ids joined by line breaks} and, where the data set stores
+      it, "sky_mask": bool `[b, Hg, Wg]`; "labels": uint8 and "depth": uint16 in centimetres,
+      `[b, Hg, Wg]`.
 
     Raises:
-      UserError: the split is unknown, or `batch_size` is not a multiple of `process_count`.
+      UserError: the split is unknown, `batch_size` is not a multiple of `process_count`, or stored
+        labels are of another size than `config.data.ground_size`.
     """
-    source = _open_source(builder, split, also=("aerial_id", "sky_mask"))
+    layout = ("labels", "depth") if with_layout else ()
+    also = ("aerial_id", "positives", "semi_positives", "sky_mask", *layout)
+    source = _open_source(builder, split, also=also)
     decode = _PairDecoder(data_config)
 
     def load(index: int) -> dict[str, np.ndarray]:
         example = source[index]
-        aerial_id = np.str_(_get_id(example, "aerial_id" if "aerial_id" in example else "id"))
-        return decode(example) | {"index": np.int64(index), "aerial_id": aerial_id}
+        return decode(example) | _read_ids(example) | {"index": np.int64(index)}
 
     return _iterate_once(len(source), load, data_config, batch_size, process_index, process_count)
 
@@ -281,7 +287,22 @@ class _PairDecoder:
         }
         if "sky_mask" in example:
             decoded["sky_mask"] = images.decode_mask(example["sky_mask"], self._ground_size)
+        if "labels" in example:
+            decoded["labels"] = images.decode_labels(example["labels"], self._ground_size)
+        if "depth" in example:
+            decoded["depth"] = example["depth"][..., 0]
         return decoded
+
+
+def _read_ids(example: dict) -> dict[str, np.str_]:
+    own = _get_id(example)
+    aerial = _get_id(example, "aerial_id") if "aerial_id" in example else own
+    ids = {"id": own, "aerial_id": aerial}
+    for name, default in (("positives", aerial), ("semi_positives", "")):
+        # Joined, because a batch is an array and these are lists of any length.
+        values = [value.decode("utf-8", "replace") for value in example.get(name, ())]
+        ids[name] = "\n".join(values) or default
+    return {name: np.str_(value) for name, value in ids.items()}
 
 
 def _get_id(example: dict, name: str = "id") -> str:

@@ -1,11 +1,16 @@
-"""The results file of a work directory and the table on screen."""
+"""The files of an evaluation: the ledger of a work directory, JSON, one line an image."""
 
 import contextlib
+import csv
 import datetime
+import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from retroguide_jax.errors import UserError
 
@@ -43,6 +48,29 @@ def append_row(workdir: str | os.PathLike, row: dict[str, Any]) -> Path:
     return path
 
 
+def read_rows(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The whole rows of W/eval/results.jsonl, oldest first; [] where there is no such file.
+
+    A line that a killed job left half-written is passed over: its row was never in the ledger. A
+    row of which only the line break is missing is whole, and `append_row` adds that.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = Path(workdir) / RESULTS_PATH
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
+
+
 def format_time() -> str:
     """The present moment in UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -54,11 +82,15 @@ def write_json(path: str | os.PathLike, row: dict[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    _write_text(path, json.dumps(row, indent=2, allow_nan=False) + "\n")
+
+
+def _write_text(path: str | os.PathLike, text: str) -> None:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(row, indent=2, allow_nan=False) + "\n")
+        beside.write_text(text)
         os.replace(beside, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -66,52 +98,26 @@ def write_json(path: str | os.PathLike, row: dict[str, Any]) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def format_table(row: dict[str, Any]) -> str:
-    """The row as aligned text: each metric beside its floors and its ceiling.
+def write_per_image(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes one line an image as CSV, beside its place first and then renamed.
 
-    Columns: the generated images; the floors `shuffled` (the image generated from another source)
-    and `mean image` (the training set's mean, for every source); the ceiling `real` (what the real
-    images score). Metrics that could not be computed follow with their reason.
+    Args:
+      path: of the file.
+      columns: "id" str [N], then figures [N], or [N, K] for K noises: these become K columns
+        NAME#0, NAME#1 and so on. A figure that is not defined is an empty cell, an infinite "inf".
+
+    Raises:
+      UserError: the file cannot be written.
     """
-    lines = [("metric", "generated", "shuffled", "mean image", "real", "n")]
-    for name in _list_base_names(row["metrics"]):
-        generated, *references = _list_variants(name)
-        cells = [row["metrics"].get(variant) for variant in (generated, *references)]
-        values = ["-" if cell is None else f"{cell['value']:.4f}" for cell in cells]
-        if name in _PERFECT_SCORES:
-            values[-1] = f"{_PERFECT_SCORES[name]:.4f}"
-        lines.append((name, *values, str(next(cell["n"] for cell in cells if cell))))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    absent = [f"absent: {entry['name']}: {entry['reason']}" for entry in row["absent"]]
-    return "\n".join(text + absent)
-
-
-# By definition, real images compared with themselves score this. (PSNR would be infinite.)
-_PERFECT_SCORES = {"ssim_rgb": 1.0, "sharpness_ratio": 1.0, "sky_spread_ratio": 1.0}
-_SUFFIXES = ("_generated", "_shuffled", "_mean_image", "_real")
-
-
-def _list_base_names(names: list[str]) -> list[str]:
-    """Metric names without the part that says what was scored, in order, each once."""
-    bases = {}
-    for name in names:
-        stem, slash, judge = name.partition("/")
-        for suffix in _SUFFIXES:
-            stem = stem.removesuffix(suffix)
-        bases[stem + slash + judge] = None
-    return list(bases)
-
-
-def _list_variants(base: str) -> tuple[str, str, str, str]:
-    """Names of a metric on generated, shuffled, mean and real images."""
-    stem, slash, judge = base.partition("/")
-    generated, shuffled, mean, real = (stem + suffix + slash + judge for suffix in _SUFFIXES)
-    return (generated if slash else base), shuffled, mean, real
+    named = {}
+    for name, values in columns.items():
+        if values.ndim == 1:
+            named[name] = values
+        else:
+            named |= {f"{name}#{k}": values[:, k] for k in range(values.shape[1])}
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(named)
+    for row in zip(*(values.tolist() for values in named.values()), strict=True):
+        writer.writerow(["" if cell != cell else cell for cell in row])
+    _write_text(path, buffer.getvalue())

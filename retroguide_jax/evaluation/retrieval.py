@@ -5,17 +5,16 @@ constant embedding R@1 = 100 %; here ties count half. And the whole query x gall
 held: VIGOR's would need more than 16 GB.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import products
 
-# Two similarities of unit rows are tied when they differ by at most this much. The float32 dot
-# product of one and the same pair changes by a few 1e-7 with the shape of the product it is part
-# of; a tie must not be broken by that.
+# Two similarities of unit rows are tied when they differ by at most this much: what float32
+# embeddings of one and the same image may differ by, where batches differ.
 TIE_TOLERANCE = 1e-6
 
 
@@ -35,69 +34,71 @@ def rank_matches(
     gallery: np.ndarray,
     matches: np.ndarray,
     *,
-    query_chunk: int = 1024,
-    gallery_chunk: int = 8192,
+    excluded: np.ndarray | None = None,
+    max_bytes: int = products.MAX_BYTES,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Ranks:
     """Rank of each query's nearest true match in the gallery, ties counted half.
 
     Args:
-        queries: float32 [Q, D], unit rows.
-        gallery: float32 [R, D], unit rows.
-        matches: int [Q], the gallery row that is the query's true match; or [Q, P] where some have
-            several, of which the first is always one and -1 fills up the rest.
-        query_chunk: queries compared at a time.
-        gallery_chunk: gallery items compared at a time; memory is query_chunk x gallery_chunk.
+      queries: float32 [Q, D], unit rows; a process may give its own share of them.
+      gallery: float32 [R, D], unit rows.
+      matches: int [Q], the gallery row that is the query's true match; or [Q, P] where some have
+        several, of which the first is always one and -1 fills up the rest.
+      excluded: int [Q, S], gallery rows that are left out for the query, -1 fills up. R@1 with
+        the semi-positives of VIGOR left out is its hit rate (as Sample4Geo computes it).
+      max_bytes: memory to use beside the embeddings, whatever their number.
+      devices: where the products are computed. Default: this process's accelerators, or the
+        host's BLAS where there are none.
 
-    Similarity is the dot product in float32 (highest matmul precision). Item j is tied with the
-    true match t when |s_j - s_t| <= 1e-6 and strictly better when s_j > s_t + 1e-6, t being the
-    most similar of several. True matches themselves are neither. A constant embedding therefore
-    ranks every match in the middle, at (R+1)/2.
+    Similarity is the dot product in float64. Item j is tied with the true match t when
+    |s_j - s_t| <= 1e-6 and strictly better when s_j > s_t + 1e-6, t being the most similar of
+    several. True matches themselves are neither. A constant embedding therefore ranks every match
+    in the middle, at (R+1)/2. The result does not depend on `max_bytes` or `devices`.
 
     Raises:
-        UserError: an embedding is not finite. A NaN compares false with everything, so it would
-            otherwise rank first.
-        ValueError: shapes do not fit, or a match lies outside the gallery.
+      UserError: an embedding is not finite. A NaN compares false with everything, so it would
+        otherwise rank first.
+      ValueError: shapes do not fit, a row is not of length 1 (to 1e-3), a match or an excluded
+        item lies outside the gallery, or `max_bytes` is too little.
     """
-    queries = np.asarray(queries, np.float32)
-    gallery = np.asarray(gallery, np.float32)
-    matches = np.asarray(matches, np.int32)
-    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-        raise ValueError(f"queries {queries.shape} and gallery {gallery.shape} must be [N, D]")
-    matches = matches[:, None] if matches.ndim == 1 else matches
-    if matches.ndim != 2 or matches.shape[:1] != queries.shape[:1]:
-        raise ValueError(f"matches {matches.shape} must name an item for each query")
-    is_known = -1 <= matches.min(initial=0) and matches.max(initial=0) < len(gallery)
-    if not is_known or matches[:, 0].min(initial=0) < 0:
-        raise ValueError(f"matches must lie in 0..{len(gallery) - 1}, with -1 for none")
-    for name, rows in (("query", queries), ("gallery", gallery)):
-        num_bad = int(np.sum(~np.all(np.isfinite(rows), axis=1)))
-        if num_bad:
-            raise UserError(
-                f"{num_bad} of {len(rows)} {name} embeddings are not finite; "
-                "the model has diverged: evaluate an earlier checkpoint"
-            )
+    queries, gallery = products.check_rows(queries, gallery)
+    num_items, dim = gallery.shape
+    matches = _check_places("matches", matches, len(queries), num_items)
+    if matches.shape[1] == 0 or matches[:, 0].min(initial=0) < 0:
+        raise ValueError("matches must name an item for each query: the first must not be -1")
+    left_out = matches
+    if excluded is not None:
+        excluded = _check_places("excluded", excluded, len(queries), num_items)
+        left_out = np.concatenate([matches, excluded], axis=1)
 
-    query_chunk = min(query_chunk, len(queries))
-    gallery_chunk = min(gallery_chunk, len(gallery))
+    true = _match_similarity(queries, gallery, matches)
+    reach = TIE_TOLERANCE + products.bound_error(dim, np.float32)
+    low, high = (true - reach).astype(np.float32), (true + reach).astype(np.float32)
     num_better = np.zeros(len(queries), np.int64)
     num_tied = np.zeros(len(queries), np.int64)
-    for q in range(0, len(queries), query_chunk):
-        rows = _pad_rows(queries[q : q + query_chunk], query_chunk)
-        match = _pad_rows(matches[q : q + query_chunk], query_chunk)
-        num_rows = min(query_chunk, len(queries) - q)
-        similarity = _row_similarity(rows[:, None], gallery[match])
-        true_similarity = jnp.max(jnp.where(match >= 0, similarity, -jnp.inf), axis=1)
-        for g in range(0, len(gallery), gallery_chunk):
-            items = gallery[g : g + gallery_chunk]
-            better, tied = _count_chunk(
-                rows,
-                _pad_rows(items, gallery_chunk),
-                true_similarity,
-                match - g,
-                len(items),
-            )
-            num_better[q : q + num_rows] += np.asarray(better)[:num_rows]
-            num_tied[q : q + num_rows] += np.asarray(tied)[:num_rows]
+    num_rows, num_columns = products.plan_tile(len(queries), num_items, dim, max_bytes)
+    tiles = products.Tiles(num_rows, num_columns, devices)
+    for part in products.split_range(num_items, num_columns):
+        items = gallery[part]
+        tiles.load(items)
+        for rows in products.split_range(len(queries), num_rows):
+            away = _shift_places(left_out[rows], part)
+            near, (better,) = tiles.select(_select_near, queries[rows], away, low[rows], high[rows])
+            if near is None:
+                similarity = products.multiply_in_float64(queries[rows], items, away)
+                near, better, tied = _sort_out(similarity, true[rows], dim)
+                num_tied[rows] += tied
+            num_better[rows] += better
+            for pairs in products.split_pairs(near):
+                query = pairs // len(items)
+                difference = products.multiply_pairs(queries[rows], items, pairs)
+                difference -= true[rows][query]
+                is_better = difference > TIE_TOLERANCE
+                is_tied = np.abs(difference) <= TIE_TOLERANCE
+                num = rows.stop - rows.start
+                num_better[rows] += np.bincount(query[is_better], minlength=num)
+                num_tied[rows] += np.bincount(query[is_tied], minlength=num)
     return Ranks(1.0 + num_better + 0.5 * num_tied, int(np.sum(num_tied > 0)))
 
 
@@ -106,32 +107,60 @@ def compute_recall(ranks: np.ndarray, k: int) -> float:
     return float(np.mean(np.asarray(ranks) <= k))
 
 
-def _pad_rows(rows: np.ndarray, size: int) -> np.ndarray:
-    """Fills up to `size` rows by repeating the last one, so that each shape compiles once."""
-    missing = size - len(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
+def recall_percent_k(num_gallery: int) -> tuple[int, int]:
+    """The two k that papers mean by R@1% in a gallery of R items, each at least 1.
+
+    First floor(R / 100), as Sample4Geo and TransGeo count, then floor(R / 100) + 1, as SAIG and CDE
+    do: 88 and 89 for the 8,884 items of CVUSA and CVACT.
+    """
+    return max(1, num_gallery // 100), num_gallery // 100 + 1
 
 
-@jax.jit
-def _row_similarity(queries: jax.Array, items: jax.Array) -> jax.Array:
-    return jnp.sum(queries * items, axis=-1)
+def mean_reciprocal_rank(ranks: np.ndarray) -> float:
+    """Mean of 1 / rank, in (0, 1]; `ranks` is [Q] (Voorhees, TREC-8 question answering, 1999)."""
+    return float(np.mean(1 / np.asarray(ranks, np.float64)))
 
 
-@jax.jit
-def _count_chunk(
-    queries: jax.Array,
-    items: jax.Array,
-    true_similarity: jax.Array,
-    match: jax.Array,
-    num_items: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Strictly better and tied items of one chunk, int32 [q] each; `match` is [q, P], any row."""
-    similarity = jnp.matmul(queries, items.T, precision=jax.lax.Precision.HIGHEST)
-    column = jnp.arange(items.shape[0])
-    counted = jnp.broadcast_to(column < num_items, similarity.shape)
-    for k in range(match.shape[1]):  # few, and a [q, items, P] array would not be
-        counted &= column[None, :] != match[:, k, None]
-    difference = similarity - true_similarity[:, None]
-    better = jnp.sum(counted & (difference > TIE_TOLERANCE), axis=1)
-    tied = jnp.sum(counted & (jnp.abs(difference) <= TIE_TOLERANCE), axis=1)
-    return better, tied
+def _check_places(name: str, places: Any, num_queries: int, num_items: int) -> np.ndarray:
+    places = np.asarray(places, np.int64)
+    places = places[:, None] if places.ndim == 1 else places
+    if places.ndim != 2 or len(places) != num_queries:
+        raise ValueError(f"{name} {places.shape} must name an item for each query")
+    if places.min(initial=-1) < -1 or places.max(initial=-1) >= num_items:
+        raise ValueError(f"{name} must lie in 0..{num_items - 1}, with -1 for none")
+    return places
+
+
+def _match_similarity(queries, gallery, matches) -> np.ndarray:
+    """Similarity float64 [Q] of the nearest true match."""
+    query, place = np.nonzero(matches >= 0)
+    pairs = query * len(gallery) + matches[query, place]
+    similarity = np.full(matches.shape, -np.inf)
+    similarity[query, place] = products.multiply_pairs(queries, gallery, pairs)
+    return similarity.max(axis=1)
+
+
+def _shift_places(places: np.ndarray, part: slice) -> np.ndarray:
+    """Gallery rows as items of a chunk, -1 for those of other chunks."""
+    return np.where((places >= part.start) & (places < part.stop), places - part.start, -1)
+
+
+def _select_near(xp, similarity, low, high) -> tuple:
+    """Pairs that may be tied with the true match or not, and those that are surely better."""
+    better = similarity > high[:, None]
+    return (similarity >= low[:, None]) ^ better, better
+
+
+def _sort_out(similarity: np.ndarray, true: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
+    """Undecided pairs, and how many items [q] are surely better and surely tied.
+
+    Works within `similarity`, float64 [q, r].
+    """
+    error = products.bound_error(dim, np.float64)
+    similarity -= true[:, None]
+    better = np.count_nonzero(similarity > TIE_TOLERANCE + error, axis=1)
+    np.abs(similarity, out=similarity)
+    similarity -= TIE_TOLERANCE
+    tied = np.count_nonzero(similarity < -error, axis=1)
+    np.abs(similarity, out=similarity)
+    return np.flatnonzero(similarity <= error), better, tied

@@ -2,6 +2,7 @@
 
     WORKDIR/checkpoints/STEP/{model,trainer,data,meta}   the newest few, to resume from
     WORKDIR/best/STEP/{model,meta}                       the best by the validation metric
+    WORKDIR/finished.json                                {"step"}, once the last step is saved
 
 `model` holds what inference needs (the averaged weights), `trainer` the rest of the state. Both
 are plain trees of arrays: no framework objects, so that they outlive today's libraries. Orbax
@@ -9,6 +10,7 @@ writes beside and renames, so a killed run leaves only whole checkpoints.
 """
 
 import functools
+import json
 import logging
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from retroguide_jax.errors import UserError
 
 FORMAT_VERSION = 1
 MODEL_KEYS = ("step", "ema")
+_FINISHED = "finished.json"
 
 
 class Checkpoints:
@@ -122,6 +125,30 @@ class Checkpoints:
         """Waits for saves under way."""
         self._latest.close()
         self._best.close()
+
+
+def list_steps(workdir: Path) -> list[int]:
+    """Steps of the whole checkpoints in WORKDIR/checkpoints, ascending; [] where there is none."""
+    folder = workdir / "checkpoints"
+    # Orbax gives a checkpoint its plain number last, by renaming.
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def is_finished(workdir: Path) -> bool:
+    """Whether training has ended: no further checkpoint will come."""
+    return (workdir / _FINISHED).exists()
+
+
+def mark_finished(workdir: Path, step: int | None) -> None:
+    """Says that training has ended at `step`; None takes that back."""
+    path = workdir / _FINISHED
+    if step is None:
+        path.unlink(missing_ok=True)
+        return
+    beside = path.with_suffix(".json.tmp")
+    beside.write_text(json.dumps({"step": step}) + "\n")
+    beside.replace(path)
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int, config: ConfigDict | None = None):

@@ -13,21 +13,32 @@ from retroguide_jax.training import checkpoints
 from retroguide_jax.training.state import abstract_state
 
 
-def load_model(workdir: str | Path, checkpoint: str = "latest") -> Model:
+def load_model(
+    workdir: str | Path,
+    checkpoint: str = "latest",
+    *,
+    step: int | None = None,
+    into: Model | None = None,
+) -> Model:
     """Loads a work directory's model on all devices.
 
     Args:
       workdir: of a `retroguide train` run.
       checkpoint: "latest" or "best".
+      step: this one instead of the newest.
+      into: a model of the same config to give the weights to: its compiled functions serve again.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
     """
-    manager, step = open_for_reading(Path(workdir), checkpoint)
+    manager, newest = open_for_reading(Path(workdir), checkpoint)
+    step = newest if step is None else step
     config = checkpoints.read_meta(manager, step)["config"]
-    networks, mesh = make_networks(config), make_mesh({"data": -1, "fsdp": 1})
-    restored: dict[str, Any] = restore_model(manager, step, abstract_state(config, networks, mesh))
-    return Model(config, networks, mesh, restored["ema"], int(restored["step"]))
+    model = into or Model(config, make_networks(config))
+    abstract = abstract_state(config, model.networks, make_mesh({"data": -1, "fsdp": 1}))
+    restored: dict[str, Any] = restore_model(manager, step, abstract)
+    model.load(restored["ema"], int(restored["step"]))
+    return model
 
 
 def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, int]:

@@ -15,7 +15,7 @@ from retroguide_jax.data.pipeline import make_train_iterator
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
-from retroguide_jax.training.checkpoints import Checkpoints
+from retroguide_jax.training.checkpoints import Checkpoints, mark_finished
 from retroguide_jax.training.loading import load_model
 from retroguide_jax.training.reporter import Reporter
 from retroguide_jax.training.state import abstract_state, create_state
@@ -58,11 +58,13 @@ def train(config: ConfigDict, workdir: Path, data_dir: str | None) -> int:
     start = int(state["step"])
     _write_config(workdir, config)
     if start >= config.train.num_steps:
+        _mark_finished(workdir, start)
         print(f"{workdir}: already at step {start}; nothing to do")
         return 0
+    _mark_finished(workdir, None)
     _describe(config, networks, state, mesh, start)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    reporter = Reporter(config, workdir, builder, checkpoints, networks, mesh, start)
+    reporter = Reporter(config, workdir, builder, checkpoints, networks, start)
     step_fn = make_train_step(config, networks, mesh, shardings)
     with contextlib.closing(reporter), _catch_signals() as stopped:
         for step in range(start + 1, config.train.num_steps + 1):
@@ -78,7 +80,14 @@ def train(config: ConfigDict, workdir: Path, data_dir: str | None) -> int:
             if stopped:
                 print(f"stopped by {stopped[0].name} at step {step}: saved; run again to go on")
                 return 128 + stopped[0]
+    # After the last checkpoint is whole: an evaluation that waits for more then looks once again.
+    _mark_finished(workdir, config.train.num_steps)
     return 0
+
+
+def _mark_finished(workdir: Path, step: int | None) -> None:
+    if jax.process_index() == 0:
+        mark_finished(workdir, step)
 
 
 def _check_batches(config: ConfigDict) -> None:
@@ -102,7 +111,7 @@ def _adopt_embedder(state: dict, config: ConfigDict, abstract: dict) -> dict:
             "config.mode=frozen needs config.frozen_embedder: the work directory of an embedder "
             "(`retroguide train --config=city_retrieval --workdir=...`)"
         )
-    embedder = load_model(config.frozen_embedder).variables["embedder"]
+    embedder = jax.device_get(load_model(config.frozen_embedder).variables["embedder"])
     wanted = abstract["ema"]["embedder"]
     if jax.tree.map(jnp.shape, embedder) != jax.tree.map(jnp.shape, wanted):
         raise UserError(

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from retroguide_jax.data.images import write_png
 from retroguide_jax.data.pipeline import num_examples
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.job import evaluate
+from retroguide_jax.evaluation.examples import ModelExamples
+from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Settings
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
 from retroguide_jax.training.checkpoints import Checkpoints
@@ -48,7 +49,6 @@ class Reporter:
     builder: object
     checkpoints: Checkpoints
     networks: Networks
-    mesh: jax.sharding.Mesh
     start: int
 
     def __post_init__(self):
@@ -65,12 +65,29 @@ class Reporter:
         draws = self.networks.generator is not None
         self.samples = SampleGrid(self.builder, self.config.data) if draws else None
         # One Model for the whole run: its functions are compiled once, its weights are replaced.
-        self.model = Model(self.config, self.networks, self.mesh, {}, self.start)
+        self.model = Model(self.config, self.networks)
+        if self.scores:
+            self.job, self.examples = self._make_job(val_split)
         self.last_time = time.monotonic()
         # Without a terminal a bar would fill the log; a line per interval is printed instead.
         self.bar = tqdm(
             total=self.config.train.num_steps, initial=self.start, unit="step", disable=None
         )
+
+    def _make_job(self, val_split: str) -> tuple[Job, ModelExamples]:
+        config = self.config
+        settings = Settings(
+            metrics=TRAINING_METRICS, rows_per_device=config.eval.batch_size, seed=config.seed
+        )
+        examples = ModelExamples(
+            self.model,
+            self.builder,
+            config.data,
+            val_split,
+            num_noises=config.eval.num_noises,
+            seed=config.seed,
+        )
+        return Job(settings, {EMBEDDER: self.model}), examples
 
     def after_step(self, step: int, state: dict, metrics: dict) -> None:
         """Logs, draws and scores where they are due."""
@@ -138,30 +155,26 @@ class Reporter:
             self.bar.set_postfix(brief, refresh=False)
 
     def _use(self, step: int, state: dict) -> Model:
-        self.model.variables, self.model.step = state["ema"], step
+        self.model.load(state["ema"], step)
         return self.model
 
     def _evaluate(self, step: int, state: dict) -> None:
         """Scores the validation split and keeps the best checkpoint."""
         config = self.config
-        row = evaluate(
-            self._use(step, state),
-            {},
-            self.builder,
-            config.data,
-            config.data.val_split,
-            batch_size=config.eval.batch_size,
-            num_noises=config.eval.num_noises,
-            seed=config.seed,
-        )
+        self._use(step, state)
+        row, _ = self.job.score(self.examples, self.job.describe({}))
         self._settle()
-        scalars = {f"val/{name}": metric["value"] for name, metric in row["metrics"].items()}
+        scalars = {
+            f"val/{name}": metric["value"]
+            for name, metric in row["metrics"].items()
+            if metric["value"] is not None
+        }
         self._show(step, scalars)
         name = config.train.best_metric
-        if name not in row["metrics"]:
+        if f"val/{name}" not in scalars:
             known = ", ".join(sorted(row["metrics"]))
             raise UserError(f"config.train.best_metric={name!r}: not measured here; known: {known}")
-        self.checkpoints.save_best(step, state, config, row["metrics"][name]["value"])
+        self.checkpoints.save_best(step, state, config, scalars[f"val/{name}"])
         self.last_time = time.monotonic()
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
+import csv
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from retroguide_jax.errors import UserError
@@ -68,33 +70,28 @@ def test_write_json_replaces(tmp_path):
     assert len(list((tmp_path / "new").iterdir())) == 1
 
 
-def test_table_shows_floors_and_ceiling():
-    values = {
-        "r@1_real/embedder": 0.9,
-        "r@1_generated/embedder": 0.8,
-        "r@1_shuffled/embedder": 0.01,
-        "psnr": 15.5,
-        "psnr_shuffled": 14.0,
-        "psnr_mean_image": 16.25,
-        "sharpness_ratio": 1.05,
+def test_rows_are_read_back(tmp_path):
+    assert results.read_rows(tmp_path) == []
+    results.append_row(tmp_path, {"step": 1})
+    path = results.append_row(tmp_path, {"step": 2})
+    path.write_bytes(path.read_bytes() + b'{"step": 3, "metr')
+    assert results.read_rows(tmp_path) == [{"step": 1}, {"step": 2}]
+    results.append_row(tmp_path, {"step": 4})
+    assert [row["step"] for row in results.read_rows(tmp_path)] == [1, 2, 4]
+
+
+def test_per_image_file(tmp_path):
+    columns = {
+        "id": np.array(["a,b", 'c"d']),
+        "psnr": np.array([[20.5, np.inf], [np.nan, 3.25]]),
+        "rank_real/j": np.array([[1.0], [2.5]]),
+        "diversity": np.array([0.25, 0.5]),
     }
-    row = {
-        "metrics": {name: {"value": value, "n": 512} for name, value in values.items()},
-        "absent": [{"name": "sky_spread_ratio", "reason": "no sky masks"}],
-    }
-    lines = results.format_table(row).splitlines()
-    assert lines[0].split() == "metric generated shuffled mean image real n".split()
-    assert [line.split() for line in lines[2:5]] == [
-        ["r@1/embedder", "0.8000", "0.0100", "-", "0.9000", "512"],
-        ["psnr", "15.5000", "14.0000", "16.2500", "-", "512"],
-        ["sharpness_ratio", "1.0500", "-", "-", "1.0000", "512"],
+    results.write_per_image(tmp_path / "new" / "f.csv", columns)
+    with open(tmp_path / "new" / "f.csv", newline="") as file:
+        lines = list(csv.reader(file))
+    assert lines == [
+        ["id", "psnr#0", "psnr#1", "rank_real/j#0", "diversity"],
+        ["a,b", "20.5", "inf", "1.0", "0.25"],
+        ['c"d', "", "3.25", "2.5", "0.5"],
     ]
-    assert lines[5] == "absent: sky_spread_ratio: no sky masks"
-    assert len({len(line) for line in lines[:5]}) == 1
-
-
-def test_table_of_an_embedder_shows_its_recall():
-    row = {"metrics": {"r@1_real/embedder": {"value": 0.5, "n": 8}}, "absent": []}
-    assert results.format_table(row).splitlines()[-1].split() == [
-        "r@1/embedder", "-", "-", "-", "0.5000", "8"
-    ]  # fmt: skip

@@ -1,0 +1,105 @@
+"""See, fetch and convert the weight files of other people's networks that metrics need.
+
+`list` says which there are and where they were found. `fetch` downloads some and compares their
+checksums. `convert` makes a .safetensors of a PyTorch file, for machines without PyTorch. Files are
+looked for in $RETROGUIDE_WEIGHTS, PyTorch's cache, installed packages and our own cache.
+"""
+
+import argparse
+from pathlib import Path
+
+from retroguide_jax.errors import UserError
+
+EXAMPLE = """
+retroguide weights list
+retroguide weights fetch inception lpips_alex alexnet
+retroguide weights fetch vgg16 --mirror=https://mirror.example/models
+retroguide weights convert inception --output=weights/inception.safetensors
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the actions `list`, `fetch` and `convert` with their flags."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser(
+        "list",
+        help="say which weights there are and where they were found",
+        description="Lists the weights that metrics can need, and where they lie on this machine.",
+    )
+    show.add_argument("--weights", metavar="PATH", help="a file or folder to look in first")
+    fetch = actions.add_parser(
+        "fetch",
+        help="download weights",
+        description="Downloads weights into ~/.cache/retroguide and compares their checksums.",
+    )
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="as `list` calls them")
+    fetch.add_argument(
+        "--mirror", metavar="URL", help="where the files lie under their published names"
+    )
+    fetch.add_argument("--url", help="the address of the file itself; for one NAME")
+    convert = actions.add_parser(
+        "convert",
+        help="make a .safetensors of a weight file",
+        description="Writes the arrays of a weight file where no PyTorch is needed to read them.",
+    )
+    convert.add_argument("source", metavar="NAME_OR_FILE", help="a name of `list`, or a file")
+    convert.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE.safetensors",
+        help="the file to write; named NAME.safetensors it is found by its folder",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the action; returns 0.
+
+    Raises:
+      UserError: see `files.find`, `fetch.fetch`, `files.load` and `reading.write_arrays`.
+    """
+    return {"list": _list, "fetch": _fetch, "convert": _convert}[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from retroguide_jax.weights import catalog, files
+
+    width = max(map(len, catalog.CATALOG))
+    for name, weights in catalog.CATALOG.items():
+        size = f"{weights.size:,} bytes" if weights.size else "size not known"
+        checksum = "" if weights.sha256 else ", checksum not known"
+        found = files.find(name, args.weights)
+        print(f"{name:<{width}}  {found or 'not found'}")
+        print(f"{'':<{width}}  {weights.purpose}; {size}{checksum}; {weights.licence}")
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from retroguide_jax.weights import catalog, fetch, files
+
+    if args.url and len(args.names) > 1:
+        raise UserError("--url is the address of one file; give one NAME, or --mirror")
+    for weights in [catalog.get_weights(name) for name in args.names]:
+        path = fetch.fetch(weights.name, mirror=args.mirror, url=args.url)
+        print(f"{weights.name}: {path} ({weights.licence})")
+        if not weights.sha256:
+            print(
+                f"{weights.name}: sha256 {files.compute_sha256(path)}, recorded in "
+                f"{files.get_record_path(path)}; its publisher names none to compare it with"
+            )
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from retroguide_jax.weights import catalog, files, reading
+
+    if args.source in catalog.CATALOG:
+        loaded = files.load(args.source)
+        path, arrays, origin = loaded.path, loaded.arrays, loaded.origin
+    else:
+        path = Path(args.source)
+        arrays = reading.read_arrays(path)
+        origin = files.compute_sha256(path)
+    reading.write_arrays(args.output, arrays, origin)
+    num_values = sum(array.size for array in arrays.values())
+    print(f"{len(arrays)} arrays, {num_values:,} floats of {path} in {args.output}")
+    return 0

@@ -1,0 +1,129 @@
+"""Figures of whole sets of images, from the columns of frozen networks and judges.
+
+fd_X           Frechet distance on the rows of X: a judge's embeddings of the target view, or a
+               network given by --features. FID is the name of that on Inception only
+top1_places, top5_places, and _sure   accuracies, see `classification.compute_accuracies`
+inception_score_places, _top1, _top5   see `distribution.keep_top`
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from retroguide_jax.evaluation import classification, distribution, statistics
+from retroguide_jax.evaluation.moments import compute_moments
+from retroguide_jax.evaluation.registry import METRICS
+from retroguide_jax.evaluation.summary import Figures
+
+
+def add_distances(
+    figures: Figures,
+    columns: Mapping[str, np.ndarray],
+    metrics: Sequence[str],
+    judges: Sequence[str],
+    features: Sequence[str],
+) -> None:
+    """Adds the distances between the generated and the real images, and what classifiers say.
+
+    Of several noises a figure is the mean; its interval is a jackknife's of noise 0, moved there.
+
+    Args:
+      figures: receives them.
+      columns: see scoring.py.
+      metrics: names of the registry.
+      judges: names, for "fd_judge".
+      features: names of the networks of --features.
+    """
+    for name in metrics:
+        if METRICS[name].group == "distribution" and METRICS[name].net:
+            rows = _get_rows(columns, METRICS[name].net, name)
+            _MAKERS[name](figures, name, rows)
+    for name in judges if "fd_judge" in metrics else ():
+        pair = columns[f"real/{name}"], columns[f"generated/{name}"]
+        _add_frechet(figures, f"fd_{name}", pair)
+    for name in features:
+        _add_frechet(figures, f"fd_{name}", _get_rows(columns, name, "features"))
+    if any(METRICS[name].net == "places" for name in metrics):
+        _add_classifier(figures, _get_rows(columns, "places", "kl_places"), metrics)
+
+
+Rows = tuple[np.ndarray, np.ndarray]  # real [N, D], generated [N, K, D]
+
+
+def _get_rows(columns: Mapping, net: str, metric: str) -> Rows:
+    output = {"inception_score": "logits", "kl_places": "probabilities"}.get(metric, "features")
+    name = f"{net}.{output}"
+    return columns[f"real/{name}"], columns[f"generated/{name}"]
+
+
+def _iterate_noises(rows: Rows) -> Iterator[np.ndarray]:
+    return iter(np.moveaxis(rows[1], 1, 0))
+
+
+def _add(figures: Figures, name: str, values: Sequence[float], replicates, num: int) -> None:
+    found = statistics.jackknife(values[0], replicates)
+    value = float(np.mean(values))
+    low, high = (value + end - values[0] for end in (found.low, found.high))
+    figures.add(name, value, low, high, num, values)
+
+
+def _add_frechet(figures: Figures, name: str, rows: Rows) -> None:
+    real = compute_moments(rows[0])
+    samples = list(_iterate_noises(rows))
+    values = [distribution.frechet_distance(real, compute_moments(sample)) for sample in samples]
+    # A distance of 2,048 features takes seconds, and the jackknife one a group.
+    num_groups = 10 if rows[0].shape[1] > 1024 else 20
+    replicates = distribution.frechet_replicates(rows[0], samples[0], num_groups)
+    _add(figures, name, values, replicates, len(rows[0]))
+
+
+def _add_kernel(figures: Figures, name: str, rows: Rows) -> None:
+    found = [distribution.kernel_distance(rows[0], sample) for sample in _iterate_noises(rows)]
+    _add(figures, name, [kid.value for kid in found], found[0].replicates, len(rows[0]))
+
+
+def _add_score(
+    figures: Figures, name: str, sets: Sequence[np.ndarray], **protocol: int | None
+) -> None:
+    if len(sets[0]) < protocol.get("num_splits", 10):
+        figures.add_absent(name, f"needs 10 images, there are {len(sets[0])}")
+        return
+    found = [distribution.inception_score(probabilities, **protocol) for probabilities in sets]
+    values = [score.value for score in found]
+    _add(figures, name, values, found[0].replicates, len(sets[0]))
+
+
+def _add_inception_score(figures: Figures, name: str, rows: Rows) -> None:
+    sets = [classification.compute_probabilities(logits) for logits in _iterate_noises(rows)]
+    _add_score(figures, name, sets)
+    # What the real images score: the ceiling that a small set leaves.
+    _add_score(figures, f"{name}_real", [classification.compute_probabilities(rows[0])])
+
+
+_MAKERS: Mapping[str, Callable[[Figures, str, Rows], None]] = {
+    **dict.fromkeys(("fid", "clean_fid", "fid_tf", "fid_torchmetrics"), _add_frechet),
+    **dict.fromkeys(("kid", "clean_kid"), _add_kernel),
+    "inception_score": _add_inception_score,
+}
+
+
+def _add_classifier(figures: Figures, rows: Rows, metrics: Sequence[str]) -> None:
+    real, samples = rows[0], list(_iterate_noises(rows))
+    if "kl_places" in metrics:
+        divergences = [classification.compute_divergences(sample, real) for sample in samples]
+        figures.per_image["kl_places"] = np.stack(divergences, axis=1)
+        values = [classification.kl_score(column).value for column in divergences]
+        found = statistics.bootstrap_mean(np.mean(divergences, axis=0), seed=figures.seed)
+        ends = np.exp(found.low), np.exp(found.high)
+        figures.add("kl_places", float(np.mean(values)), *ends, len(real), values)
+    if "accuracy_places" in metrics:
+        hits = [classification.compute_accuracies(sample, real) for sample in samples]
+        for name in hits[0]:
+            stem, _, sure = name.partition("_")
+            full = f"{stem}_places" + (f"_{sure}" if sure else "")
+            figures.add_mean(full, np.stack([columns[name] for columns in hits], axis=1))
+    if "inception_score_places" in metrics:
+        for k in (None, 1, 5):
+            kept = samples if k is None else [distribution.keep_top(s, k) for s in samples]
+            name = "inception_score_places" + (f"_top{k}" if k else "")
+            _add_score(figures, name, kept, num_splits=1, seed=None)

@@ -1,0 +1,99 @@
+"""From metric names to the frozen networks they look through, or to why there is none."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.registry import METRICS, find_metric, list_weights
+from retroguide_jax.metric_nets.frozen import FrozenNet
+from retroguide_jax.weights.files import MissingWeightsError, load
+
+# Of a metric, the output of its network that it needs, where that is not "features".
+_OUTPUTS = {
+    "inception_score": "logits",
+    "kl_places": "probabilities",
+    "accuracy_places": "probabilities",
+    "inception_score_places": "probabilities",
+}
+
+
+@dataclasses.dataclass
+class OpenedNets:
+    """The frozen networks of a job.
+
+    Attributes:
+      lpips: metric -> network with the output "distance".
+      features: network name -> (network, outputs that metrics need).
+      absent: metric -> why it is absent: a weights file that is nowhere.
+      unverified: network name -> the weight files whose digest is not the published one's. Figures
+        by such a network must not bear the metric's name.
+    """
+
+    lpips: dict[str, FrozenNet] = dataclasses.field(default_factory=dict)
+    features: dict[str, tuple[FrozenNet, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    unverified: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    def list_all(self) -> dict[str, FrozenNet]:
+        """Every network by its name."""
+        return {name: net for name, (net, _) in self.features.items()} | self.lpips
+
+
+def open_nets(
+    metrics: Sequence[str], weights: Path | None, features: Mapping[str, Path]
+) -> OpenedNets:
+    """Opens every network that the metrics need.
+
+    Args:
+      metrics: names of the registry.
+      weights: a file or folder to look in first, as --weights.
+      features: further feature networks, name -> file, as --features=NAME=FILE.
+
+    Raises:
+      UserError: a file is damaged, or is not what its name says.
+    """
+    opened = OpenedNets()
+    for metric in metrics:
+        name = METRICS[metric].net
+        if not name:
+            continue
+        try:
+            known = opened.list_all().get(name) or _open(name, weights, opened.unverified)
+        except MissingWeightsError as error:
+            opened.absent[metric] = str(error)
+            continue
+        if METRICS[metric].group == "lpips":
+            opened.lpips[metric] = known
+        else:
+            output = _OUTPUTS.get(metric, "features")
+            outputs = opened.features.get(name, (known, ()))[1]
+            opened.features[name] = (known, tuple(dict.fromkeys((*outputs, output))))
+    for name, path in features.items():
+        from retroguide_jax.metric_nets.external import open_net
+
+        if name in opened.features or name == "judge":
+            raise UserError(f"--features={name}={path}: that name is taken; choose another")
+        opened.features[name] = (open_net(path), ("features",))
+    return opened
+
+
+def is_made_by(figure: str, net: str) -> bool:
+    """Whether a figure of this name is computed from the rows of a network of the registry."""
+    metric = find_metric(figure)
+    return metric is not None and METRICS[metric].net == net
+
+
+def _open(name: str, weights: Path | None, unverified: dict[str, list[str]]) -> FrozenNet:
+    from retroguide_jax.metric_nets.inception import make_inception
+    from retroguide_jax.metric_nets.lpips import make_lpips
+    from retroguide_jax.metric_nets.places import make_places
+
+    files = [load(file, weights) for file in list_weights(name)]
+    if doubtful := [str(file.path) for file in files if not file.is_verified]:
+        unverified[name] = doubtful
+    arrays = [file.arrays for file in files]
+    kind, _, variant = name.partition("_")
+    if kind == "inception":
+        return make_inception(*arrays, variant)
+    return make_lpips(variant, *arrays) if kind == "lpips" else make_places(*arrays)

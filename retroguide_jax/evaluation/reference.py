@@ -1,0 +1,101 @@
+"""What the frozen networks say of the real images, kept from one evaluation to the next."""
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.parallel.processes import is_writer
+
+_PREFIX = "real/"
+
+
+class Reference:
+    """Rows of the frozen networks on the real images, in memory and in a file.
+
+    Args:
+      path: of the file; None keeps them in memory only, for the next checkpoint of a watching job.
+    """
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        self._known: tuple[str, dict[str, np.ndarray]] | None = None
+
+    def read(self, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The columns that are known for this protocol; {} where there are none yet.
+
+        Raises:
+          UserError: the file was made from other images, another resize or range, or other weights;
+            or it cannot be read.
+        """
+        fingerprint = _make_fingerprint(described)
+        if self._known is None and self._path is not None and self._path.exists():
+            self._known = _load(self._path)
+        if self._known is None:
+            return {}
+        found, columns = self._known
+        if found != fingerprint:
+            raise UserError(
+                f"{self._path}: was made from {_tell_difference(found, fingerprint)}; name another "
+                "file, or delete this one to make it anew"
+            )
+        return columns
+
+    def write(self, described: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> None:
+        """Keeps the columns of frozen networks, by the first process where a file is asked for.
+
+        Raises:
+          UserError: the file cannot be written, or what was read belongs to other images.
+        """
+        ids = columns["id"]
+        if self._known is not None:
+            if not np.array_equal(self._known[1].get("id", ids), ids):
+                raise UserError(f"{self._path}: was made from images of other names; delete it")
+            return
+        names = tuple(f"{_PREFIX}{net}." for net in described["networks"])
+        kept = {name: rows for name, rows in columns.items() if name.startswith(names)}
+        self._known = (_make_fingerprint(described), kept | {"id": ids})
+        if self._path is not None and is_writer():
+            _save(self._path, *self._known)
+
+
+def _make_fingerprint(described: Mapping[str, Any]) -> str:
+    kept = {key: described[key] for key in ("examples", "images", "networks")}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _tell_difference(found: str, wanted: str) -> str:
+    old, new = json.loads(found), json.loads(wanted)
+    differing = [key for key in new if old.get(key) != new[key]]
+    words = {"examples": "other images", "images": "another range", "networks": "other networks"}
+    return " and ".join(f"{words[key]} ({old.get(key)}, now {new[key]})" for key in differing)
+
+
+def _load(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+        fingerprint = str(columns.pop("fingerprint"))
+        json.loads(fingerprint)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: is no file of reference statistics ({error})") from error
+    return fingerprint, columns
+
+
+def _save(path: Path, fingerprint: str, columns: Mapping[str, np.ndarray]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            np.savez(file, fingerprint=np.array(fingerprint), **columns)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error

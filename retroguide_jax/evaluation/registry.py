@@ -1,0 +1,239 @@
+"""Every metric by its protocol-qualified name: what it is, whose it is, what it needs.
+
+One name, one protocol: papers differ in what they call PSNR, SD, SSIM and FID by more than the
+methods that they compare, so a number without its protocol compares with nothing.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+
+from retroguide_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A line of the registry.
+
+    Attributes:
+      group: which part of the job computes it: "pair" (image against target, per image), "masked"
+        (the same without the sky), "alone" (of one image), "lpips", "distribution" (of a set of
+        images), "classifier", "retrieval", "noise" (over the noises of one source), "layout".
+      better: "higher" or "lower"; "one" where 1 is best.
+      unit: "dB", "" and so on.
+      text: formula and source in a line; the whole story is in the function's docstring.
+      net: the frozen network it looks through, a name of `nets.open_nets`; "" for none.
+      floors: whether it is also given for the image of another source and for the mean image.
+    """
+
+    group: str
+    better: str
+    text: str
+    unit: str = ""
+    net: str = ""
+    floors: bool = False
+
+
+_X_FORK = "X-Fork's Lua script, also SelectionGAN, CrossMLP, PanoGAN"
+METRICS: dict[str, Metric] = {
+    "psnr": Metric(
+        "pair", "higher", "-10 log10 MSE on [0, 1], mean over images", "dB", floors=True
+    ),
+    "psnr_legacy": Metric(
+        "pair", "higher", f"10 log10(255^2 / (128^2 MSE)) = psnr + 5.986; {_X_FORK}", "dB"
+    ),
+    "rmse": Metric("pair", "lower", "root of the MSE on 0..255; Shi et al., Sat2Density"),
+    "ssim_rgb": Metric(
+        "pair",
+        "higher",
+        "Gaussian 11 x 11, valid, mean of RGB; tf.image.ssim, pytorch_msssim, Sat2Density",
+        floors=True,
+    ),
+    "ssim_lua": Metric("pair", "higher", f"luma, Gaussian 11 x 11, zero-padded full; {_X_FORK}"),
+    "ssim_skimage": Metric(
+        "pair", "higher", "uniform 7 x 7, sample covariance, mean of RGB; scikit-image, GPG2A"
+    ),
+    "ssim_skimage_luma": Metric("pair", "higher", "the same on luma, data range 1; SkyDiffusion"),
+    "sd_lua": Metric("pair", "higher", f"sharpness difference of |gradients|; {_X_FORK}", "dB"),
+    "sd_shi": Metric(
+        "pair", "higher", "sharpness difference of signed gradients; Shi et al.", "dB"
+    ),
+    "sd_s2d": Metric(
+        "pair", "higher", "sharpness difference of summed |gradients|; Sat2Density", "dB"
+    ),
+    "sd_sky": Metric("pair", "higher", "sharpness difference by Sobel on grey; SkyDiffusion", "dB"),
+    "psnr_nosky": Metric("masked", "higher", "psnr of the pixels that are not sky", "dB"),
+    "ssim_rgb_nosky": Metric("masked", "higher", "ssim_rgb at the positions that are not sky"),
+    "sharpness_ratio": Metric(
+        "alone", "one", "mean gradient magnitude of the luma, generated / real"
+    ),
+    "seam_error": Metric(
+        "alone", "lower", "step from last to first column / step between neighbours; 1: no seam"
+    ),
+    "lpips_alex": Metric(
+        "lpips", "lower", "LPIPS v0.1, AlexNet; Zhang et al. 2018", net="lpips_alex"
+    ),
+    "lpips_vgg": Metric("lpips", "lower", "LPIPS v0.1, VGG16; Zhang et al. 2018", net="lpips_vgg"),
+    "lpips_squeeze": Metric(
+        "lpips", "lower", "LPIPS v0.1, SqueezeNet; Zhang et al. 2018", net="lpips_squeeze"
+    ),
+    "fid": Metric(
+        "distribution",
+        "lower",
+        "FID as pytorch-fid: Inception 2015-12-05, bilinear to 299",
+        net="inception_pytorch",
+    ),
+    "kid": Metric(
+        "distribution",
+        "lower",
+        "unbiased MMD^2, cubic kernel, on the features of fid",
+        net="inception_pytorch",
+    ),
+    "clean_fid": Metric(
+        "distribution",
+        "lower",
+        "FID as clean-fid: bicubic with antialiasing to 299",
+        net="inception_clean",
+    ),
+    "clean_kid": Metric(
+        "distribution", "lower", "KID on the features of clean_fid; Sat3DGen", net="inception_clean"
+    ),
+    "fid_tf": Metric(
+        "distribution",
+        "lower",
+        "FID as torch-fidelity and the TF code before it: TF1's bilinear to 299",
+        net="inception_tf",
+    ),
+    "fid_torchmetrics": Metric(
+        "distribution",
+        "lower",
+        "FID as torchmetrics: bilinear with antialiasing to 299",
+        net="inception_torchmetrics",
+    ),
+    "inception_score": Metric(
+        "distribution",
+        "higher",
+        "exp of the mean KL to the marginal; torch-fidelity's features",
+        net="inception_tf",
+    ),
+    "kl_places": Metric(
+        "classifier",
+        "lower",
+        "exp mean KL(generated || real), AlexNet-Places365; X-Fork",
+        net="places",
+    ),
+    "accuracy_places": Metric(
+        "classifier",
+        "higher",
+        "same class as the real image, top 1 and 5, all and sure; X-Fork",
+        net="places",
+    ),
+    "inception_score_places": Metric(
+        "classifier",
+        "higher",
+        "Inception Score on AlexNet-Places365, all, top 1, top 5",
+        net="places",
+    ),
+    "retrieval": Metric(
+        "retrieval", "higher", "R@k of the generated image among the real sources, by each judge"
+    ),
+    "retrieval_same_view": Metric(
+        "retrieval", "higher", "R@k of the generated image among the real targets"
+    ),
+    "retrieval_reverse": Metric(
+        "retrieval", "higher", "R@k of the real source among the generated images"
+    ),
+    "fd_judge": Metric(
+        "distribution", "lower", "Frechet distance on each judge's embeddings of the target view"
+    ),
+    "diversity": Metric("noise", "higher", "mean pairwise RMS pixel distance over the noises"),
+    "sky_spread_ratio": Metric(
+        "noise", "one", "spread of the sky's colour over the noises / over the real images"
+    ),
+    "layout": Metric(
+        "layout", "higher", "labels and depth read off the image against the true ones"
+    ),
+}
+
+# What needs no weights from elsewhere, and fits on a screen.
+DEFAULT = tuple(
+    name for name, metric in METRICS.items() if metric.group in ("pair", "masked", "alone", "noise")
+) + ("retrieval", "fd_judge")
+
+# The columns that a paper of each family prints, in its order.
+PRESETS: dict[str, tuple[str, ...]] = {
+    "legacy_gan": (
+        "inception_score_places", "accuracy_places", "kl_places", "ssim_lua", "psnr_legacy",
+        "sd_lua",
+    ),
+    "shi": ("rmse", "ssim_rgb", "psnr", "sd_shi", "lpips_alex", "lpips_squeeze"),
+    "sat2density": (
+        "psnr", "ssim_rgb", "sd_s2d", "lpips_alex", "lpips_squeeze", "clean_fid", "clean_kid",
+    ),
+    "diffusion": ("fid", "ssim_skimage_luma", "psnr", "sd_sky", "lpips_alex"),
+}  # fmt: skip
+
+
+def choose_metrics(names: str | None, preset: str | None) -> tuple[str, ...]:
+    """The metrics that --metrics=a,b,c and --preset=NAME ask for, in the order asked.
+
+    Args:
+      names: comma-separated; "all" stands for every metric, "default" for `DEFAULT`.
+      preset: of `PRESETS`.
+
+    Raises:
+      UserError: there is no metric or preset of a name.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"--preset={preset}: {_suggest(preset, PRESETS)}")
+    chosen = list(PRESETS[preset]) if preset else []
+    for name in names.split(",") if names else [] if preset else ["default"]:
+        if name.strip() in ("all", "default"):
+            chosen += METRICS if name.strip() == "all" else DEFAULT
+        elif name.strip() in METRICS:
+            chosen.append(name.strip())
+        else:
+            raise UserError(f"--metrics={name.strip()}: no such metric; {_suggest(name, METRICS)}")
+    return tuple(dict.fromkeys(chosen))
+
+
+def list_group(names: Sequence[str], *groups: str) -> list[str]:
+    """Those of `names` that belong to one of the groups."""
+    return [name for name in names if METRICS[name].group in groups]
+
+
+def list_weights(net: str) -> tuple[str, ...]:
+    """Names in the catalog of the weight files that a network is made of."""
+    kind, _, variant = net.partition("_")
+    if kind == "lpips":
+        return {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}[variant], net
+    return ("places_alexnet",) if kind == "places" else (kind,)
+
+
+def find_metric(figure: str) -> str | None:
+    """The metric that a figure of the row belongs to: "psnr" of "psnr_shuffled"."""
+    stem = figure.partition("/")[0].removeprefix("unverified_")
+    for suffix in ("_shuffled", "_mean_image", "_real", "_generated", "_top1", "_top5"):
+        stem = stem.removesuffix(suffix)
+    if "_places" in stem and stem.startswith("top"):
+        return "accuracy_places"
+    return stem if stem in METRICS else None
+
+
+def describe_metrics() -> str:
+    """The registry as text: name, what it is, and whether it needs weights."""
+    width = max(map(len, METRICS))
+    lines = []
+    for name, metric in METRICS.items():
+        unit = f" [{metric.unit}]" if metric.unit else ""
+        weights = list_weights(metric.net) if metric.net else ()
+        needs = f" (weights: {', '.join(weights)})" if weights else ""
+        lines.append(f"{name:<{width}}  {metric.text}{unit}{needs}")
+    presets = [f"--preset={name}: {', '.join(columns)}" for name, columns in PRESETS.items()]
+    return "\n".join([*lines, "", *presets])
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name.strip(), names, n=1)
+    known = f"there are {', '.join(names)}"
+    return f"did you mean {nearest[0]}? {known}" if nearest else known

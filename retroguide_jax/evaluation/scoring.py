@@ -1,0 +1,267 @@
+"""One pass over the examples: whatever can be said of each image on its own.
+
+The result is columns, one row an example, from which summary.py makes figures:
+
+id, aerial_id, positives, semi_positives   which example it is, see `pipeline.iterate_batches`
+source/J, real/J [N, D], generated/J [N, K, D]   embeddings by judge J
+real/NET.OUTPUT [N, D], generated/NET.OUTPUT [N, K, D]   rows of frozen networks
+METRIC [N, K]   figures of each image under each of K noises
+METRIC_shuffled, METRIC_mean_image [N]   floors: the image drawn from another source, and the
+                mean training target, against the target. NaN in the one row that has no partner
+METRIC_real [N]   of the target alone
+diversity [N], sky [N, K, 3], sky_real [N, 3]   see diversity.py
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from retroguide_jax.data.images import to_float
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import diversity, registry
+from retroguide_jax.evaluation.image_quality import FUNCTIONS
+from retroguide_jax.metric_nets.frozen import FrozenNet
+from retroguide_jax.parallel.local import LocalDevices
+from retroguide_jax.parallel.processes import gather_rows
+
+IDS = ("id", "aerial_id", "positives", "semi_positives")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruments:
+    """What images are looked at through.
+
+    Attributes:
+      judges: name -> `inference.Model` with an embedder; the model's own among them.
+      lpips: metric name -> network with the output "distance".
+      features: network name -> (network, outputs to keep).
+      layout: reads labels and depth off a panorama, or None.
+    """
+
+    judges: Mapping[str, Any]
+    lpips: Mapping[str, FrozenNet] = dataclasses.field(default_factory=dict)
+    features: Mapping[str, tuple[FrozenNet, tuple[str, ...]]] = dataclasses.field(
+        default_factory=dict
+    )
+    layout: FrozenNet | None = None
+
+
+class Scorer:
+    """The functions of one job, compiled once each, on all devices of this process."""
+
+    def __init__(self, metrics: Sequence[str], instruments: Instruments, rows_per_device: int):
+        if rows_per_device < 2 or rows_per_device % 2:
+            # Neighbours in a batch are each other's shuffled floor.
+            raise UserError(f"{rows_per_device} images a device at a time: must be even")
+        self.metrics, self.instruments = tuple(metrics), instruments
+        self.devices = LocalDevices()
+        self.num_rows = rows_per_device * self.devices.num_devices
+        self._pair = self._compile_pair()
+        self._masked = self._compile("masked")
+        self._alone = self._compile("alone")
+        self._floored = [name for name in metrics if registry.METRICS[name].floors]
+        self._floor = self.devices.compile(lambda _, *pair: _apply_all(self._floored, *pair))
+        nets = {name: net for name, (net, _) in instruments.features.items()}
+        if instruments.layout is not None:
+            nets["layout"] = instruments.layout
+        self._nets = {name: self._open(net) for name, net in nets.items()}
+
+    def score(
+        self,
+        examples: Any,
+        *,
+        real: Mapping[str, np.ndarray] | None = None,
+        progress_fn: Callable[[int, int], None] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Goes through the examples once.
+
+        Args:
+          examples: see examples.py.
+          real: columns of frozen networks on the real targets that are known already; those
+            networks are then not asked again.
+          progress_fn: called with (this process's examples done, its share in all).
+
+        Returns:
+          The columns of all processes in the order of the examples, the same on every process.
+
+        Raises:
+          UserError: an example is missing, or a generated image is not finite.
+        """
+        mean_image = examples.compute_mean_image() if self._needs_mean_image(examples) else None
+        records = _Records()
+        share = -(-examples.num // jax.process_count())
+        for batch in examples.iterate(self.num_rows):
+            record = {name: batch[name] for name in ("index", *IDS)}
+            record |= self._look_at_real(batch, examples, real or {})
+            if "samples" in batch:
+                record |= self._look_at_generated(batch, examples, mean_image)
+            records.append(record, np.flatnonzero(batch["mask"]))
+            if progress_fn is not None:
+                progress_fn(min(len(records), share), share)
+        columns = records.gather()
+        _check_whole(columns.pop("index"), examples)
+        return columns | dict(real or {})
+
+    def embed_tiles(self, examples: Any) -> dict[str, np.ndarray]:
+        """{"id": str [T], judge: [T, D]} of the gallery's further tiles; {} if there are none."""
+        records = _Records()
+        for batch in examples.iterate_tiles(self.num_rows):
+            record = {"id": batch["id"]}
+            for name, judge in self.instruments.judges.items():
+                record[name] = judge.embed(batch["source"], examples.source_view)
+            records.append(record, np.flatnonzero(batch["mask"]))
+        return records.gather()
+
+    def _needs_mean_image(self, examples) -> bool:
+        has_floors = self._floored or self.instruments.layout is not None
+        return bool(has_floors) and examples.has_generated and examples.has_training_split
+
+    def _compile_pair(self):
+        names = registry.list_group(self.metrics, "pair")
+        lpips = self.instruments.lpips
+        variables = self.devices.replicate({name: net.variables for name, net in lpips.items()})
+
+        def score(variables, generated, target):
+            scores = _apply_all(names, generated, target)
+            for name, net in lpips.items():
+                scores[name] = net.apply(variables[name], generated, target)["distance"]
+            return scores
+
+        compiled = self.devices.compile(score)
+        return lambda *pair: compiled(variables, *pair)
+
+    def _compile(self, group: str):
+        names = registry.list_group(self.metrics, group)
+        compiled = self.devices.compile(lambda _, *arrays: _apply_all(names, *arrays))
+        return lambda *arrays: compiled({}, *arrays) if names else {}
+
+    def _open(self, net: FrozenNet):
+        if net.on_host:
+            return lambda *arrays: net.apply(net.variables, *arrays)
+        compiled, variables = self.devices.compile(net.apply), self.devices.replicate(net.variables)
+        return lambda *arrays: compiled(variables, *arrays)
+
+    def _ask_nets(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        rows = {}
+        for name, (_, outputs) in self.instruments.features.items():
+            given = self._nets[name](images)
+            rows |= {f"{name}.{output}": np.asarray(given[output]) for output in outputs}
+        return rows
+
+    def _look_at_real(self, batch: Mapping, examples, known: Mapping) -> dict[str, Any]:
+        record = {}
+        target = batch["target"]
+        for name, judge in self.instruments.judges.items():
+            if examples.has_source:
+                record[f"source/{name}"] = judge.embed(batch["source"], examples.source_view)
+            record[f"real/{name}"] = judge.embed(to_float(target), examples.target_view)
+        wanted = [f"real/{name}" for name in self._list_rows()]
+        if not set(wanted) <= set(known):
+            record |= {f"real/{name}": rows for name, rows in self._ask_nets(target).items()}
+        alone = self._alone(target)
+        return record | {f"{name}_real": values for name, values in alone.items()}
+
+    def _list_rows(self) -> list[str]:
+        return [
+            f"{name}.{output}"
+            for name, (_, outputs) in self.instruments.features.items()
+            for output in outputs
+        ]
+
+    def _look_at_generated(self, batch: Mapping, examples, mean_image) -> dict[str, Any]:
+        target, samples = batch["target"], batch["samples"]
+        per_noise = [self._score_sample(batch, generated, examples) for generated in samples]
+        record = {
+            name: np.stack([np.asarray(scores[name]) for scores in per_noise], axis=1)
+            for name in per_noise[0]
+        }
+        partner = np.arange(len(target)) ^ 1
+        shuffled = self._floor({}, samples[0][partner], target)
+        has_partner = batch["mask"] & batch["mask"][partner]
+        for name, values in shuffled.items():
+            record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
+        if self.instruments.layout is not None:
+            floors = self._read_layout(batch, samples[0][partner])
+            for name, values in floors.items():
+                record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
+            for name, values in self._read_layout(batch, target).items():
+                record[f"{name}_real"] = values
+        if mean_image is not None:
+            mean_images = np.broadcast_to(mean_image, target.shape)
+            floors = dict(self._floor({}, mean_images, target))
+            if self.instruments.layout is not None:
+                floors |= self._read_layout(batch, mean_images)
+            record |= {f"{name}_mean_image": values for name, values in floors.items()}
+        return record | self._compare_noises(batch, samples)
+
+    def _score_sample(self, batch: Mapping, generated: np.ndarray, examples) -> dict[str, Any]:
+        target = batch["target"]
+        scores = self._pair(generated, target) | self._alone(generated)
+        if "sky_mask" in batch:
+            scores |= self._masked(generated, target, batch["sky_mask"])
+        if self.instruments.layout is not None:
+            scores |= self._read_layout(batch, generated)
+        for name, judge in self.instruments.judges.items():
+            scores[f"generated/{name}"] = judge.embed(to_float(generated), examples.target_view)
+        return scores | {f"generated/{n}": rows for n, rows in self._ask_nets(generated).items()}
+
+    def _read_layout(self, batch: Mapping, images: np.ndarray) -> dict[str, Any]:
+        from retroguide_jax.evaluation import layout
+
+        return layout.score_layout(self._nets["layout"](images), batch["labels"], batch["depth"])
+
+    def _compare_noises(self, batch: Mapping, samples: np.ndarray) -> dict[str, Any]:
+        record = {}
+        if len(samples) > 1 and "diversity" in self.metrics:
+            record["diversity"] = diversity.mean_pairwise_distance(samples)
+        if len(samples) > 1 and "sky_spread_ratio" in self.metrics and "sky_mask" in batch:
+            sky = diversity.mean_colour(samples, batch["sky_mask"])
+            record["sky"] = np.swapaxes(sky, 0, 1)
+            record["sky_real"] = diversity.mean_colour(batch["target"], batch["sky_mask"])
+        return record
+
+
+class _Records:
+    """Per-example arrays gathered over batches, then over processes."""
+
+    def __init__(self):
+        self._parts: dict[str, list[np.ndarray]] = {}
+        self._num_rows = 0
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def append(self, record: Mapping[str, Any], rows: np.ndarray) -> None:
+        """Keeps `rows` of each [B, ...] array."""
+        for name, values in record.items():
+            self._parts.setdefault(name, []).append(np.asarray(values)[rows])
+        self._num_rows += len(rows)
+
+    def gather(self) -> dict[str, np.ndarray]:
+        """All rows of all processes, by "index" where there is one.
+
+        The parts are let go one by one, so that nothing is held twice.
+        """
+        columns = {n: gather_rows(np.concatenate(self._parts.pop(n))) for n in list(self._parts)}
+        if "index" in columns:
+            order = np.argsort(columns["index"], kind="stable")
+            if not np.array_equal(order, np.arange(len(order))):
+                columns = {name: values[order] for name, values in columns.items()}
+        return columns
+
+
+def _apply_all(names: Sequence[str], *arrays: jax.Array) -> dict[str, jax.Array]:
+    return {name: FUNCTIONS[name](*arrays) for name in names}
+
+
+def _check_whole(index: np.ndarray, examples) -> None:
+    """Fewer examples than there are, or one twice, would be a figure of another set."""
+    missing = np.setdiff1d(np.arange(examples.num), index)
+    if len(missing) or len(index) != examples.num:
+        named = ", ".join(str(number) for number in missing[:10]) or "-"
+        raise UserError(
+            f"{examples.num} examples expected, {len(index)} read; missing positions: {named}"
+        )

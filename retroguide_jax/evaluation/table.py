@@ -1,0 +1,73 @@
+"""A row of results as text: each metric beside its floors, its ceiling and its uncertainty."""
+
+from collections.abc import Sequence
+from typing import Any
+
+# What a name ends with, before the judge's: what was scored. A name without is of the generated.
+_VARIANTS = ("generated", "shuffled", "mean_image", "real")
+# By definition, real images compared with themselves score this. (PSNR would be infinite.)
+_PERFECT_SCORES = {
+    "ssim_rgb": 1.0,
+    "ssim_lua": 1.0,
+    "ssim_skimage": 1.0,
+    "ssim_skimage_luma": 1.0,
+    "ssim_rgb_nosky": 1.0,
+    "sharpness_ratio": 1.0,
+    "sky_spread_ratio": 1.0,
+}
+
+
+def format_table(row: dict[str, Any]) -> str:
+    """The row as aligned text.
+
+    Columns: the generated images with the ends of the interval (95 %) and, of several noises, the
+    standard deviation of the figure over them; the floors `shuffled` (the image generated from
+    another source) and `mean image` (the training set's mean, for every source); the ceiling `real`
+    (what the real images score); the number of images. Metrics that could not be computed follow
+    with their reason.
+    """
+    grouped: dict[str, dict[str, dict]] = {}
+    for name, metric in row["metrics"].items():
+        base, variant = _split_name(name)
+        grouped.setdefault(base, {})[variant] = metric
+    lines = [("metric", "generated", "low", "high", "noises", *_VARIANTS[1:], "n")]
+    lines[0] = tuple(title.replace("_", " ") for title in lines[0])
+    for base, variants in grouped.items():
+        generated = variants.get("generated", {})
+        cells = [generated.get(key) for key in ("value", "low", "high", "noise_std")]
+        cells += [variants.get(variant, {}).get("value") for variant in _VARIANTS[1:]]
+        if "infinite" in generated:
+            cells[0] = float("inf")
+        if base in _PERFECT_SCORES:
+            cells[-1] = _PERFECT_SCORES[base]
+        num = (generated or next(iter(variants.values())))["n"]
+        lines.append((base, *map(_format_cell, cells), str(num)))
+    absent = [f"absent: {entry['name']}: {entry['reason']}" for entry in row["absent"]]
+    return "\n".join([align(lines), *absent])
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as columns, the first to the left, with a rule under the heading."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    text.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(text)
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """("r@1/judge", "shuffled") of "r@1_shuffled/judge"."""
+    stem, slash, judge = name.partition("/")
+    for variant in _VARIANTS:
+        if stem.endswith(f"_{variant}"):
+            return stem.removesuffix(f"_{variant}") + slash + judge, variant
+    return name, "generated"
+
+
+def _format_cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,145 @@
+"""Scoring a work directory: its checkpoints, its data set, independent judges, the ledger."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from retroguide_jax.data.catalog import open_dataset, open_gallery
+from retroguide_jax.evaluation import protocol, results
+from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
+from retroguide_jax.evaluation.examples import ModelExamples
+from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
+from retroguide_jax.parallel.processes import is_writer, writer_first
+from retroguide_jax.training.loading import load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What of a work directory is scored.
+
+    Attributes:
+      workdir: of a `retroguide train` run.
+      judges: name -> work directory of an independent embedder.
+      checkpoint: "latest" or "best".
+      step: this one instead.
+      split: TFDS split; None for `config.data.test_split`.
+      data_dir: where data sets lie; None for TFDS's own place.
+      num_noises: images generated a source.
+      max_examples: only the first so many examples.
+      all_tiles: search the gallery's further tiles too.
+      save_images: a folder for the images as they were scored.
+      per_image: a file for the figures of each image; None for one in WORKDIR/eval/per_image.
+    """
+
+    workdir: Path
+    judges: Mapping[str, Path]
+    checkpoint: str = "latest"
+    step: int | None = None
+    split: str | None = None
+    data_dir: str | None = None
+    num_noises: int = 3
+    max_examples: int | None = None
+    all_tiles: bool = False
+    save_images: Path | None = None
+    per_image: Path | None = None
+
+
+class WorkdirJob:
+    """Scores checkpoints of one work directory under one protocol."""
+
+    def __init__(self, target: Target, settings: Settings):
+        """Opens model, judges and data.
+
+        Raises:
+          UserError: the work directory, a judge or the data cannot be used.
+        """
+        self.target = target
+        model = load_model(target.workdir, target.checkpoint, step=target.step)
+        # A judge has one best state, whichever of the model's checkpoints it looks at.
+        judges = {name: load_model(path) for name, path in target.judges.items()}
+        data_config = model.config.data
+        sizes = {view: tuple(data_config[f"{view}_size"]) for view in ("aerial", "ground")}
+        for name, judge in judges.items():
+            check_sizes(name, judge, sizes)
+        split = target.split or data_config.test_split
+        builder = open_dataset(data_config, target.data_dir)
+        gallery = open_gallery(data_config, target.data_dir) if target.all_tiles else None
+        has_labels = "labels" in builder.info.features and model.target_view == "ground"
+        layout = None
+        if "layout" in settings.metrics and has_labels and model.has_generator:
+            from retroguide_jax.evaluation.layout import open_layout_reader
+
+            # Beside the data that it was trained on, for all who evaluate on them.
+            folder = Path(builder.data_path).parent
+            with writer_first("layout_reader"):
+                layout = open_layout_reader(builder, data_config, folder, _tell_training)
+        self.examples = ModelExamples(
+            model,
+            builder,
+            data_config,
+            split,
+            num_noises=target.num_noises,
+            seed=settings.seed,
+            max_examples=target.max_examples,
+            gallery=gallery,
+            with_layout=layout is not None,
+            save_images=target.save_images,
+        )
+        self.job = Job(settings, {EMBEDDER: model, **judges}, layout)
+        self.dataset = f"{data_config.name}/{data_config.config_name}"
+        key = {
+            "dataset": self.dataset,
+            "data": protocol.hash_dataset(builder, split),
+            "split": split,
+            "num": self.examples.num,
+            "sizes": {view: list(size) for view, size in sizes.items()},
+            "gallery": "all" if gallery is not None else "pairs",
+        }
+        self.described = self.job.describe(key, num_noises=self.examples.num_noises)
+        self.protocol_hash = protocol.hash_protocol(self.described)
+
+    def use(self, step: int) -> None:
+        """Takes the weights of another checkpoint.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        load_model(self.target.workdir, step=step, into=self.examples.model)
+
+    def score(self, progress_fn: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Scores the weights in use; returns the row, and writes the per-image file.
+
+        Raises:
+          UserError: see `Job.score`.
+        """
+        model, target = self.examples.model, self.target
+        row, per_image = self.job.score(self.examples, self.described, progress_fn)
+        row = {
+            "step": int(model.step),
+            "split": self.examples.split,
+            **row,
+            "num_noises": self.examples.num_noises,
+            "seed": self.examples.seed,
+            "checkpoint": target.checkpoint,
+            "dataset": self.dataset,
+            "config": protocol.hash_config(model.config),
+            "weights": protocol.hash_weights(model.variables),
+            "judges": {
+                name: {"workdir": str(path), "step": int(self.job.judges[name].step)}
+                for name, path in target.judges.items()
+            },
+            "time": results.format_time(),
+        }
+        if is_writer():
+            name = f"step_{row['step']:06d}_{self.protocol_hash}.csv"
+            path = target.per_image or target.workdir / PER_IMAGE_DIR / name
+            results.write_per_image(path, per_image)
+        return row
+
+
+def _tell_training(step: int, num_steps: int, losses: Mapping[str, float]) -> None:
+    if step == num_steps or step % 100 == 0:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        print(f"layout reader (once a data set): {step}/{num_steps} {figures}", file=sys.stderr)

@@ -1,0 +1,84 @@
+"""A small network that reads class labels and depth off a panorama."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from retroguide_jax.models.layers import Conv, leaky_relu, upsample
+
+_PATCH = 2  # pixels a side of what one position of the finest map stands for
+
+
+class LayoutReader(nn.Module):
+    """A U-Net (Ronneberger et al., 2015) of three scales over patches of 2 x 2 pixels.
+
+    Columns wrap round, so rolling the panorama by a multiple of `GRAIN` columns rolls the answer.
+    The only thing it is told of a place in the image is its row: panoramas have a horizon. What
+    lies more than 72 pixels from a pixel has no part in its answer.
+
+    Attributes:
+      num_classes: labels are 0 .. num_classes - 1.
+      features: channels of the three scales, finest first.
+    """
+
+    num_classes: int
+    features: tuple[int, int, int] = (32, 64, 96)
+
+    GRAIN = 8  # both sides of an image must be multiples of it
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Reads panoramas.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1]; H and W multiples of `GRAIN`.
+
+        Returns:
+          Class logits [B, H, W, num_classes] and the natural logarithm of the depth in metres
+          [B, H, W], which means nothing in the sky.
+        """
+        fine, middle, coarse = self.features
+        x0 = _Block(fine)(_fold_patches(_add_rows(images)))
+        x1 = _Block(middle)(_conv(middle, strides=2)(x0))
+        x2 = _Block(coarse)(_conv(coarse, strides=2)(x1))
+        x1 = _Block(middle, 1)(jnp.concatenate([x1, upsample(x2, True)], -1))
+        x0 = _Block(fine, 1)(jnp.concatenate([x0, upsample(x1, True)], -1))
+        answers = _unfold_patches(_conv(_PATCH**2 * (self.num_classes + 1), 1)(x0))
+        return answers[..., :-1], answers[..., -1]
+
+
+class _Block(nn.Module):
+    """A convolution of `first_size` that sets the number of channels, then a residual pair."""
+
+    features: int
+    first_size: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = leaky_relu(_conv(self.features, self.first_size)(x))
+        h = leaky_relu(_conv(self.features)(x))
+        return leaky_relu(x + _conv(self.features)(h))
+
+
+def _conv(features: int, kernel_size: int = 3, strides: int = 1) -> Conv:
+    return Conv(features, kernel_size, strides, circular=True)
+
+
+def _add_rows(images: jax.Array) -> jax.Array:
+    """A fourth channel: the row, from -1 at the top to 1 at the bottom."""
+    rows = jnp.linspace(-1.0, 1.0, images.shape[1], dtype=images.dtype)[:, None, None]
+    return jnp.concatenate([images, jnp.broadcast_to(rows, (*images.shape[:3], 1))], -1)
+
+
+def _fold_patches(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: at full size the same answer costs three times."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // _PATCH, _PATCH, width // _PATCH, _PATCH, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // _PATCH, width // _PATCH, -1)
+
+
+def _unfold_patches(x: jax.Array) -> jax.Array:
+    """The inverse of `_fold_patches`."""
+    batch, height, width, _ = x.shape
+    x = x.reshape(batch, height, width, _PATCH, _PATCH, -1).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, height * _PATCH, width * _PATCH, -1)

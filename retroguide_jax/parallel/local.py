@@ -1,0 +1,77 @@
+"""Work that needs no other process: rows of a batch spread over this process's own devices."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_ROWS = "rows"
+
+
+class LocalDevices:
+    """The devices of this process, each with whole copies of the weights.
+
+    A device runs its rows by the program that a single device would run, with no exchange between
+    devices. So results do not depend on how many there are, bit by bit, as long as each is given
+    the same number of rows; and processes with unequal shares of the work never wait for another.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        devices = list(devices or jax.local_devices())
+        types = (jax.sharding.AxisType.Auto,)
+        self.mesh = Mesh(np.array(devices), (_ROWS,), axis_types=types)
+        self.num_devices = len(devices)
+
+    def compile(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """A jitted fn(variables, *rows) whose row arguments and results are spread over devices.
+
+        Args:
+          fn: takes a tree of weights and arrays [rows of one device, ...]; gives a tree of arrays
+            [rows of one device, ...]. Rows must not depend on each other.
+
+        Returns:
+          The function of (variables, *arrays [B, ...]), B a multiple of `num_devices`.
+        """
+        rows = PartitionSpec(_ROWS)
+
+        @functools.wraps(fn)
+        def apply(variables, *arrays):
+            specs = (PartitionSpec(), *(rows for _ in arrays))
+            # Nothing is exchanged, so there is nothing to check for replication.
+            spread = jax.shard_map(
+                fn, mesh=self.mesh, in_specs=specs, out_specs=rows, check_vma=False
+            )
+            return spread(variables, *arrays)
+
+        return jax.jit(apply)
+
+    def replicate(self, tree: Any) -> Any:
+        """Every array of a tree whole on each device; arrays may be sharded over processes.
+
+        Every process must call this with arrays that are.
+        """
+        return jax.device_put(_gather(tree), NamedSharding(self.mesh, PartitionSpec()))
+
+    def spread(self, *arrays: np.ndarray) -> list[jax.Array]:
+        """Rows [B, ...] over the devices, filled up with the last row to a multiple of them."""
+        fill = -len(arrays[0]) % self.num_devices
+        rows = [np.concatenate([array, array[-1:].repeat(fill, 0)]) for array in arrays]
+        return jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec(_ROWS)))
+
+
+def _gather(tree: Any) -> Any:
+    leaves = jax.tree.leaves(tree)
+    split = [leaf for leaf in leaves if isinstance(leaf, jax.Array) and not _is_whole(leaf)]
+    if split:
+        whole = NamedSharding(split[0].sharding.mesh, PartitionSpec())
+        tree = jax.jit(lambda leaves: leaves, out_shardings=whole)(tree)
+    return jax.tree.map(
+        lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
+    )
+
+
+def _is_whole(leaf: jax.Array) -> bool:
+    return leaf.is_fully_replicated

@@ -1,0 +1,96 @@
+"""Several processes on one job: how they start, and how they bring their results together."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from retroguide_jax.errors import UserError
+
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Gathered arrays pass through the devices' memory: this much of them at a time, over all processes.
+_PIECE_BYTES = 64 * 2**20
+
+
+def join_processes() -> None:
+    """Joins the other processes of a job, where the environment names a coordinator.
+
+    JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID say which; without the
+    first this process is alone. To be called before anything touches a device.
+
+    Raises:
+      UserError: one of the three is missing or no number, or the others cannot be reached.
+    """
+    address, *numbers = (os.environ.get(name, "") for name in _VARIABLES)
+    if not address:
+        return
+    if not all(number.isdecimal() for number in numbers):
+        raise UserError(
+            f"{_VARIABLES[0]}={address}: set {_VARIABLES[1]} and {_VARIABLES[2]} too, to the "
+            "number of processes and to this one's number from 0"
+        )
+    try:
+        jax.distributed.initialize(address, *map(int, numbers))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"{_VARIABLES[0]}={address}: cannot join: {reason}") from error
+
+
+def is_writer() -> bool:
+    """Whether this is the process that writes files and prints."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def writer_first(name: str) -> Iterator[None]:
+    """A block that the writing process has left before the others enter it.
+
+    For what is made once and then read by all. Every process must come here.
+
+    Args:
+      name: of the block, for the error of a process that waits in vain.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    from jax.experimental.multihost_utils import sync_global_devices
+
+    if not is_writer():
+        sync_global_devices(name)
+    yield
+    if is_writer():
+        sync_global_devices(name)
+
+
+def gather_rows(rows: np.ndarray) -> np.ndarray:
+    """The rows of all processes one after the other, in the order of the processes, on each.
+
+    Every process must call this, in the same order, with arrays that differ in their number of
+    rows (and in the length of strings) only. Bytes are moved, not numbers: float64 and text arrive
+    as they were.
+
+    Args:
+      rows: [n, ...] of numbers, bool or str.
+    """
+    if jax.process_count() == 1:
+        return rows
+    from jax.experimental.multihost_utils import process_allgather
+
+    if rows.dtype.kind == "U":
+        longest = int(np.max(process_allgather(np.int32(rows.dtype.itemsize // 4))))
+        rows = rows.astype(f"<U{longest}")
+    counts = np.asarray(process_allgather(np.int32(len(rows))))
+    row_bytes = rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
+    flat = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), row_bytes)
+    padded = np.zeros((int(counts.max()), row_bytes), np.uint8)
+    padded[: len(flat)] = flat
+    step = max(1, _PIECE_BYTES // max(1, row_bytes * len(counts)))
+    pieces = [
+        np.asarray(process_allgather(padded[first : first + step]))
+        for first in range(0, len(padded), step)
+    ]
+    gathered = np.concatenate(pieces, axis=1)
+    whole = np.concatenate([part[:count] for part, count in zip(gathered, counts, strict=True)])
+    return whole.reshape(-1).view(rows.dtype).reshape(-1, *rows.shape[1:])

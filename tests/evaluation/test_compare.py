@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import results
+from retroguide_jax.evaluation.compare import PER_IMAGE_DIR, compare
+
+NUM = 200
+
+
+def write(path, *, shift=0.0, seed=0, ids=None, **more):
+    rng = np.random.default_rng(seed)
+    images = np.random.default_rng(9).normal(15, 4, NUM)  # images differ far more than methods
+    columns = {
+        "id": np.array(ids or [f"i{k}" for k in range(NUM)]),
+        "psnr": images[:, None] + shift + rng.normal(0, 0.3, (NUM, 2)),
+        "rmse": 80 - images - shift + rng.normal(0, 0.3, NUM),
+        "rank_generated/j": np.where(np.arange(NUM) % 2, 1.0, 3.0)[:, None],
+        **more,
+    }
+    results.write_per_image(path, columns)
+    return path
+
+
+def test_pairs_show_what_means_would_hide(tmp_path):
+    a, b = write(tmp_path / "a.csv", shift=0.2), write(tmp_path / "b.csv", seed=1)
+    text, report = compare(a, b)
+    psnr, rmse = report["metrics"]["psnr"], report["metrics"]["rmse"]
+    assert psnr["low"] > 0 and psnr["verdict"] == rmse["verdict"] == "A is better"
+    assert psnr["low"] < psnr["difference"] < psnr["high"] and rmse["high"] < 0
+    np.testing.assert_allclose(psnr["a"] - psnr["b"], psnr["difference"])
+    assert psnr["n"] == NUM
+    recall = report["metrics"]["r@1_generated/j"]
+    assert (recall["a"], recall["difference"], recall["verdict"]) == (0.5, 0, "no difference shown")
+    np.testing.assert_allclose(report["metrics"]["mrr_generated/j"]["a"], (1 + 1 / 3) / 2)
+    assert "A is better" in text
+    assert compare(b, a)[1]["metrics"]["psnr"]["verdict"] == "B is better"
+
+
+def test_ratios_only_differ(tmp_path):
+    a = write(tmp_path / "a.csv", sharpness_ratio=np.full(NUM, 1.2))
+    b = write(tmp_path / "b.csv", sharpness_ratio=np.full(NUM, 1.0))
+    assert compare(a, b)[1]["metrics"]["sharpness_ratio"]["verdict"] == "differ"
+
+
+def test_the_order_of_lines_does_not_matter(tmp_path):
+    a = write(tmp_path / "a.csv")
+    lines = a.read_text().splitlines(keepends=True)
+    b = tmp_path / "b.csv"
+    b.write_text("".join(lines[:1] + lines[:0:-1]))
+    assert compare(a, b)[1]["metrics"]["psnr"]["difference"] == 0
+
+
+def test_work_directories_stand_for_their_newest_file(tmp_path):
+    for name, shift in (("a", 1.0), ("b", 0.0)):
+        write(tmp_path / name / PER_IMAGE_DIR / "step_1.csv", shift=shift)
+    assert compare(tmp_path / "a", tmp_path / "b")[1]["a"].endswith("step_1.csv")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UserError, match="holds no per-image file"):
+        compare(tmp_path / "a", tmp_path / "c")
+
+
+def test_figures_that_are_not_defined_are_left_out(tmp_path):
+    holes = np.arange(NUM, dtype=float)
+    a = write(tmp_path / "a.csv", sd_lua=np.where(holes < 3, np.nan, holes))
+    b = write(tmp_path / "b.csv", sd_lua=np.where(holes > NUM - 3, np.inf, holes))
+    assert compare(a, b)[1]["metrics"]["sd_lua"]["n"] == NUM - 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a per-image file"),
+        ("id,psnr\na,1\na,2\n", "one twice"),
+        ("id,psnr\na,many\n", "not a per-image file"),
+        ("name,psnr\na,1\n", "not a per-image file"),
+        ("id,psnr\n", "holds no image"),
+        ("id,psnr\na,1,2\n", "not a per-image file"),
+        ("id,psnr\na\n", "not a per-image file"),
+        ("id,psnr\na,1\n", "do not hold the same images"),
+    ],
+)
+def test_files_that_are_none(tmp_path, content, message):
+    other = tmp_path / "other.csv"
+    other.write_text(content)
+    with pytest.raises(UserError, match=message):
+        compare(write(tmp_path / "a.csv"), other)
+
+
+def test_no_metric_in_common(tmp_path):
+    ids = [f"i{k}" for k in range(NUM)]
+    other = tmp_path / "b.csv"
+    results.write_per_image(other, {"id": np.array(ids), "fog": np.zeros(NUM)})
+    with pytest.raises(UserError, match="no metric in common"):
+        compare(write(tmp_path / "a.csv"), other)

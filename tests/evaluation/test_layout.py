@@ -1,0 +1,220 @@
+"""Layout agreement: the figures by hand, and a reader trained, kept and found again."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from pair_files import make_data_config, write_pairs
+
+from retroguide_jax.config import load_config
+from retroguide_jax.data import catalog, pipeline
+from retroguide_jax.data.images import to_uint8
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import layout
+from retroguide_jax.training.layout import LayoutRecipe, augment_colours
+
+RECIPE = LayoutRecipe(num_steps=60, pixels_per_step=4 * 32 * 128, warmup_steps=5)
+SKY_DEPTH = 65535
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    """(builder, data_config) of the smallest city."""
+    data_config = load_config("city_smoke", []).data
+    return catalog.open_dataset(data_config, tmp_path_factory.mktemp("city")), data_config
+
+
+@pytest.fixture(scope="module")
+def kept(city, tmp_path_factory):
+    """(folder with a reader, the reader as trained, what its training told)."""
+    folder, told = tmp_path_factory.mktemp("readers"), []
+    net = layout.open_layout_reader(
+        *city, folder, lambda *progress: told.append(progress), recipe=RECIPE
+    )
+    return folder, net, told
+
+
+@pytest.fixture(scope="module")
+def test_batch(city):
+    builder, data_config = city
+    batches = pipeline.iterate_batches(
+        builder, data_config, "test", batch_size=16, with_layout=True
+    )
+    batch = next(batches)
+    return batch | {"ground": to_uint8(batch["ground"])}
+
+
+def fail(*_):
+    raise AssertionError("it was trained again")
+
+
+def test_figures_of_a_hand_made_image():
+    true = np.zeros((1, 4, 2), np.uint8)
+    true[0, 2:, 0] = 1  # two rows of sky over road
+    true[0, 1:, 1] = 8  # one row of sky over building
+    read = true.copy()
+    read[0, 2, 0] = 0  # the road's first row taken for sky
+    read[0, 0, 1] = 8  # no sky at all over the building
+    np.testing.assert_allclose(layout.label_agreement(read, true), [6 / 8])
+    # Sky 2 of 4, road 1 of 2, building 3 of 4.
+    np.testing.assert_allclose(layout.mean_iou(read, true, 12), [(0.5 + 0.5 + 0.75) / 3], rtol=1e-6)
+    np.testing.assert_allclose(layout.skyline_error(read, true), [(1 + 1) / 2 / 4])
+
+
+def test_iou_counts_no_class_that_is_only_read():
+    true, read = np.zeros((1, 2, 2), np.uint8), np.zeros((1, 2, 2), np.uint8)
+    read[0, 0, 0] = 3
+    np.testing.assert_allclose(layout.mean_iou(read, true, 12), [3 / 4])
+
+
+def test_skyline_of_sky_alone_is_the_whole_height_and_a_hole_is_no_skyline():
+    true = np.zeros((1, 4, 1), np.uint8)
+    read = np.array([[[0], [8], [0], [1]]], np.uint8)
+    np.testing.assert_allclose(layout.skyline_error(read, true), [3 / 4])
+
+
+def test_depth_error_is_a_log_ratio_without_the_sky():
+    true = np.array([[[100, 2000, SKY_DEPTH]]], np.uint16)
+    read = np.array([[[2.0, 10.0, 1e3]]], np.float32)
+    np.testing.assert_allclose(layout.depth_error(read, true), [np.log(2)], rtol=1e-6)
+    assert np.isnan(layout.depth_error(read, np.full_like(true, SKY_DEPTH)))
+
+
+def test_images_are_scored_one_by_one(test_batch):
+    labels, depth = test_batch["labels"], test_batch["depth"]
+    read = {"labels": np.roll(labels, 1, 0), "depth": np.roll(depth, 1, 0) / np.float32(100)}
+    together = layout.score_layout(read, labels, depth)
+    assert set(together) == {"label_agreement", "mean_iou", "skyline_error", "depth_error"}
+    for row in range(3):
+        part = {name: values[row : row + 1] for name, values in read.items()}
+        alone = layout.score_layout(part, labels[row : row + 1], depth[row : row + 1])
+        for name, values in together.items():
+            np.testing.assert_allclose(values[row], alone[name][0], rtol=1e-5)
+            assert 0 < values[row]
+
+
+def test_the_truth_agrees_with_itself(test_batch):
+    labels, depth = test_batch["labels"], test_batch["depth"]
+    read = {"labels": labels, "depth": depth / np.float32(100)}
+    scores = layout.score_layout(read, labels, depth)
+    np.testing.assert_allclose(scores["label_agreement"], 1)
+    np.testing.assert_allclose(scores["mean_iou"], 1, rtol=1e-6)
+    np.testing.assert_allclose(scores["skyline_error"], 0)
+    np.testing.assert_allclose(scores["depth_error"], 0, atol=1e-6)
+
+
+def test_training_learns_to_read_other_places(kept, test_batch):
+    _, net, told = kept
+    assert [progress[:2] for progress in told] == [(25, 60), (50, 60), (60, 60)]
+    assert all(np.isfinite(list(metrics.values())).all() for _, _, metrics in told)
+    read = jax.jit(net.apply)(net.variables, test_batch["ground"])
+    assert read["labels"].dtype == np.uint8 and read["depth"].dtype == np.float32
+    real = layout.score_layout(read, test_batch["labels"], test_batch["depth"])
+    other = layout.score_layout(
+        read, np.roll(test_batch["labels"], 1, 0), np.roll(test_batch["depth"], 1, 0)
+    )
+    assert told[-1][2]["loss"] < told[0][2]["loss"] - 0.2
+    assert np.mean(real["label_agreement"]) > np.mean(other["label_agreement"])
+    # A barely trained reader knows sky and distance first.
+    assert np.mean(real["skyline_error"]) < 0.9 * np.mean(other["skyline_error"])
+    assert np.mean(real["depth_error"]) < 0.9 * np.mean(other["depth_error"])
+
+
+def test_what_was_kept_is_found_again_bit_by_bit(city, kept, test_batch):
+    folder, net, _ = kept
+    again = layout.open_layout_reader(*city, folder, fail, recipe=RECIPE)
+    assert again.fingerprint == net.fingerprint and again.protocol == net.protocol
+    one = jax.jit(net.apply)(net.variables, test_batch["ground"])
+    other = jax.jit(again.apply)(again.variables, test_batch["ground"])
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+    assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
+
+
+def test_another_recipe_is_another_file(city, kept, tmp_path, monkeypatch):
+    net = kept[1]
+    monkeypatch.setattr(layout, "train_layout_reader", lambda *_: net.variables)
+    seeds = [dataclasses.replace(RECIPE, seed=seed) for seed in (0, 1)]
+    for recipe in (*seeds, seeds[0]):
+        layout.open_layout_reader(*city, tmp_path, recipe=recipe)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) == 2 and next(kept[0].iterdir()).name in names
+
+
+def test_what_another_process_wrote_meanwhile_stays(city, kept, tmp_path, monkeypatch):
+    good = next(kept[0].iterdir())
+    theirs = kept[1]
+
+    def train_slowly(*_):
+        shutil.copy(good, tmp_path)
+        return jax.tree.map(np.zeros_like, theirs.variables)
+
+    monkeypatch.setattr(layout, "train_layout_reader", train_slowly)
+    net = layout.open_layout_reader(*city, tmp_path, recipe=RECIPE)
+    assert net.fingerprint == theirs.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == [good.name]
+
+
+def test_equal_training_gives_equal_weights(city, tmp_path):
+    recipe = LayoutRecipe(num_steps=3, pixels_per_step=32 * 128, warmup_steps=1)
+    one, other = (
+        layout.open_layout_reader(*city, tmp_path / name, recipe=recipe) for name in ("a", "b")
+    )
+    assert one.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["cut", "other network", "unknown type", "empty"])
+def test_a_damaged_file_is_refused(city, kept, tmp_path, damage):
+    good = next(kept[0].iterdir())
+    data = good.read_bytes()
+    if damage == "other network":
+        tensors = safetensors.numpy.load(data)
+        tensors.pop(min(tensors))
+        data = safetensors.numpy.save(tensors)
+    if damage == "unknown type":
+        header = b'{"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}'
+        data = len(header).to_bytes(8, "little") + header + bytes(2)
+    data = {"cut": data[: len(data) // 2], "empty": b""}.get(damage, data)
+    (tmp_path / good.name).write_bytes(data)
+    with pytest.raises(UserError, match=f"{good.name}.*delete it"):
+        layout.open_layout_reader(*city, tmp_path, fail, recipe=RECIPE)
+
+
+def test_a_place_that_cannot_be_written_is_named_before_training(city, tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "train_layout_reader", fail)
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="cannot write .*layout_reader-"):
+        layout.open_layout_reader(*city, tmp_path / "file", recipe=RECIPE)
+
+
+def test_photographs_have_no_layout(tmp_path):
+    data_config = make_data_config(write_pairs(tmp_path / "raw", 20))
+    builder = catalog.open_dataset(data_config, tmp_path / "built")
+    with pytest.raises(UserError, match="image_pairs.*has no labels and depth"):
+        layout.open_layout_reader(builder, data_config, tmp_path)
+
+
+def test_aerial_targets_are_refused(city, tmp_path):
+    with pytest.raises(UserError, match="target view is aerial"):
+        layout.open_layout_reader(*city, tmp_path, target_view="aerial")
+
+
+def test_sizes_that_do_not_fold_are_refused(city, tmp_path):
+    builder, data_config = city
+    data_config = data_config.copy_and_resolve_references()
+    data_config.ground_size = (30, 120)
+    with pytest.raises(UserError, match=r"ground_size=\(30, 120\).*multiples of 8"):
+        layout.open_layout_reader(builder, data_config, tmp_path)
+
+
+def test_augmentation_spoils_colours_and_moves_nothing():
+    step = np.where(np.arange(128) < 64, -0.5, 0.5).astype(np.float32)
+    images = np.broadcast_to(step[None, None, :, None], (8, 32, 128, 3))
+    spoilt = np.asarray(augment_colours(jax.random.key(0), images))
+    assert spoilt.min() >= -1 and spoilt.max() <= 1
+    assert np.all(np.std(spoilt.mean((1, 2)), axis=0) > 0.02)  # each image in its own way
+    jump = np.abs(np.diff(spoilt.mean((1, 3)), axis=1))  # over columns
+    assert np.all((62 <= jump[:, 1:-1].argmax(1) + 1) & (jump[:, 1:-1].argmax(1) + 1 <= 65))
