@@ -99,7 +99,7 @@ def _merge(best: Nearest, query: np.ndarray, index: np.ndarray, similarity: np.n
     query = np.concatenate([np.repeat(np.arange(len(touched)), k), query])
     index = np.concatenate([best.indices[touched].ravel(), index[is_better]])
     similarity = np.concatenate([best.similarities[touched].ravel(), similarity[is_better]])
-    order = np.lexsort((index, -similarity, query))
+    order = np.lexsort((-similarity, query))  # stable: equal ones stay in the gallery's order
     starts = np.searchsorted(query[order], np.arange(len(touched)))
     kept = order[starts[:, None] + np.arange(k)]
     best.indices[touched], best.similarities[touched] = index[kept], similarity[kept]

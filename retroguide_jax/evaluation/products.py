@@ -12,6 +12,7 @@ u being 2^-24 in float32 and 2^-53 in float64 (Higham, Accuracy and Stability of
 Algorithms, 2nd edition, section 3.1; the second step is Cauchy-Schwarz).
 """
 
+import concurrent.futures
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ _BYTES_PER_PAIR = 32
 # Two copies of a chunk, one of them in float64.
 _BYTES_PER_VALUE = 12
 _PAIRS_AT_ONCE = 2**16
+_ROWS_AT_ONCE = 64  # with 8192 items, 2 MiB
 _VALUES_AT_ONCE = 2**17  # 1 MiB in float64: stays in a core's cache
 
 
@@ -154,6 +156,8 @@ class Tiles:
             self._devices, self._local = tuple(devices), LocalDevices(devices)
         else:
             self._buffer = np.empty(num_queries * num_items, np.float32)
+            # BLAS uses all cores, but NumPy looks through what it gives with one.
+            self._threads = concurrent.futures.ThreadPoolExecutor()
 
     def load(self, items: np.ndarray) -> None:
         """Takes the next chunk of the gallery, float32 [r, D]."""
@@ -188,12 +192,20 @@ class Tiles:
         size = len(queries) * self._length
         similarity = self._buffer[:size].reshape(len(queries), self._length)
         np.matmul(queries, self._items.T, out=similarity)
-        _leave_out(similarity, left_out)
-        near, *counted = select_fn(np, similarity, *columns, **options)
-        counts = [np.count_nonzero(mask, axis=1) for mask in counted]
-        if np.count_nonzero(near) > _DENSE * size:
+
+        def look(rows: slice) -> tuple[np.ndarray | None, list[np.ndarray]]:
+            part = similarity[rows]
+            _leave_out(part, left_out[rows])
+            near, *counted = select_fn(np, part, *(column[rows] for column in columns), **options)
+            is_dense = np.count_nonzero(near) > _DENSE * near.size
+            pairs = None if is_dense else np.flatnonzero(near) + rows.start * self._length
+            return pairs, [np.count_nonzero(mask, axis=1) for mask in counted]
+
+        found = list(self._threads.map(look, split_range(len(queries), _ROWS_AT_ONCE)))
+        counts = [np.concatenate(parts) for parts in zip(*(c for _, c in found), strict=True)]
+        if any(pairs is None for pairs, _ in found):
             return None, counts
-        return np.flatnonzero(near), counts
+        return np.concatenate([pairs for pairs, _ in found]), counts
 
     def _select_on_devices(self, select_fn, queries, left_out, columns, options):
         run = _compile(self._devices, select_fn, tuple(sorted(options.items())))
