@@ -122,7 +122,7 @@ def _make(folder: Path, args: argparse.Namespace) -> dict:
 
 
 def _search_ours(folder: Path, args: argparse.Namespace) -> dict | None:
-    from retroguide_jax.evaluation.nearest import find_nearest
+    from retroguide_jax.metrics.nearest import find_nearest
 
     queries, gallery = _load(folder)
     find_nearest(queries[:8], gallery[:1000], args.k)
@@ -165,7 +165,7 @@ def _search_numpy(folder: Path, args: argparse.Namespace) -> dict | None:
 def _rank(folder: Path, args: argparse.Namespace) -> dict:
     import numpy as np
 
-    from retroguide_jax.evaluation import retrieval
+    from retroguide_jax.metrics import retrieval
 
     queries, gallery = _load(folder)
     matches = np.arange(len(queries)) * 7 % len(gallery)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import statistics, table
+from retroguide_jax.evaluation import table
 from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.metrics import statistics
 
 PER_IMAGE_DIR = Path("eval") / "per_image"
 _RANK = "rank_"

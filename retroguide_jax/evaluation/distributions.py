@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from retroguide_jax.evaluation import classification, distribution, statistics
-from retroguide_jax.evaluation.moments import compute_moments
 from retroguide_jax.evaluation.registry import METRICS
 from retroguide_jax.evaluation.summary import Figures
+from retroguide_jax.metrics import classification, distribution, statistics
+from retroguide_jax.metrics.moments import compute_moments
 
 
 def add_distances(

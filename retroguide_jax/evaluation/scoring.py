@@ -21,9 +21,10 @@ import numpy as np
 
 from retroguide_jax.data.images import to_float
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import diversity, registry
-from retroguide_jax.evaluation.image_quality import FUNCTIONS
+from retroguide_jax.evaluation import registry
 from retroguide_jax.metric_nets.frozen import FrozenNet
+from retroguide_jax.metrics import diversity
+from retroguide_jax.metrics.image_quality import FUNCTIONS
 from retroguide_jax.parallel.local import LocalDevices
 from retroguide_jax.parallel.processes import gather_rows
 

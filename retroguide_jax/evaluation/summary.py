@@ -22,8 +22,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from retroguide_jax.evaluation import diversity, registry, retrieval, statistics
-from retroguide_jax.evaluation.places import Places, find_places
+from retroguide_jax.evaluation import registry
+from retroguide_jax.evaluation.galleries import Places, find_places
+from retroguide_jax.metrics import diversity, retrieval, statistics
 from retroguide_jax.parallel.processes import gather_rows
 
 RECALL_AT = (1, 5, 10)

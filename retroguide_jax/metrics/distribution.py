@@ -11,7 +11,7 @@ import scipy.special
 from scipy.linalg import lapack
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.moments import Moments, check_features, compute_moments, remove
+from retroguide_jax.metrics.moments import Moments, check_features, compute_moments, remove
 
 _KERNEL_ENTRIES = 2**23  # entries of the kernel matrix held at a time, 64 MiB
 _NUM_GROUPS = 20  # of images, left out in turn

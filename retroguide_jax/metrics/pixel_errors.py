@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.evaluation.pixels import check_images, check_mask, has_enough, sum_exactly
+from retroguide_jax.metrics.pixels import check_images, check_mask, has_enough, sum_exactly
 
 
 @jax.jit

@@ -1,6 +1,6 @@
 """What the noise does: spread of the images that one source gives under several noises.
 
-Like image_quality.py, all images are uint8 and distances are on [0, 1].
+All images are uint8 and distances are on [0, 1].
 """
 
 import jax

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from retroguide_jax.evaluation.pixels import check_images, check_mask, compute_luma, has_enough
-from retroguide_jax.evaluation.structure import average_similarity
+from retroguide_jax.metrics.pixels import check_images, check_mask, compute_luma, has_enough
+from retroguide_jax.metrics.structure import average_similarity
 
 
 def _make_gaussian() -> np.ndarray:

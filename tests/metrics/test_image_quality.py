@@ -6,7 +6,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import registry
-from retroguide_jax.evaluation.image_quality import FUNCTIONS
+from retroguide_jax.metrics.image_quality import FUNCTIONS
 
 # Integer images with known scores, from an independent NumPy restatement of the formulas.
 ROW, COLUMN, CHANNEL = np.meshgrid(np.arange(32), np.arange(64), np.arange(3), indexing="ij")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from retroguide_jax.evaluation import products
+from retroguide_jax.metrics import products
 
 
 class Nearest(NamedTuple):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.moments import compute_moments, merge, remove
+from retroguide_jax.metrics.moments import compute_moments, merge, remove
 
 
 def draw(num, num_features, seed=0):

@@ -13,7 +13,7 @@ sd_sky  Sobel gradients of the grey image                    a quarter of Sobel'
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.evaluation.pixels import check_images, compute_luma, sum_exactly
+from retroguide_jax.metrics.pixels import check_images, compute_luma, sum_exactly
 
 
 @jax.jit

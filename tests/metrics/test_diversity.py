@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from retroguide_jax.evaluation import diversity
+from retroguide_jax.metrics import diversity
 
 
 def fill(*levels):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.pixel_errors import psnr, rmse
-from retroguide_jax.evaluation.pixels import check_images, compute_luma, has_enough, sum_exactly
+from retroguide_jax.metrics.pixel_errors import psnr, rmse
+from retroguide_jax.metrics.pixels import check_images, compute_luma, has_enough, sum_exactly
 
 
 def test_a_sum_too_large_for_32_bits_is_exact_to_a_float():

@@ -8,18 +8,16 @@ from collections.abc import Callable
 
 import jax
 
-from retroguide_jax.evaluation.panorama import seam_error
-from retroguide_jax.evaluation.pixel_errors import psnr, psnr_legacy, psnr_nosky, rmse
-from retroguide_jax.evaluation.sharpness import sd_lua, sd_s2d, sd_shi, sd_sky, sharpness
-from retroguide_jax.evaluation.similarity import (
+from retroguide_jax.metrics.panorama import seam_error
+from retroguide_jax.metrics.pixel_errors import psnr, psnr_legacy, psnr_nosky, rmse
+from retroguide_jax.metrics.sharpness import sd_lua, sd_s2d, sd_shi, sd_sky, sharpness
+from retroguide_jax.metrics.similarity import (
     ssim_lua,
     ssim_rgb,
     ssim_rgb_nosky,
     ssim_skimage,
     ssim_skimage_luma,
 )
-
-__all__ = ["FUNCTIONS", "psnr", "sharpness", "ssim_rgb"]
 
 # Of (generated, target); with "_nosky" of (generated, target, sky_mask); the last two of (images).
 FUNCTIONS: dict[str, Callable[..., jax.Array]] = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import products, retrieval
-from retroguide_jax.evaluation.nearest import find_nearest
+from retroguide_jax.metrics import products, retrieval
+from retroguide_jax.metrics.nearest import find_nearest
 
 
 def make_rows(num, dim, seed):

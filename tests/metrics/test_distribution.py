@@ -3,8 +3,8 @@ import pytest
 import scipy.linalg
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import classification, distribution, statistics
-from retroguide_jax.evaluation.moments import Moments, compute_moments
+from retroguide_jax.metrics import classification, distribution, statistics
+from retroguide_jax.metrics.moments import Moments, compute_moments
 
 
 def draw(num, num_features, seed=0, decay=0.1):

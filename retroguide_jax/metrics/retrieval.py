@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from retroguide_jax.evaluation import products
+from retroguide_jax.metrics import products
 
 # Two similarities of unit rows are tied when they differ by at most this much: what float32
 # embeddings of one and the same image may differ by, where batches differ.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from retroguide_jax.evaluation import classification, statistics
+from retroguide_jax.metrics import classification, statistics
 
 GENERATED = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
 REAL = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])

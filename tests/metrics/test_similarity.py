@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from retroguide_jax.evaluation import similarity
+from retroguide_jax.metrics import similarity
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 

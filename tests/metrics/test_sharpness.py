@@ -2,7 +2,7 @@ import numpy as np
 import pixel_formulas
 from scipy.ndimage import gaussian_filter
 
-from retroguide_jax.evaluation.sharpness import sd_lua, sd_s2d, sd_shi, sharpness
+from retroguide_jax.metrics.sharpness import sd_lua, sd_s2d, sd_shi, sharpness
 
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)
 ROW, COLUMN = np.mgrid[:20, :20]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from retroguide_jax.evaluation.pixels import sum_exactly
+from retroguide_jax.metrics.pixels import sum_exactly
 
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 

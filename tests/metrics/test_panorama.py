@@ -1,7 +1,7 @@
 import numpy as np
 import pixel_formulas
 
-from retroguide_jax.evaluation.panorama import seam_error
+from retroguide_jax.metrics.panorama import seam_error
 
 COLUMN = np.broadcast_to(np.arange(60)[:, None], (1, 16, 60, 3))
 

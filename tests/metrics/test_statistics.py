@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retroguide_jax.evaluation import statistics
+from retroguide_jax.metrics import statistics
 
 
 def test_bootstrap_mean_is_that_of_scipy():
