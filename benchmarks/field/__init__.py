@@ -1,0 +1,1 @@
+"""The field's own tools beside ours: what agreement.py and metrics.py stand on."""
