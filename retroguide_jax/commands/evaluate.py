@@ -59,6 +59,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a feature network (.onnx, .stablehlo) for the distance fd_NAME",
     )
     how.add_argument(
+        "--classifier",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a network that gives logits, for kl_NAME, top1_NAME, inception_score_NAME",
+    )
+    how.add_argument(
         "--weights", type=Path, metavar="PATH", help="file or folder to look for weights in first"
     )
     how.add_argument("--seed", type=int, default=0, help="of the noise and of the bootstrap")
@@ -233,20 +240,27 @@ def _make_settings(args: argparse.Namespace):
     from retroguide_jax.evaluation.job import Settings
     from retroguide_jax.evaluation.registry import choose_metrics
 
-    features = {}
-    for text in args.features:
-        name, equals, path = text.partition("=")
-        if not equals or not name.isidentifier() or name in features:
-            raise UserError(f"--features={text}: give NAME=FILE, each NAME a word of its own")
-        features[name] = Path(path)
     return Settings(
         metrics=choose_metrics(args.metrics, args.preset),
         rows_per_device=args.batch_size,
         seed=args.seed,
         weights=args.weights,
-        features=features,
+        features=_name_files("features", args.features),
+        classifiers=_name_files("classifier", args.classifier, taken=args.features),
         reference_stats=args.reference_stats,
     )
+
+
+def _name_files(flag: str, texts: list[str], taken: list[str] = ()) -> dict[str, Path]:
+    """{NAME: FILE} of NAME=FILE flags."""
+    files: dict[str, Path] = {}
+    used = {text.partition("=")[0] for text in taken}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not name.isidentifier() or name in {*files, *used}:
+            raise UserError(f"--{flag}={text}: give NAME=FILE, each NAME a word of its own")
+        files[name] = Path(path)
+    return files
 
 
 def _run_with_bar(fn, title: str):

@@ -102,7 +102,7 @@ def _better(name: str) -> str:
     metric = find_metric(name)
     if metric is not None:
         return METRICS[metric].better
-    return "lower" if name.startswith(("skyline_error", "depth_error")) else "higher"
+    return "lower" if name.startswith(("skyline_error", "depth_error", "kl_")) else "higher"
 
 
 def _find(path: Path) -> Path:

@@ -2,13 +2,15 @@
 
 fd_X           Frechet distance on the rows of X: a judge's embeddings of the target view, or a
                network given by --features. FID is the name of that on Inception only
-top1_places, top5_places, and _sure   accuracies, see `classification.compute_accuracies`
-inception_score_places, _top1, _top5   see `distribution.keep_top`
+kl_C, top1_C, top5_C, and _sure   of a classifier C, "places" or one given by --classifier: see
+               classification.py
+inception_score_C, _top1, _top5   see `distribution.keep_top`
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import scipy.special
 
 from retroguide_jax.evaluation.registry import METRICS
 from retroguide_jax.evaluation.summary import Figures
@@ -22,6 +24,7 @@ def add_distances(
     metrics: Sequence[str],
     judges: Sequence[str],
     features: Sequence[str],
+    classifiers: Sequence[str] = (),
 ) -> None:
     """Adds the distances between the generated and the real images, and what classifiers say.
 
@@ -33,6 +36,7 @@ def add_distances(
       metrics: names of the registry.
       judges: names, for "fd_judge".
       features: names of the networks of --features.
+      classifiers: names of the networks of --classifier, whose rows are logits.
     """
     for name in metrics:
         if METRICS[name].group == "distribution" and METRICS[name].net:
@@ -43,8 +47,13 @@ def add_distances(
         _add_frechet(figures, f"fd_{name}", pair)
     for name in features:
         _add_frechet(figures, f"fd_{name}", _get_rows(columns, name, "features"))
-    if any(METRICS[name].net == "places" for name in metrics):
-        _add_classifier(figures, _get_rows(columns, "places", "kl_places"), metrics)
+    wanted = [n.removesuffix("_places") for n in metrics if METRICS[n].net == "places"]
+    if wanted:
+        _add_classifier(figures, "places", _get_rows(columns, "places", "kl_places"), wanted)
+    for name in classifiers:
+        logits = _get_rows(columns, name, "features")
+        rows = tuple(scipy.special.softmax(each.astype(np.float64), axis=-1) for each in logits)
+        _add_classifier(figures, name, rows, ("kl", "accuracy", "inception_score"))
 
 
 Rows = tuple[np.ndarray, np.ndarray]  # real [N, D], generated [N, K, D]
@@ -107,23 +116,24 @@ _MAKERS: Mapping[str, Callable[[Figures, str, Rows], None]] = {
 }
 
 
-def _add_classifier(figures: Figures, rows: Rows, metrics: Sequence[str]) -> None:
+def _add_classifier(figures: Figures, name: str, rows: Rows, wanted: Sequence[str]) -> None:
+    """Adds those of "kl", "accuracy" and "inception_score" that are wanted."""
     real, samples = rows[0], list(_iterate_noises(rows))
-    if "kl_places" in metrics:
+    if "kl" in wanted:
         divergences = [classification.compute_divergences(sample, real) for sample in samples]
-        figures.per_image["kl_places"] = np.stack(divergences, axis=1)
+        figures.per_image[f"kl_{name}"] = np.stack(divergences, axis=1)
         values = [classification.kl_score(column).value for column in divergences]
         found = statistics.bootstrap_mean(np.mean(divergences, axis=0), seed=figures.seed)
         ends = np.exp(found.low), np.exp(found.high)
-        figures.add("kl_places", float(np.mean(values)), *ends, len(real), values)
-    if "accuracy_places" in metrics:
+        figures.add(f"kl_{name}", float(np.mean(values)), *ends, len(real), values)
+    if "accuracy" in wanted:
         hits = [classification.compute_accuracies(sample, real) for sample in samples]
-        for name in hits[0]:
-            stem, _, sure = name.partition("_")
-            full = f"{stem}_places" + (f"_{sure}" if sure else "")
-            figures.add_mean(full, np.stack([columns[name] for columns in hits], axis=1))
-    if "inception_score_places" in metrics:
+        for column in hits[0]:
+            stem, _, sure = column.partition("_")
+            full = f"{stem}_{name}" + (f"_{sure}" if sure else "")
+            figures.add_mean(full, np.stack([columns[column] for columns in hits], axis=1))
+    if "inception_score" in wanted:
         for k in (None, 1, 5):
             kept = samples if k is None else [distribution.keep_top(s, k) for s in samples]
-            name = "inception_score_places" + (f"_top{k}" if k else "")
-            _add_score(figures, name, kept, num_splits=1, seed=None)
+            full = f"inception_score_{name}" + (f"_top{k}" if k else "")
+            _add_score(figures, full, kept, num_splits=1, seed=None)

@@ -32,6 +32,7 @@ class Settings:
       seed: of the noise and of the bootstrap.
       weights: a file or folder to look for weights in first.
       features: further feature networks, name -> file.
+      classifiers: further classifiers, name -> file; what they give are logits.
       reference_stats: a file that keeps what the frozen networks say of the real images; made if
         it is not there.
     """
@@ -41,6 +42,7 @@ class Settings:
     seed: int = 0
     weights: Path | None = None
     features: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    classifiers: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     reference_stats: Path | None = None
 
 
@@ -59,7 +61,8 @@ class Job:
           UserError: a network cannot be used, or no metric is left.
         """
         self.settings, self.judges = settings, dict(judges)
-        opened = open_nets(settings.metrics, settings.weights, settings.features)
+        files = {**settings.features, **settings.classifiers}
+        opened = open_nets(settings.metrics, settings.weights, files)
         self._absent, self._unverified = opened.absent, opened.unverified
         self.metrics = tuple(name for name in settings.metrics if name not in opened.absent)
         if not self.metrics and not opened.features:
@@ -125,8 +128,8 @@ class Job:
             seed=self.settings.seed,
         )
         if examples.has_generated:
-            names = [*self.settings.features]
-            distributions.add_distances(figures, columns, self.metrics, list(self.judges), names)
+            names = ([*self.settings.features], [*self.settings.classifiers])
+            distributions.add_distances(figures, columns, self.metrics, list(self.judges), *names)
         else:
             reason = "this model has no generator (mode contrastive)"
             figures.absent[:] = [{"name": "all but those of the real images", "reason": reason}]

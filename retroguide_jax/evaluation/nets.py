@@ -48,7 +48,7 @@ def open_nets(
     Args:
       metrics: names of the registry.
       weights: a file or folder to look in first, as --weights.
-      features: further feature networks, name -> file, as --features=NAME=FILE.
+      features: further networks, name -> file, as --features=NAME=FILE and --classifier=NAME=FILE.
 
     Raises:
       UserError: a file is damaged, or is not what its name says.
@@ -73,7 +73,7 @@ def open_nets(
         from retroguide_jax.metric_nets.external import open_net
 
         if name in opened.features or name == "judge":
-            raise UserError(f"--features={name}={path}: that name is taken; choose another")
+            raise UserError(f"{name}={path}: that name is taken; choose another")
         opened.features[name] = (open_net(path), ("features",))
     return opened
 

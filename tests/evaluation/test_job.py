@@ -1,5 +1,6 @@
 import json
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -374,6 +375,20 @@ def test_real_images_are_looked_at_once(nets, tmp_path):
     assert rows[0]["metrics"] == rows[1]["metrics"] == rows[2]["metrics"]
     with pytest.raises(UserError, match="other images"):
         again.score(examples, again.describe({"split": "train"}))
+
+
+def test_a_classifier_and_a_feature_network_of_one_s_own(nets, monkeypatch):
+    from retroguide_jax.metric_nets import external
+
+    monkeypatch.setattr(external, "open_net", lambda path: nets_lib._open(path.stem, None, {}))
+    files = {"features": {"mine": Path("a.onnx")}, "classifiers": {"theirs": Path("b.onnx")}}
+    model = FakeModel()
+    opened = job.Job(job.Settings(("psnr",), 2, **files), {job.EMBEDDER: model})
+    row, _ = opened.score(ModelExamples(model, None, DATA_CONFIG, "test"), opened.describe({}))
+    names = {"fd_mine", "kl_theirs", "top1_theirs", "top5_theirs_sure", "inception_score_theirs"}
+    assert names <= row["metrics"].keys() and "fd_theirs" not in row["metrics"]
+    assert row["metrics"]["kl_theirs"]["value"] >= 1
+    assert row["protocol"]["networks"].keys() == {"mine", "theirs"}
 
 
 def test_nothing_to_measure_is_an_error(nets):
