@@ -73,6 +73,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=int, default=16, help="images a device works on at a time, even"
     )
     how.add_argument(
+        "--ranking_gib", type=float, default=1.0, help="GiB for ranking beside the embeddings"
+    )
+    how.add_argument(
         "--reference_stats",
         type=Path,
         metavar="FILE",
@@ -247,6 +250,7 @@ def _make_settings(args: argparse.Namespace):
         weights=args.weights,
         features=_name_files("features", args.features),
         classifiers=_name_files("classifier", args.classifier, taken=args.features),
+        max_bytes=int(args.ranking_gib * 2**30),
         reference_stats=args.reference_stats,
     )
 
@@ -348,5 +352,7 @@ def _check_flags(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag}={value}: must be at least {low} and below 2^31")
     if args.batch_size % 2:
         raise UserError(f"--batch_size={args.batch_size}: must be even")
+    if not 0.01 <= args.ranking_gib <= 2**20:
+        raise UserError(f"--ranking_gib={args.ranking_gib}: must be at least 0.01")
     if args.poll_seconds <= 0:
         raise UserError(f"--poll_seconds={args.poll_seconds}: must be above 0")

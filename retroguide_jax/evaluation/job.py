@@ -33,6 +33,7 @@ class Settings:
       weights: a file or folder to look for weights in first.
       features: further feature networks, name -> file.
       classifiers: further classifiers, name -> file; what they give are logits.
+      max_bytes: memory for ranking beside the embeddings, whatever the size of the gallery.
       reference_stats: a file that keeps what the frozen networks say of the real images; made if
         it is not there.
     """
@@ -43,6 +44,7 @@ class Settings:
     weights: Path | None = None
     features: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     classifiers: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    max_bytes: int = 2**30
     reference_stats: Path | None = None
 
 
@@ -126,6 +128,7 @@ class Job:
             target_view=examples.target_view,
             tiles=self.scorer.embed_tiles(examples),
             seed=self.settings.seed,
+            max_bytes=self.settings.max_bytes,
         )
         if examples.has_generated:
             names = ([*self.settings.features], [*self.settings.classifiers])

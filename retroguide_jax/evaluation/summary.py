@@ -109,6 +109,7 @@ def summarize(
     target_view: str,
     tiles: Mapping[str, np.ndarray],
     seed: int,
+    max_bytes: int,
 ) -> Figures:
     """All figures that the columns allow.
 
@@ -119,12 +120,13 @@ def summarize(
       source_view, target_view: "aerial" and "ground", or the reverse.
       tiles: of the gallery, see `Scorer.embed_tiles`.
       seed: of the bootstrap.
+      max_bytes: see `retrieval.rank_matches`.
     """
     figures = Figures(seed)
     figures.per_image["id"] = columns["id"]
     _add_means(figures, columns, metrics)
     if registry.list_group(metrics, "retrieval"):
-        ranker = _Ranker(figures, columns, (source_view, target_view), tiles)
+        ranker = _Ranker(figures, columns, (source_view, target_view), tiles, max_bytes)
         for judge in judges:
             ranker.add(judge, metrics)
     _add_noise(figures, columns, metrics)
@@ -208,7 +210,15 @@ def _explain_absence(
 class _Ranker:
     """R@k of each kind by one judge after the other."""
 
-    def __init__(self, figures: Figures, columns: Mapping, views: tuple[str, str], tiles: Mapping):
+    def __init__(
+        self,
+        figures: Figures,
+        columns: Mapping,
+        views: tuple[str, str],
+        tiles: Mapping,
+        max_bytes: int,
+    ):
+        self._max_bytes = max_bytes
         self._figures, self._columns, self._tiles = figures, columns, tiles
         source_view, target_view = views
         self._has_source = any(name.startswith("source/") for name in columns)
@@ -274,7 +284,11 @@ class _Ranker:
         share = np.array_split(np.arange(len(queries)), jax.process_count())[jax.process_index()]
         excluded = places.near[share] if leave_out else None
         found = retrieval.rank_matches(
-            queries[share], gallery, places.matches[share], excluded=excluded
+            queries[share],
+            gallery,
+            places.matches[share],
+            excluded=excluded,
+            max_bytes=self._max_bytes,
         )
         ranks = gather_rows(found.ranks)
         num_tied = int(np.sum(gather_rows(np.array([found.num_tied_queries]))))

@@ -33,7 +33,7 @@ def make_images(split):
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
     """A data set in memory with the pipeline's interface; `with_sky` switches the masks."""
-    settings = types.SimpleNamespace(with_sky=True, pairs_per_tile=1)
+    settings = types.SimpleNamespace(with_sky=True, pairs_per_tile=1, with_near=False)
 
     def iterate_batches(builder, data_config, split, *, batch_size, **kwargs):
         images = make_images(split)
@@ -51,6 +51,9 @@ def data(monkeypatch):
                 "semi_positives": np.full(batch_size, ""),
             }
             batch["positives"] = batch["aerial_id"]
+            if settings.with_near:  # the tile of the next pair shows the place too
+                near = [f"place {(i + 1) % len(images)}" for i in index]
+                batch["semi_positives"] = np.array(near)
             if settings.with_sky:
                 batch["sky_mask"] = np.zeros((batch_size, *SIZE), bool)
                 batch["sky_mask"][:, :5] = True
@@ -121,6 +124,25 @@ def test_pairs_that_share_a_tile_are_all_right(data, views):
     data.pairs_per_tile = NUM_TEST  # one tile in all: whatever is found is right
     values = get_values(evaluate(FakeModel(views=views)))
     assert values["r@1_real/embedder"] == values["r@1_shuffled/embedder"] == 1
+
+
+def test_hit_rate_leaves_near_misses_out(data):
+    data.with_near = True
+    model = FakeModel()
+    embed = model.embed
+
+    def embed_half_way(images, view):
+        """Sources look like the mean of their place and the one before: the next one is near."""
+        rows = embed(images, view)
+        if view == "aerial":
+            return rows
+        mixed = rows + 1.2 * np.roll(rows, -1, axis=0)
+        return (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
+
+    model.embed = embed_half_way
+    values = get_values(evaluate(model, rows=4))  # all in one batch
+    assert values["hit_rate_real/embedder"] > values["r@1_real/embedder"] + 0.3
+    assert values["hit_rate_real/embedder"] > 0.7
 
 
 def test_good_model_passes_its_floors():
