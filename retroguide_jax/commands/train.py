@@ -26,6 +26,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; returns 0 at the end, 130 or 143 after Ctrl-C or SIGTERM."""
+    from retroguide_jax.parallel.processes import join_processes
+
+    join_processes()
     from retroguide_jax.training.loop import train
 
     return train(args.config, Path(args.workdir), args.data_dir)

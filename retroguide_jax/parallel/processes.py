@@ -15,27 +15,57 @@ _PIECE_BYTES = 64 * 2**20
 
 
 def join_processes() -> None:
-    """Joins the other processes of a job, where the environment names a coordinator.
+    """Joins the other processes of a job, where the environment tells of any.
 
-    JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID say which; without the
-    first this process is alone. To be called before anything touches a device.
+    By hand: JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Without the
+    first, what JAX detects (jax.distributed.initialize): the tasks of one `srun`, the workers of a
+    TPU slice on TPU VMs or on GKE, and several slices; JAX_NUM_PROCESSES=1 keeps a process alone
+    even there. One process alone returns at once. To be called before anything touches a device.
+
+    JAX ends a process by SIGABRT where the others have not come after five minutes.
 
     Raises:
-      UserError: one of the three is missing or no number, or the others cannot be reached.
+      UserError: one of the three is missing or no number, or the others cannot be joined.
     """
     address, *numbers = (os.environ.get(name, "") for name in _VARIABLES)
-    if not address:
-        return
-    if not all(number.isdecimal() for number in numbers):
+    if address and not all(number.isdecimal() for number in numbers):
         raise UserError(
             f"{_VARIABLES[0]}={address}: set {_VARIABLES[1]} and {_VARIABLES[2]} too, to the "
             "number of processes and to this one's number from 0"
         )
+    if not address and numbers[0] == "1":
+        return
+    # JAX's preemption service would take SIGTERM for itself, and who is told to end would go on.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(address, *map(int, numbers))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"{_VARIABLES[0]}={address}: cannot join: {reason}") from error
+        if address:
+            jax.distributed.initialize(address, *map(int, numbers))
+        elif _count_detected() > 1:
+            jax.distributed.initialize()
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if address:
+            raise UserError(f"{_VARIABLES[0]}={address}: cannot join: {reason}") from error
+        raise UserError(
+            f"the other processes of this cluster's job cannot be joined: {reason}; set "
+            f"{_VARIABLES[1]}=1 to run alone, or {', '.join(_VARIABLES)} to say which they are"
+        ) from error
+
+
+def _count_detected() -> int:
+    """How many processes JAX would find the job to have; 1 where it would find no cluster."""
+    # Private, but the only ones to know every variable of their release, and how to ask a TPU VM's
+    # metadata server. Kubernetes without TPUs is left out: JAX needs a package and rights for it.
+    from jax._src.clusters import GceTpuCluster, GkeTpuCluster, SlurmCluster
+
+    if SlurmCluster.is_env_present():
+        # In a shell on an allocation of many tasks JAX counts them all, and would wait for them.
+        return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if GkeTpuCluster.is_env_present():
+        # get_process_count would ask a metadata server for slices, which single hosts may not have.
+        num_slices = int(os.environ.get("MEGASCALE_NUM_SLICES") or "1")
+        return num_slices * len(GkeTpuCluster._get_worker_list_in_slice())
+    return GceTpuCluster.get_process_count() if GceTpuCluster.is_env_present() else 1
 
 
 def is_writer() -> bool:
