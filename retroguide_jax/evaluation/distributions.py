@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import scipy.special
 
+from retroguide_jax.evaluation.figures import Figures
 from retroguide_jax.evaluation.registry import METRICS
-from retroguide_jax.evaluation.summary import Figures
 from retroguide_jax.metrics import classification, distribution, statistics
 from retroguide_jax.metrics.moments import compute_moments
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import distributions, listing, protocol, registry, summary
+from retroguide_jax.evaluation.figures import Figures
 from retroguide_jax.evaluation.nets import is_made_by, open_nets
 from retroguide_jax.evaluation.reference import Reference
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
@@ -158,7 +159,7 @@ class Job:
         return row, figures.per_image
 
 
-def _rename_unverified(figures: summary.Figures, net: str, paths: Sequence[str]) -> None:
+def _rename_unverified(figures: Figures, net: str, paths: Sequence[str]) -> None:
     """FID by whatever weights somebody has at hand is not FID."""
     renamed = {}
     for name, figure in figures.metrics.items():
