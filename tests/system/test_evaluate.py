@@ -119,7 +119,13 @@ def start(args, *, devices, processes=1, number=0, port=0):
 
 
 @pytest.mark.parametrize(
-    ("devices", "processes"), [(4, 1), (1, 2), (8, 1), (2, 2)], ids=lambda value: str(value)
+    ("devices", "processes"),
+    [
+        (8, 1),
+        (1, 2),
+        pytest.param(4, 1, marks=pytest.mark.slow),
+        pytest.param(2, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_devices_and_processes_do_not_matter(
     scored, trained, judge, data_dir, tmp_path, devices, processes
