@@ -12,7 +12,7 @@ gallery, which its time leaves out.
 
 The second ranks as many queries in as large a gallery as VIGOR's same-area test has, at 3,072
 dimensions (52,605 x 90,618), and checks 50 ranks against float64. It takes minutes, and 2 GB in DIR
-(default: a temporary folder). Figures: docs/results.md.
+(default: a temporary folder). Figures: docs/agreement.md.
 """
 
 import argparse
