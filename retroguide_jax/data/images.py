@@ -6,18 +6,17 @@ grey, CMYK, 16 bit, transparent, rotated by an EXIF flag) ends here.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import struct
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 
 FORMATS = ("JPEG", "PNG")  # what data sets store
 READABLE_FORMATS = (*FORMATS, "WEBP", "BMP", "GIF", "TIFF")  # what a person may hand over
@@ -212,17 +211,8 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
     Raises:
       UserError: the file cannot be written (no permission, disk full, a folder of that name).
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_beside(path) as beside:
         Image.fromarray(image).save(beside, format="PNG")
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; choose another place") from None
 
 
 def make_grid(

@@ -1,12 +1,12 @@
 """Which images a folder holds, by id, and lists of ids as text files."""
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _FEW = 10  # how many of a list an error shows
@@ -88,18 +88,9 @@ def write_manifest(path: str | os.PathLike, ids: Iterable[str]) -> None:
     Raises:
       UserError: an id cannot be a line, or the file cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     content = _join_lines(ids)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_beside(path) as beside:
         beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; choose another place") from None
 
 
 def fingerprint_ids(ids: Iterable[str]) -> str:

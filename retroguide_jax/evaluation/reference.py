@@ -1,8 +1,6 @@
 """What the frozen networks say of the real images, kept from one evaluation to the next."""
 
-import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 from retroguide_jax.parallel.processes import is_writer
 
 _PREFIX = "real/"
@@ -89,13 +88,5 @@ def _load(path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _save(path: Path, fingerprint: str, columns: Mapping[str, np.ndarray]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.savez(file, fingerprint=np.array(fingerprint), **columns)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    with write_beside(path) as beside, beside.open("wb") as file:
+        np.savez(file, fingerprint=np.array(fingerprint), **columns)

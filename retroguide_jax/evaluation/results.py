@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 
 RESULTS_PATH = Path("eval") / "results.jsonl"
 
@@ -86,16 +87,8 @@ def write_json(path: str | os.PathLike, row: dict[str, Any]) -> None:
 
 
 def _write_text(path: str | os.PathLike, text: str) -> None:
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_beside(path) as beside:
         beside.write_text(text)
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write_per_image(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:

@@ -1,6 +1,5 @@
 """Arrays out of weight files and into safetensors, without executing anything that a file says."""
 
-import contextlib
 import os
 import pickle
 import re
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 
 CONVERTED = (".safetensors", ".npz")  # what can be read without PyTorch
 _PICKLED = (".pth", ".pt", ".pth.tar")
@@ -86,16 +86,8 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], orig
         raise UserError(f"{path}: name an output that ends in .safetensors")
     # The library writes the memory as it lies, whatever the strides.
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_beside(path) as beside:
         beside.write_bytes(save(plain, {_ORIGIN: origin}))
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; choose another place") from None
 
 
 def read_origin(path: str | os.PathLike) -> str:

@@ -53,7 +53,7 @@ def test_unwritable_place_is_one_clear_error(tmp_path):
     (tmp_path / "eval").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot be written"):
         results.append_row(tmp_path, {"step": 1})
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         results.write_json(tmp_path / "eval" / "row.json", {"step": 1})
 
 
