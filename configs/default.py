@@ -81,6 +81,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.losses = ConfigDict()
     config.losses.contrastive = "info_nce"  # info_nce | soft_margin_triplet (alpha 10)
+    config.losses.contrastive_chunk = 0  # columns of the B x B similarities at a time; 0: all
     config.losses.adversarial = "logistic"  # logistic | hinge
     config.losses.penalty = "r1"  # r1 | matching_aware
     config.losses.penalty_weight = 1.0
@@ -118,9 +119,12 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.adversarial_batch_size = 32  # of these, the pairs G and D see
     config.train.contrastive_warmup_steps = 0  # embedder-only steps at the start (mode joint)
     config.train.contrastive_every = 1  # after the warm-up, update the embedder every n-th step
+    config.train.micro_batch_size = 0  # pairs embedded at a time, same negatives; 0: all at once
+    config.train.remat = "none"  # recompute in the backward pass: none | elementwise | blocks
     config.train.update_order = "alternating"  # alternating: G through the updated D | simultaneous
     config.train.ema_halflife_images = 20_000  # of the averaged weights
-    config.train.max_nonfinite = 20  # stop after this many skipped updates in a row
+    config.train.max_nonfinite = 20  # give up after this many skipped updates in a row
+    config.train.max_rollbacks = 0  # but first go back to the last good checkpoint so many times
     config.train.log_every = 50
     config.train.sample_every = 1000
     config.train.checkpoint_every = 1000
@@ -132,7 +136,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.eval.batch_size = 16  # images a device works on at a time, even
     config.eval.num_noises = 4  # noise draws per source, for diversity
 
-    config.mesh = ConfigDict(dict(data=-1, fsdp=1))  # devices an axis; -1: the rest
+    config.mesh = ConfigDict(dict(slice=1, data=-1, fsdp=1))  # devices an axis; -1: the rest
     # First match wins; every leaf of the state must match. Tactics: replicate | fsdp.
     config.sharding_rules = ((".*", "fsdp"),)
     return config

@@ -22,6 +22,7 @@ CHOICES = {
     "losses.penalty": ("r1", "matching_aware"),
     "losses.retrieval": ("info_nce", "cosine", "off"),
     "losses.style": ("encoder", "mode_seeking", "none"),
+    "train.remat": ("none", "elementwise", "blocks"),
     "train.update_order": ("alternating", "simultaneous"),
     "optimizer.embedder.decay": ("none", "linear", "cosine"),
     "optimizer.generator.decay": ("none", "linear", "cosine"),

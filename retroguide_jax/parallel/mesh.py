@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from retroguide_jax.errors import UserError
 
-AXES = ("data", "fsdp")
+# From the slowest network to the fastest: between slices, then within one.
+AXES = ("slice", "data", "fsdp")
 # Every device holds its own rows of the batch, whichever axis its parameters are split over.
 BATCH_SPEC = PartitionSpec(AXES)
 
@@ -17,14 +19,16 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     """Builds the mesh over all devices.
 
     Args:
-      sizes: devices along `data` and `fsdp`; at most one may be -1, meaning the rest.
-      devices: default: all of `jax.devices()`.
+      sizes: devices along `slice` (TPU slices, joined by the data centre's network; 1 elsewhere),
+        `data` and `fsdp`, 1 where left out; at most one may be -1, meaning the rest.
+      devices: default: all of `jax.devices()`. Those of a described topology do as well.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices, or `slice` is not the number
+        of TPU slices.
     """
     devices = list(devices or jax.devices())
-    shape = [int(sizes[axis]) for axis in AXES]
+    shape = [int(sizes.get(axis, 1)) for axis in AXES]
     asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
     if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
         raise UserError(f"config.mesh: {asked}: sizes are positive, at most one may be -1")
@@ -37,7 +41,30 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             "the product must equal the number of devices (use -1 for the rest)"
         )
     types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(tuple(shape), AXES, axis_types=types, devices=devices)
+    return Mesh(_arrange(tuple(shape), devices), AXES, axis_types=types)
+
+
+def count_slices(devices: Sequence[jax.Device] | None = None) -> int:
+    """How many TPU slices the devices (default: all) are of; 1 for other devices."""
+    devices = list(devices or jax.devices())
+    # Other devices number their processes or nothing by this.
+    is_tpu = devices[0].platform == "tpu"
+    return len({getattr(device, "slice_index", 0) for device in devices}) if is_tpu else 1
+
+
+def _arrange(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices in an array of `shape`, neighbours of the inner axes near each other."""
+    num_slices = count_slices(devices)
+    if devices[0].platform == "tpu" and num_slices != shape[0]:
+        raise UserError(
+            f"config.mesh.slice={shape[0]}: these devices are of {num_slices} slice(s); "
+            f"set --config.mesh.slice={num_slices}"
+        )
+    # An axis may need a part of a torus's side: data=64, fsdp=4 on 16 x 16 chips.
+    options = {"devices": devices, "allow_split_physical_axes": True}
+    if num_slices > 1:
+        return mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (shape[0], 1, 1), **options)
+    return mesh_utils.create_device_mesh(shape, **options)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
-from retroguide_jax.parallel.mesh import make_mesh
+from retroguide_jax.parallel.mesh import count_slices, make_mesh
 from retroguide_jax.training import checkpoints
 from retroguide_jax.training.state import abstract_state
 
@@ -35,7 +35,7 @@ def load_model(
     step = newest if step is None else step
     config = checkpoints.read_meta(manager, step)["config"]
     model = into or Model(config, make_networks(config))
-    abstract = abstract_state(config, model.networks, make_mesh({"data": -1, "fsdp": 1}))
+    abstract = abstract_state(config, model.networks, make_mesh({"slice": count_slices(), "data": -1}))
     restored: dict[str, Any] = restore_model(manager, step, abstract)
     model.load(restored["ema"], int(restored["step"]))
     return model

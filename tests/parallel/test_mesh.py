@@ -9,15 +9,17 @@ from retroguide_jax.parallel.mesh import batch_sharding, make_mesh, place_batch
 @pytest.mark.parametrize(
     ("sizes", "shape"),
     [
-        ({"data": -1, "fsdp": 1}, (8, 1)),
-        ({"data": -1, "fsdp": 2}, (4, 2)),
-        ({"data": 1, "fsdp": -1}, (1, 8)),
-        ({"data": 2, "fsdp": 4}, (2, 4)),
+        ({"data": -1}, (1, 8, 1)),
+        ({"data": -1, "fsdp": 2}, (1, 4, 2)),
+        ({"data": 1, "fsdp": -1}, (1, 1, 8)),
+        ({"data": 2, "fsdp": 4}, (1, 2, 4)),
+        ({"slice": 2, "data": -1, "fsdp": 2}, (2, 2, 2)),
+        ({"slice": -1, "data": 4}, (2, 4, 1)),
     ],
 )
 def test_axes(sizes, shape):
     mesh = make_mesh(sizes)
-    assert tuple(mesh.shape.items()) == (("data", shape[0]), ("fsdp", shape[1]))
+    assert tuple(mesh.shape.items()) == tuple(zip(("slice", "data", "fsdp"), shape, strict=True))
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
 

@@ -280,7 +280,7 @@ def test_ground_to_aerial_trains(train, tmp_path):
     [
         (("--config.train.adversarial_batch_size=7",), "adversarial_batch_size=7 must divide"),
         (("--config.data.aerial_size=(66, 66)",), "config.data.aerial_size=(66, 66)"),
-        (("--config.mesh.data=3",), "config.mesh: data=3, fsdp=1 does not fit 1 device"),
+        (("--config.mesh.data=3",), "config.mesh: slice=1, data=3, fsdp=1 does not fit 1 device"),
     ],
 )
 def test_configs_that_cannot_be_are_one_line(train, tmp_path, flags, message):
