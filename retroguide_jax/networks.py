@@ -35,19 +35,19 @@ def make_networks(config: ConfigDict) -> Networks:
       UserError: a choice or a size that cannot be, naming the field.
     """
     check_choices(config)
-    dtype = jnp.dtype(config.dtype)
+    common = {"dtype": jnp.dtype(config.dtype), "remat": config.train.remat}
     source_view, target_view = DIRECTIONS[config.direction]
     sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}
-    embedder = _make_embedder(config, sizes, dtype)
+    embedder = _make_embedder(config, sizes, common)
     if config.mode == "contrastive":
         return Networks(embedder, None, None, source_view, target_view, sizes)
     circular = bool(config.data.panorama) and target_view == "ground"
     doublings = len(config.generator.structure_features) - 1 + len(config.generator.facade_features)
     start = _divide(f"data.{target_view}_size", sizes[target_view], 2**doublings)
-    generator = Generator(start=start, circular=circular, dtype=dtype, **_kwargs(config.generator))
+    generator = Generator(start=start, circular=circular, **common, **_kwargs(config.generator))
     halvings = len(config.discriminator.features)
     _divide(f"data.{target_view}_size", sizes[target_view], 2**halvings)
-    discriminator = Discriminator(circular=circular, dtype=dtype, **_kwargs(config.discriminator))
+    discriminator = Discriminator(circular=circular, **common, **_kwargs(config.discriminator))
     return Networks(embedder, generator, discriminator, source_view, target_view, sizes)
 
 
@@ -56,14 +56,14 @@ def embedder_variables(params: Any, stats: Any) -> dict[str, Any]:
     return {"params": params, "batch_stats": stats}
 
 
-def _make_embedder(config: ConfigDict, sizes, dtype) -> Embedder:
+def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
     fields = _kwargs(config.embedder)
     towers = {"saig": fields.pop("saig"), "convnext": fields.pop("convnext")}
     tower = towers[fields["backbone"]]
     stride = math.prod(tower["stem_strides"]) if fields["backbone"] == "saig" else 32
     grids = {view: _divide(f"data.{view}_size", size, stride) for view, size in sizes.items()}
     return Embedder(
-        grids=grids, tower=tower, panorama=bool(config.data.panorama), dtype=dtype, **fields
+        grids=grids, tower=tower, panorama=bool(config.data.panorama), **common, **fields
     )
 
 

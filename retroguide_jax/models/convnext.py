@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.models.layers import Dtype
+from retroguide_jax.models.layers import Dtype, rematerialise
 
 
 class ConvNeXtBlock(nn.Module):
@@ -44,6 +44,7 @@ class ConvNeXtTower(nn.Module):
     widths: tuple[int, ...] = (128, 256, 512, 1024)
     depths: tuple[int, ...] = (3, 3, 27, 3)
     circular: bool = False
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -51,6 +52,7 @@ class ConvNeXtTower(nn.Module):
         """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / 32^2, widths[-1]]."""
         del train  # LayerNorm only: nothing differs between training and inference.
         x = images.astype(self.dtype)
+        block = rematerialise(ConvNeXtBlock, self.remat)
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             if stage == 0:
                 x = _patchify(width, 4, self.dtype, "stem")(x)
@@ -61,7 +63,7 @@ class ConvNeXtTower(nn.Module):
                 x = _patchify(width, 2, self.dtype, name)(x)
             for index in range(depth):
                 name = f"stage_{stage}_block_{index}"
-                x = ConvNeXtBlock(self.circular, self.dtype, name=name)(x)
+                x = block(self.circular, self.dtype, name=name)(x)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.models.layers import Conv, Dtype, downsample, leaky_relu
+from retroguide_jax.models.layers import Conv, Dtype, downsample, leaky_relu, rematerialise
 
 
 class ResidualDown(nn.Module):
@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
     * `concat` (one-way, DF-GAN, Tao et al., 2022): e beside every position, one logit.
 
     `patch` adds one unconditional logit per position of the map before the last two blocks, so that
-    texture is judged at more than one scale.
+    texture is judged at more than one scale. `remat` as in `layers.rematerialise`.
     """
 
     features: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -46,14 +46,16 @@ class Discriminator(nn.Module):
     conditioning: str = "projection"
     patch: bool = False
     circular: bool = True
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     def setup(self):
         """Declares the layers."""
         conv = functools.partial(Conv, circular=self.circular, dtype=self.dtype)
         self.from_rgb = conv(self.features[0], 3)
+        block = rematerialise(ResidualDown, self.remat)
         self.blocks = [
-            ResidualDown(features, self.circular, self.dtype)
+            block(features, self.circular, self.dtype)
             for features in (*self.features[1:], self.features[-1])
         ]
         self.reduce = conv(64, 1)

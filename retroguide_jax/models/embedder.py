@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from retroguide_jax.models.convnext import ConvNeXtTower
-from retroguide_jax.models.layers import Conv, Dtype
+from retroguide_jax.models.layers import Conv, Dtype, rematerialise
 
 VIEWS = ("aerial", "ground")
 
@@ -81,12 +81,13 @@ class SaigTower(nn.Module):
     stem_strides: tuple[int, ...] = (2, 2, 1, 2, 1, 2)
     stem_norm: str = "batch"
     circular: bool = False
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Images [B, H, W, 3] in [-1, 1] to tokens [B, N, width], N = H W / stride^2."""
-        x = Stem(
+        x = rematerialise(Stem, self.remat, static_argnums=(2,))(
             self.stem_features,
             self.stem_strides,
             self.width,
@@ -100,8 +101,9 @@ class SaigTower(nn.Module):
         if (height, width) != tuple(self.grid):
             position = jax.image.resize(position, (height, width, channels), "bicubic")
         x = (x + position.astype(self.dtype)).reshape(batch, height * width, channels)
+        block = rematerialise(SelfAttentionBlock, self.remat)
         for index in range(self.depth):
-            x = SelfAttentionBlock(self.num_heads, self.dtype, name=f"block_{index}")(x)
+            x = block(self.num_heads, self.dtype, name=f"block_{index}")(x)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
 
 
@@ -143,6 +145,7 @@ class Embedder(nn.Module):
     panorama: bool = True
     learned_temperature: bool = False
     temperature: float = 0.02
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     def setup(self):
@@ -150,12 +153,11 @@ class Embedder(nn.Module):
         towers, heads = {}, {}
         for view in VIEWS[:1] if self.shared else VIEWS:
             circular = self.panorama and view == "ground" and not self.shared
+            common = {"circular": circular, "remat": self.remat, "dtype": self.dtype}
             if self.backbone == "saig":
-                towers[view] = SaigTower(
-                    grid=self.grids[view], circular=circular, dtype=self.dtype, **self.tower
-                )
+                towers[view] = SaigTower(grid=self.grids[view], **common, **self.tower)
             elif self.backbone == "convnext":
-                towers[view] = ConvNeXtTower(circular=circular, dtype=self.dtype, **self.tower)
+                towers[view] = ConvNeXtTower(**common, **self.tower)
             else:
                 raise ValueError(f"unknown backbone: {self.backbone!r}")
         # The readout mixes a fixed number of tokens: it stays per view when towers are shared.
@@ -186,6 +188,11 @@ class Embedder(nn.Module):
         return pooled * jax.lax.rsqrt(jnp.square(pooled).sum(-1, keepdims=True) + 1e-12), tokens
 
     def both(self, aerial: jax.Array, ground: jax.Array, train: bool = False):
-        """Embeds a batch of pairs: two embeddings [B, D] and the inverse temperature, a scalar."""
-        scale = 1.0 / self.temperature if self.log_scale is None else jnp.exp(self.log_scale)
-        return self(aerial, "aerial", train)[0], self(ground, "ground", train)[0], scale
+        """Embeds a batch of pairs: two embeddings [B, D], unit length, float32."""
+        return self(aerial, "aerial", train)[0], self(ground, "ground", train)[0]
+
+    def inverse_temperature(self) -> jax.Array:
+        """What similarities are multiplied by in the contrastive loss, a scalar."""
+        if self.log_scale is None:
+            return jnp.float32(1.0 / self.temperature)
+        return jnp.exp(self.log_scale)

@@ -20,6 +20,7 @@ from retroguide_jax.models.layers import (
     RegionModulation,
     downsample,
     leaky_relu,
+    rematerialise,
     upsample,
 )
 
@@ -133,7 +134,8 @@ class Generator(nn.Module):
     The target size is fixed by `start` (h0, w0) and the number of blocks: the first structure block
     keeps the size, every later block doubles it. Ablations: `use_embedding` or `use_style` False
     feed zeros in their place; `start_from_embedding` False starts from a learned constant;
-    `aain_form` `plain`; `num_regions` 0; no facade features: one stage.
+    `aain_form` `plain`; `num_regions` 0; no facade features: one stage. `remat` as in
+    `layers.rematerialise`.
     """
 
     start: tuple[int, int]
@@ -152,6 +154,7 @@ class Generator(nn.Module):
     use_embedding: bool = True
     use_style: bool = True
     circular: bool = True
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     def setup(self):
@@ -165,12 +168,14 @@ class Generator(nn.Module):
             self.start_map = nn.Dense(shape[0] * shape[1] * shape[2], dtype=self.dtype)
         else:
             self.start_map = self.param("start_map", nn.initializers.normal(1.0), shape)
+        structure_block = rematerialise(StructureBlock, self.remat)
+        facade_block = rematerialise(FacadeBlock, self.remat)
         self.structure = [
-            StructureBlock(features, index > 0, self.aain_form, self.circular, self.dtype)
+            structure_block(features, index > 0, self.aain_form, self.circular, self.dtype)
             for index, features in enumerate(self.structure_features)
         ]
         self.facade = [
-            FacadeBlock(
+            facade_block(
                 features,
                 self.num_regions,
                 self.mask_width,

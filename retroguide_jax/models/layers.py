@@ -17,6 +17,24 @@ from retroguide_jax.models.convolution import convolve
 Dtype = Any
 
 
+def rematerialise(block: type[nn.Module], remat: str, static_argnums=()) -> type[nn.Module]:
+    """A block that keeps less of its forward pass for the backward pass, and computes it again.
+
+    `none` keeps everything; `elementwise` keeps the results of convolutions and matrix products and
+    recomputes what stands between them (norms, modulations, activations), which is cheap;
+    `blocks` keeps the block's inputs only, at the price of its forward pass. Results are the same.
+    Parameters are named after the instance, so give blocks names.
+    """
+    if remat == "none":
+        return block
+    policy = _is_product if remat == "elementwise" else None
+    return nn.remat(block, policy=policy, static_argnums=static_argnums)
+
+
+def _is_product(primitive, *_, **__) -> bool:
+    return primitive.name in ("conv_general_dilated", "dot_general")
+
+
 class Conv(nn.Module):
     """Square convolution that keeps the size (divided by `strides`), circular if asked.
 

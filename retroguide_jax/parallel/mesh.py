@@ -72,6 +72,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH_SPEC)
 
 
+def replicate(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """Under `jit`: the whole array on every device, by one exchange at this place.
+
+    Left to itself the compiler may cut a gather and the product that needs it into a ring of many
+    small steps, which pays for large matrices only.
+    """
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
+
+
 def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Turns this process's rows [b, ...] into global arrays [B, ...] sharded over the mesh."""
     sharding = batch_sharding(mesh)

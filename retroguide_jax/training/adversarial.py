@@ -11,10 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from retroguide_jax.models.layers import downsample
 from retroguide_jax.networks import embedder_variables
-from retroguide_jax.training import losses
+from retroguide_jax.parallel.mesh import replicate
+from retroguide_jax.training import losses, pairwise
 from retroguide_jax.training.state import State
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
@@ -59,7 +61,8 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
     )
     averaged = select(g_ok, averaged, state["ema"]["generator"])
     state = state | {"ema": state["ema"] | {"generator": averaged}}
-    return state, metrics | terms | {"g/grad": norm}, d_ok & g_ok
+    norms = {"g/grad": norm, "g/param_norm": optax.tree.norm(params)}
+    return state, metrics | terms | norms, d_ok & g_ok
 
 
 def draw_images(recipe: Recipe, embedding, tokens, target, key) -> Callable[[Any], dict]:
@@ -141,7 +144,9 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
             generated, _ = networks.embedder.apply(guide, image, networks.target_view)
             if weights.retrieval == "info_nce":
                 scale = 1.0 / weights.retrieval_temperature
-                terms["g/retrieval"] = losses.info_nce(generated, embedding, scale)
+                terms["g/retrieval"] = pairwise.info_nce(
+                    generated, embedding, scale, gather_fn=lambda rows: replicate(rows, recipe.mesh)
+                )
             else:
                 terms["g/retrieval"] = losses.retrieval_cosine(generated, embedding)
             total += weights.retrieval_weight * terms["g/retrieval"]
@@ -173,9 +178,9 @@ def _update_discriminator(recipe: Recipe, state: State, target, fake, embedding)
             return discriminator.apply({"params": params}, *args, method=method)
 
         # Real and generated images share one pass; wrong pairs reuse the real images' features.
-        features, patches = run("extract", jnp.concatenate([target, fake]))
-        real_features, fake_features = jnp.split(features, 2)
-        real_patches, fake_patches = jnp.split(patches, 2)
+        features, patches = run("extract", _interleave(target, fake))
+        real_features, fake_features = _separate(features)
+        real_patches, fake_patches = _separate(patches)
         real = run("judge", real_features, embedding)
         made = run("judge", fake_features, embedding)
         wrong = run("judge", real_features, jnp.roll(embedding, 1, 0))
@@ -204,7 +209,18 @@ def _update_discriminator(recipe: Recipe, state: State, target, fake, embedding)
     scale = weights.penalty_weight * weights.penalty_every
     grads = jax.tree.map(lambda grad, extra: grad + scale * extra, grads, more)
     state, ok, norm = apply_gradients(recipe, state, "discriminator", loss, grads)
-    return state, metrics | {"d/loss": loss, "d/penalty": penalty, "d/grad": norm}, ok
+    norms = {"d/grad": norm, "d/param_norm": optax.tree.norm(params)}
+    return state, metrics | {"d/loss": loss, "d/penalty": penalty} | norms, ok
+
+
+def _interleave(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a0 b0 a1 b1 ...: laid one after the other, rows would have to move to other devices."""
+    return jnp.stack([a, b], 1).reshape(2 * a.shape[0], *a.shape[1:])
+
+
+def _separate(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    pairs = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
 
 
 def _shrink(images: jax.Array, height: int) -> jax.Array:

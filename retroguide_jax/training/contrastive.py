@@ -1,10 +1,15 @@
 """The embedder's update: a contrastive loss over the global batch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
 
 from retroguide_jax.networks import embedder_variables
-from retroguide_jax.training import losses
+from retroguide_jax.parallel.mesh import AXES, BATCH_SPEC, replicate
+from retroguide_jax.training import pairwise
 from retroguide_jax.training.state import State
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
@@ -20,27 +25,10 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     Returns:
       The state, metrics, and whether the update was taken.
     """
-    config, embedder = recipe.config, recipe.networks.embedder
+    config = recipe.config
     params, stats = state["params"]["embedder"], state["stats"]["embedder"]
-
-    def loss_fn(params):
-        (aerial, ground, scale), updated = embedder.apply(
-            embedder_variables(params, stats),
-            batch["aerial"],
-            batch["ground"],
-            True,
-            method="both",
-            mutable=["batch_stats"],
-        )
-        if config.losses.contrastive == "info_nce":
-            loss = losses.info_nce(aerial, ground, scale)
-        else:
-            loss = losses.soft_margin_triplet(aerial, ground)
-        nearest = (ground @ aerial.T).argmax(1)
-        accuracy = (nearest == jnp.arange(nearest.shape[0])).mean()
-        return loss, (updated.get("batch_stats", {}), accuracy)
-
-    (loss, (new_stats, accuracy)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    differentiate = _differentiate_pieces if config.train.micro_batch_size else _differentiate
+    loss, accuracy, grads, new_stats = differentiate(recipe, params, stats, batch)
     state, ok, norm = apply_gradients(recipe, state, "embedder", loss, grads)
     stats = select(ok, new_stats, stats)
     current = {"params": state["params"]["embedder"], "stats": stats}
@@ -53,4 +41,93 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
         "ema": state["ema"] | {"embedder": guide},
     }
     metrics = {"contrastive/loss": loss, "contrastive/accuracy": accuracy, "contrastive/grad": norm}
-    return state, metrics, ok
+    return state, metrics | {"contrastive/param_norm": optax.tree.norm(params)}, ok
+
+
+def _differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.Array]):
+    """Loss, accuracy, gradients and new statistics, with the whole batch embedded at once."""
+    embedder = recipe.networks.embedder
+
+    def loss_fn(params):
+        variables = embedder_variables(params, stats)
+        (aerial, ground), updated = embedder.apply(
+            variables,
+            batch["aerial"],
+            batch["ground"],
+            True,
+            method="both",
+            mutable=["batch_stats"],
+        )
+        scale = embedder.apply(variables, method="inverse_temperature")
+        loss, accuracy = _judge(recipe, aerial, ground, scale)
+        return loss, (accuracy, updated.get("batch_stats", {}))
+
+    (loss, (accuracy, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    return loss, accuracy, grads, stats
+
+
+def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.Array]):
+    """The same from pieces of the batch, with the negatives of all of it (GradCache, Gao 2021).
+
+    All pieces are embedded and only the embeddings kept; the loss's gradient is taken with respect
+    to these; then each piece is embedded once more and its share of that gradient pulled back. A
+    device works through its own rows, so that parameters' gradients are exchanged once. The network
+    must not mix examples: no batch statistics.
+    """
+    embedder, config = recipe.networks.embedder, recipe.config
+    num_pieces = config.train.batch_size // config.train.micro_batch_size
+
+    def embed(params, aerial, ground):
+        variables = embedder_variables(params, stats)
+        return embedder.apply(variables, aerial, ground, True, method="both")
+
+    def split(rows):
+        return rows.reshape(num_pieces, -1, *rows.shape[1:])
+
+    def embed_pieces(params, *views):
+        pieces = jax.lax.map(lambda views: embed(params, *views), jax.tree.map(split, views))
+        return jax.tree.map(lambda rows: rows.reshape(-1, rows.shape[-1]), pieces)
+
+    def pull_back_pieces(params, views, grad_embeddings):
+        def add(grads, piece):
+            views, grad_embeddings = piece
+            (more,) = jax.vjp(lambda params: embed(params, *views), params)[1](grad_embeddings)
+            return jax.tree.map(jnp.add, grads, more), None
+
+        pieces = jax.tree.map(split, (views, grad_embeddings))
+        grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), pieces)
+        return jax.lax.psum(grads, AXES)
+
+    def on_each_device(fn, *arguments, out_specs):
+        specs = (PartitionSpec(), *(BATCH_SPEC for _ in arguments[1:]))
+        return jax.shard_map(
+            fn, mesh=recipe.mesh, in_specs=specs, out_specs=out_specs, check_vma=False
+        )(*arguments)
+
+    def scale_fn(params):
+        return embedder.apply(embedder_variables(params, stats), method="inverse_temperature")
+
+    views = (batch["aerial"], batch["ground"])
+    embeddings = on_each_device(embed_pieces, params, *views, out_specs=BATCH_SPEC)
+    scale, pull_back_scale = jax.vjp(scale_fn, params)
+    judge = jax.value_and_grad(_judge, argnums=(1, 2, 3), has_aux=True)
+    (loss, accuracy), (*grad_embeddings, grad_scale) = judge(recipe, *embeddings, scale)
+    grads = on_each_device(
+        pull_back_pieces, params, views, tuple(grad_embeddings), out_specs=PartitionSpec()
+    )
+    (grads_of_scale,) = pull_back_scale(grad_scale)
+    return loss, accuracy, jax.tree.map(jnp.add, grads, grads_of_scale), stats
+
+
+def _judge(recipe: Recipe, aerial: jax.Array, ground: jax.Array, scale: jax.Array):
+    """The loss of unit rows [B, D], and the share of panoramas that find their own aerial."""
+    config = recipe.config.losses
+    blocks = {
+        "chunk": config.contrastive_chunk,
+        "gather_fn": lambda rows: replicate(rows, recipe.mesh),
+    }
+    if config.contrastive == "info_nce":
+        loss = pairwise.info_nce(ground, aerial, scale, **blocks)
+    else:
+        loss = pairwise.soft_margin_triplet(ground, aerial, **blocks)
+    return loss, pairwise.retrieval_accuracy(ground, aerial, **blocks)

@@ -1,43 +1,12 @@
-"""The objectives as functions of arrays: float32, every mean over the global batch."""
+"""The objectives as functions of arrays: float32, every mean over the global batch.
+
+Those over all pairs of a batch are in pairwise.py.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-
-
-def info_nce(source: jax.Array, target: jax.Array, scale: jax.Array | float) -> jax.Array:
-    """Symmetric InfoNCE over in-batch negatives.
-
-    Row i of `source` and row i of `target` are the only positives. Under `jit` the rows are the
-    global batch, so the negatives are global and the loss does not depend on the device count.
-
-    Args:
-      source: [B, D], unit rows.
-      target: [B, D], unit rows.
-      scale: inverse temperature.
-
-    Returns:
-      The mean of both directions' cross-entropies, a scalar (van den Oord et al., 2018; CLIP).
-    """
-    logits = scale * source @ target.T
-    forward, backward = jax.nn.log_softmax(logits, 1), jax.nn.log_softmax(logits, 0)
-    return -0.5 * (jnp.diagonal(forward) + jnp.diagonal(backward)).mean()
-
-
-def soft_margin_triplet(source: jax.Array, target: jax.Array, alpha: float = 10.0) -> jax.Array:
-    """log(1 + exp(alpha (d_pos - d_neg))) over all in-batch negatives, both directions (CVM-Net).
-
-    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar; B must be at least 2.
-    """
-    similarity = source @ target.T
-    positive = jnp.diagonal(similarity)
-    batch = similarity.shape[0]
-    others = 1.0 - jnp.eye(batch)
-    loss = 0.0
-    for anchor in (positive[:, None], positive[None, :]):
-        loss += (jax.nn.softplus(2.0 * alpha * (similarity - anchor)) * others).sum()
-    return loss / (2.0 * batch * (batch - 1))
 
 
 def retrieval_cosine(generated: jax.Array, source: jax.Array) -> jax.Array:

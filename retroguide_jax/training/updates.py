@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from retroguide_jax.networks import Networks
@@ -18,6 +19,7 @@ class Recipe:
 
     config: ConfigDict
     networks: Networks
+    mesh: Mesh
     optimizers: dict[str, optax.GradientTransformation]
 
 

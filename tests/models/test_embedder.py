@@ -71,14 +71,14 @@ def test_embeddings_are_unit_rows_of_the_readout():
     variables = jax.jit(embedder.init, static_argnames="method")(
         jax.random.key(0), AERIAL, GROUND, method="both"
     )
-    aerial, ground, scale = jax.jit(embedder.apply, static_argnames="method")(
+    aerial, ground = jax.jit(embedder.apply, static_argnames="method")(
         variables, AERIAL, GROUND, method="both"
     )
     assert aerial.shape == ground.shape == (3, 2 * 8)
     assert aerial.dtype == jnp.float32
     np.testing.assert_allclose(np.linalg.norm(aerial, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(ground, axis=1), 1.0, rtol=1e-5)
-    assert np.isclose(scale, 1 / 0.02)
+    assert np.isclose(embedder.apply(variables, method="inverse_temperature"), 1 / 0.02)
     assert np.abs(aerial[0] - aerial[1]).max() > 1e-4
 
 
@@ -86,7 +86,7 @@ def test_embeddings_are_unit_rows_of_the_readout():
 def test_heads_and_shared_towers(head):
     apart, shared = (make_embedder(head=head, shared=shared) for shared in (False, True))
     args = (AERIAL.shape, GROUND.shape)
-    (aerial, ground, _), separate = shapes_of(apart, *args, method="both")
+    (aerial, ground), separate = shapes_of(apart, *args, method="both")
     assert aerial.shape == ground.shape == (3, 16 if head == "smd" else 8)
     _, together = shapes_of(shared, *args, method="both")
     readouts = 2 * count(shapes_of(SmdHead(2), (1, 16, 8))[1]) if head == "smd" else 0
@@ -169,6 +169,6 @@ def test_unknown_parts(fields, message):
 
 def test_parameters_stay_float32_under_bfloat16():
     embedder = make_embedder(dtype=jnp.bfloat16)
-    (aerial, _, _), variables = shapes_of(embedder, AERIAL.shape, GROUND.shape, method="both")
+    (aerial, _), variables = shapes_of(embedder, AERIAL.shape, GROUND.shape, method="both")
     assert aerial.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}

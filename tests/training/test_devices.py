@@ -12,7 +12,6 @@ from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.training import state as state_lib
 from retroguide_jax.training import steps
 
-MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
 NUM_STEPS = 3
 
 
@@ -97,7 +96,9 @@ def test_what_each_step_does(setting):
     assert [int(new["step"]) for new, _ in history] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("shape", MESHES[1:], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(8, 1), (4, 2), pytest.param((1, 8), marks=pytest.mark.slow)], ids=str
+)
 def test_devices_agree(setting, shape):
     config, state, batches, _, expected = setting
     history = Runner(config, shape).run(state, batches)

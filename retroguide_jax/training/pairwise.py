@@ -1,0 +1,120 @@
+"""Losses over all pairs of a batch, whose B x B similarities no device ever holds whole.
+
+Under `jit` on global arrays that are spread over the devices, `gather_fn` brings all rows of
+`target` to each device (`parallel.mesh.replicate`). A device then holds the similarities of its own
+rows of `source`, B / devices of them; `chunk` also cuts the columns, so that B / devices x chunk is
+the most there is at a time. Each block is computed again for its gradient. Neither changes the
+result beyond rounding.
+
+Products are of full float32 precision: divided by a temperature of 0.02, the bfloat16 products that
+TPUs take by default would be wrong in the first decimal.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def _keep(rows: jax.Array) -> jax.Array:
+    return rows
+
+
+def info_nce(
+    source: jax.Array,
+    target: jax.Array,
+    scale: jax.Array | float,
+    chunk: int = 0,
+    gather_fn: Callable[[jax.Array], jax.Array] = _keep,
+) -> jax.Array:
+    """Symmetric InfoNCE over in-batch negatives.
+
+    Row i of `source` and row i of `target` are the only positives. The rows are the global batch,
+    so the negatives are global and the loss does not depend on the device count.
+
+    Args:
+      source: [B, D], unit rows.
+      target: [B, D], unit rows.
+      scale: inverse temperature.
+      chunk: columns at a time, a divisor of B; 0: all.
+      gather_fn: see the module.
+
+    Returns:
+      The mean of both directions' cross-entropies, a scalar (van den Oord et al., 2018; CLIP).
+    """
+
+    def block(columns):
+        logits = scale * _multiply(source, columns)
+        return jax.nn.logsumexp(logits, 1), jax.nn.logsumexp(logits, 0)
+
+    rows, columns = _over_blocks(block, chunk, gather_fn(target))
+    # Of rows that lie on one device already: gathered ones would send their gradient around too.
+    positive = scale * (source * target).sum(-1)
+    forward, backward = jax.nn.logsumexp(rows, 0), columns.reshape(-1)
+    return 0.5 * (forward + backward - 2.0 * positive).mean()
+
+
+def soft_margin_triplet(
+    source: jax.Array,
+    target: jax.Array,
+    alpha: float = 10.0,
+    chunk: int = 0,
+    gather_fn: Callable[[jax.Array], jax.Array] = _keep,
+) -> jax.Array:
+    """log(1 + exp(alpha (d_pos - d_neg))) over all in-batch negatives, both directions (CVM-Net).
+
+    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar; B must be at least 2;
+    `chunk` and `gather_fn` as in `info_nce`.
+    """
+    positive = (source * target).sum(-1)
+
+    def block(columns, own):
+        similarity = _multiply(source, columns)
+        by_row = jax.nn.softplus(2.0 * alpha * (similarity - positive[:, None])).sum(1)
+        by_column = jax.nn.softplus(2.0 * alpha * (similarity - own)).sum(0)
+        return by_row, by_column
+
+    rows, columns = _over_blocks(block, chunk, gather_fn(target), gather_fn(positive))
+    batch = source.shape[0]
+    # A positive against itself is softplus(0) with no gradient, in each direction.
+    others = rows.sum() + columns.sum() - 2.0 * batch * jnp.log(2.0)
+    return others / (2.0 * batch * (batch - 1))
+
+
+def retrieval_accuracy(
+    source: jax.Array,
+    target: jax.Array,
+    chunk: int = 0,
+    gather_fn: Callable[[jax.Array], jax.Array] = _keep,
+) -> jax.Array:
+    """Share of the rows of `source` [B, D] whose own row of `target` [B, D] is the nearest.
+
+    A tie is a miss, so that a constant embedding gets no credit. No gradient. `chunk`
+    and `gather_fn` as in `info_nce`.
+    """
+    ids = jnp.arange(source.shape[0])
+
+    def block(columns, column_ids):
+        similarity = _multiply(source, columns)
+        own = ids[:, None] == column_ids
+        return (
+            jnp.where(own, similarity, -jnp.inf).max(1),
+            jnp.where(own, -jnp.inf, similarity).max(1),
+        )
+
+    source, target = jax.lax.stop_gradient((source, target))
+    own, others = _over_blocks(block, chunk, gather_fn(target), ids)
+    return (own.max(0) > others.max(0)).mean()
+
+
+def _multiply(rows: jax.Array, columns: jax.Array) -> jax.Array:
+    return jnp.matmul(rows, columns.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _over_blocks(fn: Callable, chunk: int, *arrays: jax.Array):
+    """fn of each run of `chunk` rows of the arrays [B, ...]; results stacked [B / chunk, ...]."""
+    batch = arrays[0].shape[0]
+    if chunk in (0, batch):
+        return jax.tree.map(lambda result: result[None], fn(*arrays))
+    blocks = [array.reshape(batch // chunk, chunk, *array.shape[1:]) for array in arrays]
+    return jax.lax.map(lambda block: jax.checkpoint(fn)(*block), blocks)
