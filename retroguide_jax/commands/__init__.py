@@ -13,5 +13,6 @@ COMMANDS = {
     "evaluate": "measure a trained model, or anyone's images; compare two of them",
     "generate": "make views of the other side from image files",
     "data": "check raw images, build a data set, or look at one",
+    "plan": "say what training would need and take on TPUs that are not at hand",
     "weights": "find, fetch or convert the weight files that metrics need",
 }

@@ -1,0 +1,117 @@
+"""Say what training would need and take on TPUs that are not at hand.
+
+Compiles the real training step and the functions of evaluation for the named topology, with the TPU
+compiler and no TPU, and reads from the compiled programs: memory by kind against the limit, FLOPs,
+exchanges between chips, and a prediction of the step's time from published figures of the chips. A
+prediction, not a measurement; a large network takes minutes to compile. The configs' batch is that
+of all devices; --per_device_batch takes another.
+
+Exit status: 0 it fits, 1 it does not.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from retroguide_jax.errors import UserError
+
+USES_CONFIG = True
+EXAMPLE = "retroguide plan --config=cvusa --topology=v5e:16x16 --per_device_batch=8"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `retroguide plan`."""
+    add, switch = parser.add_argument, {"action": "store_true"}
+    add(
+        "--topology",
+        required=True,
+        metavar="CHIP:SHAPE",
+        help="of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8",
+    )
+    add("--slices", type=int, default=1, metavar="N", help="number of slices")
+    add("--per_device_batch", type=int, metavar="N", help="pairs a device")
+    add("--baseline", help="compile for one chip too, and compare with its time", **switch)
+    add("--search", help="find the largest per-device batch that fits", **switch)
+    add("--sweep", help="compare meshes, batches and remat policies, and recommend one", **switch)
+    add("--sweep_fsdp", default="1,8", metavar="N,...", help="sizes of config.mesh.fsdp")
+    add(
+        "--sweep_batches",
+        metavar="N,...",
+        help="pairs a device (default: --per_device_batch and its double)",
+    )
+    add("--sweep_remat", default="none,blocks", metavar="NAME,...", help="config.train.remat")
+    add("--skip_evaluation", help="plan training only", **switch)
+    add("--shardings", help="print where every leaf of the state lies", **switch)
+    add("--fast", help="compile at O1: half the time, but more memory than is needed", **switch)
+    add(
+        "--assume",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="flops_share, hbm_share, network_share, hop_seconds or dcn_seconds; may be repeated",
+    )
+    add("--cache", metavar="DIR", help="keeps compiled programs (default: in ~/.cache)")
+    add("--json", metavar="FILE", help="receives all figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the plan; returns 0 if it fits, else 1.
+
+    Raises:
+      UserError: libtpu is missing, an unknown topology, a batch that does not divide, a config that
+        cannot be.
+    """
+    from retroguide_jax.plan.topology import describe_topology, prepare_environment
+
+    prepare_environment()
+    import jax
+
+    from retroguide_jax.plan import kept, planning, sweep, table
+    from retroguide_jax.plan.report import Planner
+
+    if args.fast:
+        jax.config.update("jax_optimization_level", "O1")
+    planner = Planner(
+        topology=describe_topology(args.topology, args.slices),
+        assumptions=planning.read_assumptions(args.assume),
+        folder=Path(args.cache) if args.cache else kept.default_folder(),
+    )
+    if args.sweep:
+        variants = planning.list_variants(
+            _read_list("sweep_fsdp", args.sweep_fsdp, int),
+            _read_list("sweep_batches", args.sweep_batches or "", int),
+            _read_list("sweep_remat", args.sweep_remat, str),
+            args.per_device_batch,
+        )
+        plan = planning.plan_sweep(planner, args.config, variants, _tell)
+        print(sweep.format_sweep(plan), end="\n\n")
+    else:
+        parts = {name for name in ("baseline", "search") if getattr(args, name)}
+        parts |= set() if args.skip_evaluation else {"evaluation"}
+        plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, _tell)
+    print(table.format_plan(plan, args.shardings))
+    if args.fast:
+        print("\ncompiled at O1 (--fast): training itself will need less memory")
+    if args.json:
+        _write_json(args.json, plan)
+    return 0 if plan["fits"] else 1
+
+
+def _read_list(flag: str, text: str, kind: type) -> Sequence:
+    try:
+        return [kind(word) for word in text.split(",") if word]
+    except ValueError as error:
+        raise UserError(f"--{flag}={text}: give numbers with commas between") from error
+
+
+def _write_json(path: str, plan: dict) -> None:
+    from retroguide_jax.files import write_beside
+
+    with write_beside(path) as beside:
+        beside.write_text(json.dumps(plan, indent=2) + "\n")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What a training step would need and cost on accelerators that are not at hand."""

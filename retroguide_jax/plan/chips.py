@@ -1,0 +1,128 @@
+"""Published figures of the accelerators that a plan can be made for.
+
+Sources, by the letter beside each figure:
+  G  Google Cloud TPU documentation, docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x},
+     "System architecture" (tpu7x has a table of v5p, v6e and tpu7x side by side).
+  B  "How to Scale Your Model", jax-ml.github.io/scaling-book, part 2 "TPUs", tables of chips and
+     of interconnect figures.
+  C  what libtpu 0.0.50 enforces at compile time: the number in its out-of-memory message,
+     "exceeds available HBM (15.75G)". It is what a program can use.
+"""
+
+import dataclasses
+
+from retroguide_jax.errors import UserError
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One kind of chip; rates are peaks.
+
+    Attributes:
+      name: as a topology's name begins, `v5e` in `v5e:16x16`.
+      flops: bfloat16 floating point operations a second of one chip. Matrix units take float32 by
+        one bfloat16 pass at JAX's default precision, so this is the peak for both.
+      hbm_limit: bytes that a program on one device may use.
+      hbm_bandwidth: bytes a second of one chip.
+      link_bandwidth: bytes a second and direction of one link to a neighbouring chip.
+      torus_dims: dimensions of the network of links: 2 or 3.
+      dcn_bandwidth: bytes a second of one chip over the data centre's network, its share of its
+        host's network cards.
+      devices_per_chip: JAX devices that share a chip's rates.
+      options: for `jax.experimental.topologies.get_topology_desc`.
+    """
+
+    name: str
+    flops: float
+    hbm_limit: int
+    hbm_bandwidth: float
+    link_bandwidth: float
+    torus_dims: int
+    dcn_bandwidth: float
+    devices_per_chip: int = 1
+    options: tuple[tuple[str, str], ...] = ()
+
+    def is_ring(self, length: int, shape: tuple[int, ...]) -> bool:
+        """Whether the ends of a whole side of the topology are joined (B, "TPU Networking").
+
+        2D chips only have the joint on sides of 16. 3D chips have it in slices of whole cubes of
+        4 x 4 x 4.
+
+        Args:
+          length: chips along the side.
+          shape: of the topology.
+        """
+        if self.torus_dims == 2:
+            return length == 16
+        return len(shape) == 3 and all(side % 4 == 0 for side in shape)
+
+
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip(
+            "v4",
+            flops=275e12,  # G
+            hbm_limit=int(30.75 * GIB),  # C; G: 32 GiB
+            hbm_bandwidth=1200e9,  # G
+            link_bandwidth=45e9,  # B
+            torus_dims=3,  # G
+            dcn_bandwidth=25e9 / 4,  # B: 2.5e10 a host; G: 4 chips a host
+            options=(("chip_config_name", "megacore"),),  # one device a chip, as on Cloud TPU
+        ),
+        Chip(
+            "v5e",
+            flops=197e12,  # G
+            hbm_limit=int(15.75 * GIB),  # C; G: 16 GB
+            hbm_bandwidth=819e9,  # G
+            link_bandwidth=50e9,  # B; G: 400 GB/s a chip in both directions of 4 links
+            torus_dims=2,  # G
+            dcn_bandwidth=6.4e12 / 8 / 256,  # G: 6.4 Tbit/s a pod of 256 chips
+        ),
+        Chip(
+            "v5p",
+            flops=459e12,  # G
+            hbm_limit=int(95.73 * GIB),  # C; G: 95 GiB
+            hbm_bandwidth=2765e9,  # G
+            link_bandwidth=100e9,  # B; G: 1200 GB/s a chip in both directions of 6 links
+            torus_dims=3,  # G
+            dcn_bandwidth=50e9 / 8,  # G: 50 Gbit/s a chip
+        ),
+        Chip(
+            "v6e",
+            flops=918e12,  # G
+            hbm_limit=int(31.24 * GIB),  # C; G: 32 GB
+            hbm_bandwidth=1638e9,  # G
+            link_bandwidth=100e9,  # B; G: 800 GB/s a chip in both directions of 4 links
+            torus_dims=2,  # G
+            dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s a chip
+        ),
+        Chip(
+            "tpu7x",
+            flops=2307e12,  # G
+            hbm_limit=int(94.74 * GIB),  # C, a device; G: 192 GiB a chip
+            hbm_bandwidth=7380e9,  # G
+            link_bandwidth=100e9,  # G: 1200 GB/s a chip in both directions of 6 links
+            torus_dims=3,  # G
+            dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s a chip
+            devices_per_chip=2,  # G: a device is one of the two chiplets
+        ),
+    )
+}
+
+
+def find_chip(topology: str) -> Chip:
+    """The chip of a topology's name, `v5e:16x16`.
+
+    Raises:
+      UserError: an unknown chip.
+    """
+    name = topology.partition(":")[0]
+    if name not in CHIPS:
+        raise UserError(
+            f"--topology={topology}: no chip {name!r}; name one of {', '.join(CHIPS)} and its "
+            "shape, as in v5e:16x16 or v5p:8x8x8"
+        )
+    return CHIPS[name]

@@ -1,0 +1,160 @@
+"""Compiles the functions that training and evaluation run, for devices that are not there."""
+
+import dataclasses
+import functools
+import re
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.inference import Model
+from retroguide_jax.networks import make_networks
+from retroguide_jax.parallel.local import LocalDevices
+from retroguide_jax.parallel.mesh import batch_sharding, make_mesh
+from retroguide_jax.training.state import abstract_state
+from retroguide_jax.training.steps import make_train_step
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = r"([\d.]+)([KMGT]?)B?"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the compiler said about a function.
+
+    Attributes:
+      text: of the program that every device runs; empty if it does not fit.
+      bytes: of one device: arguments, outputs, aliased (outputs in place of arguments),
+        temporaries, program. Empty if it does not fit.
+      flops: the compiler's own count: loops once, the dearest branch of each conditional.
+      seconds: compiling took.
+      needed_bytes: of memory, if it does not fit; 0 if it does, None if the message does not tell.
+    """
+
+    text: str
+    bytes: dict[str, int]
+    flops: float
+    seconds: float
+    needed_bytes: int | None = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiler found room for it."""
+        return bool(self.text)
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractStep:
+    """A training step with the shapes of what it takes.
+
+    Attributes:
+      fn: jitted.
+      state: tree of ShapeDtypeStructs with shardings.
+      batch: the same of the batch.
+      mesh: of the devices.
+    """
+
+    fn: Any
+    state: dict[str, Any]
+    batch: dict[str, Any]
+    mesh: Mesh
+
+
+def describe_step(config: ConfigDict, devices: Any) -> AbstractStep:
+    """The real training step of a config on a mesh over the devices, nothing computed.
+
+    Raises:
+      UserError: what `make_networks`, `make_mesh` and the sharding rules refuse.
+    """
+    networks = make_networks(config)
+    mesh = make_mesh(config.mesh, devices)
+    state = abstract_state(config, networks, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    fn = make_train_step(config, networks, mesh, shardings)
+    batch = {
+        view: _shape((config.train.batch_size, *size, 3), batch_sharding(mesh))
+        for view, size in networks.sizes.items()
+    }
+    return AbstractStep(fn, state, batch, mesh)
+
+
+def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tuple]]:
+    """The functions that evaluation runs on each device alone, with the shapes of what they take.
+
+    Returns:
+      {"embed aerial": (fn, arguments), "embed ground": ..., "generate": ...}, the last only with a
+      generator; `config.eval.batch_size` rows each.
+    """
+    networks = make_networks(config)
+    local = LocalDevices([device])
+    whole = jax.sharding.NamedSharding(local.mesh, jax.sharding.PartitionSpec())
+    mesh = make_mesh({"data": 1}, [device])
+    variables = jax.tree.map(
+        lambda leaf: _shape(leaf.shape, whole, leaf.dtype),
+        abstract_state(config, networks, mesh)["ema"],
+    )
+    num = config.eval.batch_size
+    model = Model(config, networks)
+    images = {view: _shape((num, *size, 3), whole) for view, size in networks.sizes.items()}
+    # The rows' functions themselves: `Model` would run them on this process's own devices.
+    functions = {
+        f"embed {view}": (
+            local.compile(functools.partial(model._embed_rows, view=view)),
+            (variables, images[view]),
+        )
+        for view in images
+    }
+    if model.has_generator:
+        noise = _shape((num, model.z_dim), whole)
+        arguments = (variables, images[model.source_view], noise)
+        functions["generate"] = (local.compile(model._generate_rows), arguments)
+    return functions
+
+
+def compile_lowered(lowered: jax.stages.Lowered) -> Compiled:
+    """Compiles `fn.lower(*arguments)` for the devices of its arguments' shardings, in minutes.
+
+    Raises:
+      UserError: the compiler fails for another reason than memory.
+    """
+    start = time.monotonic()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            reason = str(error).strip().splitlines()[0][:200]
+            raise UserError(f"the compiler fails: {reason}; try another --topology") from error
+        return Compiled("", {}, 0.0, time.monotonic() - start, read_needed_bytes(str(error)))
+    stats = compiled.memory_analysis()
+    sizes = {
+        "arguments": stats.argument_size_in_bytes,
+        "outputs": stats.output_size_in_bytes,
+        "aliased": stats.alias_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+        "program": stats.generated_code_size_in_bytes,
+    }
+    costs = compiled.cost_analysis() or {}
+    seconds = time.monotonic() - start
+    return Compiled(compiled.as_text(), sizes, float(costs.get("flops", 0.0)), seconds)
+
+
+def read_needed_bytes(message: str) -> int | None:
+    """The memory that a program asked for in vain, from the compiler's message; None if not told.
+
+    `... the total memory required for ... (21.3G) exceeds available HBM (15.75G)` and
+    `Used 21.30G of 15.75G hbm` are known.
+    """
+    for pattern in (rf"\({_SIZE}\) exceeds available", rf"[Uu]sed {_SIZE} of"):
+        match = re.search(pattern, message)
+        if match:
+            return int(float(match[1]) * _UNITS[match[2]])
+    return None
+
+
+def _shape(shape: tuple[int, ...], sharding: Any, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

@@ -1,0 +1,123 @@
+"""Reads the text of a compiled program into computations and instructions."""
+
+import dataclasses
+import functools
+import re
+
+from retroguide_jax.plan.shapes import Array, parse_arrays
+
+_HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
+_OPCODE = re.compile(r" ?([a-z][\w\-]*)\(")
+_NAME = re.compile(r"%([\w.\-]+)")
+_COMMENT = re.compile(r"/\*.*?\*/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation; `attributes` is what follows the operands."""
+
+    name: str
+    opcode: str
+    shape: str
+    operands: tuple[str, ...]
+    arguments: str
+    attributes: str
+    is_root: bool
+
+    @functools.cached_property
+    def arrays(self) -> list[Array]:
+        """The arrays of the result."""
+        return parse_arrays(self.shape)
+
+    @functools.cached_property
+    def op_name(self) -> str:
+        """Where in the Python program it came from: `jit(train_step)/.../dot_general`."""
+        match = re.search(r'op_name="([^"]*)"', self.attributes)
+        return match[1] if match else ""
+
+    def attribute(self, name: str) -> str | None:
+        """The text of an attribute without commas outside of braces: `{1,0}` or `sum.3`."""
+        match = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^,\s]+)", self.attributes)
+        return match[1] if match else None
+
+    def called(self) -> list[str]:
+        """Names of the computations it calls, branches in order."""
+        names = []
+        for key in ("calls", "to_apply", "body", "condition", "branch_computations"):
+            names += _NAME.findall(self.attribute(key) or "")
+        for key in ("true_computation", "false_computation"):
+            names += _NAME.findall(self.attribute(key) or "")
+        return names
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A program: computations by name, each its instructions by name, in scheduled order."""
+
+    computations: dict[str, dict[str, Instruction]]
+    entry: str
+
+    def root(self, computation: str) -> Instruction:
+        """The instruction whose result is the computation's."""
+        return next(line for line in self.computations[computation].values() if line.is_root)
+
+
+def parse_module(text: str) -> Module:
+    """Reads `compiled.as_text()`.
+
+    Raises:
+      ValueError: the text holds no entry computation.
+    """
+    computations: dict[str, dict[str, Instruction]] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        if current is None:
+            header = _HEADER.match(line)
+            if header:
+                current = computations.setdefault(header[2], {})
+                entry = header[2] if header[1] else entry
+        elif line.startswith("}"):
+            current = None
+        else:
+            instruction = _parse_line(line)
+            if instruction:
+                current[instruction.name] = instruction
+    if not entry:
+        raise ValueError("no ENTRY computation in the program's text")
+    return Module(computations, entry)
+
+
+def _parse_line(line: str) -> Instruction | None:
+    left, separator, right = line.strip().partition(" = ")
+    if not separator:
+        return None
+    right = _COMMENT.sub("", right)
+    end = _close(right, 0) if right.startswith("(") else right.find(" ")
+    match = _OPCODE.match(right, end)
+    if match is None:
+        return None
+    start = match.end() - 1
+    stop = _close(right, start)
+    arguments = right[start + 1 : stop - 1]
+    return Instruction(
+        name=left.removeprefix("ROOT ").lstrip("%"),
+        opcode=match[1],
+        shape=right[:end],
+        operands=tuple(_NAME.findall(arguments)),
+        arguments=arguments,
+        attributes=right[stop:],
+        is_root=left.startswith("ROOT "),
+    )
+
+
+def _close(text: str, start: int) -> int:
+    """The position after the parenthesis that closes the one at `start`."""
+    depth = 0
+    for position in range(start, len(text)):
+        if text[position] == "(":
+            depth += 1
+        elif text[position] == ")":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+    return len(text)

@@ -1,0 +1,47 @@
+"""Memory by kind, against the shapes and against a compiled program of eight CPU devices."""
+
+import jax
+import pytest
+from tiny import make_tiny_config
+
+from retroguide_jax.networks import make_networks
+from retroguide_jax.plan.compiling import describe_step, read_needed_bytes
+from retroguide_jax.plan.memory import measure_state
+from retroguide_jax.training.state import initial_state
+
+
+def measure(**mesh):
+    config = make_tiny_config(**{f"mesh.{axis}": size for axis, size in mesh.items()})
+    return measure_state(describe_step(config, jax.devices()))
+
+
+def test_replicated_state_is_whole_on_every_device():
+    config = make_tiny_config()
+    state = jax.eval_shape(lambda: initial_state(config, make_networks(config)))
+    sizes = measure(data=8, fsdp=1)
+    for kind, name in (("parameters", "params"), ("optimizer", "opt"), ("averages", "ema")):
+        assert sizes[kind] == sum(leaf.size * 4 for leaf in jax.tree.leaves(state[name]))
+    # A device's two pairs of 16 x 16 and 8 x 32 pixels.
+    assert sizes["batch"] == 2 * (16 * 16 + 8 * 32) * 3 * 4
+
+
+def test_fsdp_divides_the_state():
+    whole, split = measure(data=8, fsdp=1), measure(data=1, fsdp=8)
+    for kind in ("parameters", "optimizer", "averages"):
+        assert whole[kind] / 8 <= split[kind] < whole[kind] / 2
+    assert split["batch"] == whole["batch"]
+
+
+@pytest.mark.parametrize(
+    ("message", "needed"),
+    [
+        (
+            "the total memory required for HLO temporaries (21.5G) exceeds available HBM (15.75G)",
+            21.5,
+        ),
+        ("Ran out of memory in memory space hbm. Used 21.50G of 15.75G hbm.", 21.5),
+        ("something else", None),
+    ],
+)
+def test_what_an_out_of_memory_message_tells(message, needed):
+    assert read_needed_bytes(message) == (needed and int(needed * 2**30))
