@@ -10,9 +10,9 @@
 #       evaluate --workdir=/shared/runs/cvusa --watch
 #
 # CLUSTER, ZONE, TPU_TYPE and IMAGE (see Dockerfile) are needed. STORAGE is what `xpk storage attach`
-# called the shared directory, NUM_SLICES is 1. A workload that is told to end, killed or cut off is
-# restarted up to MAX_RESTARTS (100) times and goes on from its last checkpoint; one that ends with a
-# mistake of the user's (exit code 1) is not. DRY_RUN=1 prints the command.
+# called the shared directory, NUM_SLICES is 1. A workload that is told to end, killed, cut off or
+# stuck is restarted up to MAX_RESTARTS (100) times and goes on from its last checkpoint; one that
+# ends with a mistake of the user's (exit code 1) is not. DRY_RUN=1 prints the command.
 set -euo pipefail
 
 fail() {

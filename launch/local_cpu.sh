@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # N processes of one `retroguide` command on the CPU of this machine, joined over loopback: on a
-# laptop what a job does on N hosts. Every line is marked [process/N]. The first process that fails
-# ends the others and gives its exit code; Ctrl-C and SIGTERM end them too.
+# laptop what a job does on N hosts. Joined processes mark their lines [process/N]. The first that
+# fails ends the others and gives its exit code; Ctrl-C and SIGTERM end them too.
 #
 #     bash launch/local_cpu.sh NUM_PROCESSES COMMAND [FLAG ...]
 #     bash launch/local_cpu.sh 2 train --config=city_smoke --workdir=runs/two
@@ -28,14 +28,6 @@ find_free_port() {
   echo "${port}"
 }
 
-mark_lines() {
-  local line
-  trap '' INT TERM # last words come after a signal to the whole group
-  while IFS= read -r line || [ -n "${line}" ]; do
-    printf '[%s/%s] %s\n' "$1" "${num_processes}" "${line}"
-  done
-}
-
 pids=()
 deadline=""
 end_all() {
@@ -47,18 +39,23 @@ end_all() {
 }
 trap end_all INT TERM
 
+# If this script itself is killed, its processes must not train on into what the next one writes.
+guard=()
+if command -v setpriv >/dev/null; then
+  guard=(setpriv --pdeathsig KILL)
+fi
 port="$(find_free_port)"
 set -m # groups of their own: Ctrl-C, or a signal to this group, must not reach them a second time
 for ((process = 0; process < num_processes; process++)); do
   command=(
     env JAX_PLATFORMS=cpu PYTHONUNBUFFERED=1 "JAX_COORDINATOR_ADDRESS=127.0.0.1:${port}"
     "JAX_NUM_PROCESSES=${num_processes}" "JAX_PROCESS_ID=${process}"
-    "${RETROGUIDE:-retroguide}" "$@"
+    "${guard[@]}" "${RETROGUIDE:-retroguide}" "$@"
   )
   if [ "${DRY_RUN:-0}" = 1 ]; then
     printf '+%s\n' "$(printf ' %q' "${command[@]}")"
   else
-    "${command[@]}" > >(mark_lines "${process}") 2>&1 </dev/null &
+    "${command[@]}" </dev/null &
     pids[process]="$!"
   fi
 done

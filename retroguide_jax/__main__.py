@@ -1,7 +1,8 @@
 """The command line: `retroguide COMMAND`, the same as `python -m retroguide_jax COMMAND`.
 
 Exit status: 0 done; 1 something the user can mend, told in one line; 2 wrong usage;
-130 interrupted. RETROGUIDE_DEBUG=1 shows tracebacks.
+130 interrupted; 142 and 143 of `retroguide train`: stuck, told to end. RETROGUIDE_DEBUG=1 shows
+tracebacks.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
@@ -16,6 +18,7 @@ from typing import NoReturn
 from retroguide_jax import __version__
 from retroguide_jax.commands import COMMANDS
 from retroguide_jax.errors import UserError
+from retroguide_jax.parallel import failure, service
 
 _CONFIG_HELP = """\
 config:
@@ -68,10 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Flush here: a reader that has left (`| head`) must be noticed inside this `try`.
         sys.stdout.flush()
         return status
-    except (UserError, OSError, KeyboardInterrupt) as error:
-        if os.environ.get("RETROGUIDE_DEBUG") == "1":
-            raise
-        return _report(error, args)
+    except (Exception, KeyboardInterrupt) as error:
+        is_expected = isinstance(error, (UserError, OSError, KeyboardInterrupt))
+        has_line = is_expected and os.environ.get("RETROGUIDE_DEBUG") != "1"
+        if service.is_joined():
+            _end_job(error, args, has_line)
+        if has_line:
+            return _report(error, args)
+        raise
 
 
 def _leave_without_command(argv: Sequence[str]) -> NoReturn:
@@ -146,6 +153,21 @@ def _report(error: UserError | OSError | KeyboardInterrupt, args: argparse.Names
         message = f"{cause}: {where}" if where else cause
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def _end_job(error: BaseException, args: argparse.Namespace, has_line: bool) -> NoReturn:
+    """Ends this process, one of several, and with it the others, which would wait for it."""
+    status = failure.choose_status(error)
+    # Others first: what is printed here may have to wait for whoever reads it.
+    failure.tell_failure(error, status)
+    if has_line:
+        status = _report(error, args)
+    else:
+        traceback.print_exc()
+    if status == failure.STUCK_STATUS:
+        lost = "another process or a device of the job is lost, it seems: start it again"
+        print(f"error: {lost} (status {status})", file=sys.stderr)
+    failure.leave(status)
 
 
 def _get_locations(args: argparse.Namespace) -> list[tuple[str, str]]:

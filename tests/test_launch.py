@@ -17,6 +17,8 @@ from retroguide_jax.commands import COMMANDS
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(path.name for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
+# What ends a process with its parent, where the system has it.
+GUARD = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 TPU_VM = "gcloud compute tpus tpu-vm"
 # A program instead of `retroguide`: what one process of a job sees of the others.
 JOIN = """
@@ -98,7 +100,7 @@ def test_local_processes_share_a_free_port():
     assert [command[:3] + command[4:] for command in commands] == [
         [
             "env", "JAX_PLATFORMS=cpu", "PYTHONUNBUFFERED=1",
-            "JAX_NUM_PROCESSES=3", f"JAX_PROCESS_ID={process}",
+            "JAX_NUM_PROCESSES=3", f"JAX_PROCESS_ID={process}", *GUARD,
             "retroguide", "train", "--config=city_smoke", "--workdir=my runs",
         ]
         for process in range(3)
@@ -112,11 +114,15 @@ def test_local_processes_need_a_number_and_a_command(args):
     assert "usage: local_cpu.sh NUM_PROCESSES COMMAND" in result.stderr
 
 
-def test_local_processes_mark_their_lines():
-    code = "import os; print('number', os.environ['JAX_PROCESS_ID'])"
+def test_local_processes_get_their_numbers():
+    code = (
+        "import os\n"
+        "numbers = [os.environ[f'JAX_{name}'] for name in ('PROCESS_ID', 'NUM_PROCESSES')]\n"
+        "os.write(1, ' of '.join(numbers).encode() + b'\\n')"  # whole: they share a pipe
+    )
     result = run_script("local_cpu.sh", "2", "-c", code, RETROGUIDE=sys.executable)
     assert result.returncode == 0, result.stderr
-    assert sorted(result.stdout.splitlines()) == ["[0/2] number 0", "[1/2] number 1"]
+    assert sorted(result.stdout.splitlines()) == ["0 of 2", "1 of 2"]
 
 
 def test_joined_processes_end_with_the_first_that_fails():
@@ -131,6 +137,33 @@ def test_joined_processes_end_with_the_first_that_fails():
     assert "[0/2] I am 0 of 2" in result.stdout
     assert "[1/2] I am 1 of 2" in result.stdout
     assert "[1/2] ended with exit code 7: ending the others" in result.stderr
+
+
+@pytest.mark.skipif(not GUARD, reason="needs setpriv of util-linux")
+def test_processes_end_with_the_script(tmp_path):
+    pids = [tmp_path / name for name in "01"]
+    code = (
+        "import os, pathlib, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "(folder / os.environ['JAX_PROCESS_ID']).write_text(str(os.getpid()))\n"
+        "time.sleep(100)"
+    )
+    command = ["bash", LAUNCH / "local_cpu.sh", "2", "-c", code]
+    with subprocess.Popen(command, env=os.environ | {"RETROGUIDE": sys.executable}) as script:
+        while not all(path.exists() and path.read_text() for path in pids):
+            time.sleep(0.05)
+        script.kill()
+    deadline = time.monotonic() + 30
+    while any(is_running(int(path.read_text())) for path in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def test_a_process_that_does_not_end_is_killed():
@@ -148,13 +181,14 @@ def test_a_process_that_does_not_end_is_killed():
 def test_a_signal_to_the_whole_group_reaches_processes_once(number):
     """A second SIGTERM would make training leave without saving."""
     code = (
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
+        "me = os.environ['JAX_PROCESS_ID']\n"
         "caught = []\n"
         "signal.signal(signal.SIGTERM, lambda *_: caught.append(1))\n"
-        "print('up')\n"
+        "os.write(1, f'{me} up\\n'.encode())\n"
         "while not caught: time.sleep(0.01)\n"
         "time.sleep(0.5)\n"
-        "print(f'{len(caught)} signal(s)')\n"
+        "os.write(1, f'{me} {len(caught)} signal(s)\\n'.encode())\n"
         "sys.exit(143)"
     )
     job = subprocess.Popen(
@@ -168,8 +202,8 @@ def test_a_signal_to_the_whole_group_reaches_processes_once(number):
         up = sorted(job.stdout.readline() for _ in range(2))
         os.killpg(job.pid, number)
         rest = sorted(job.stdout.read().splitlines())
-    assert up == ["[0/2] up\n", "[1/2] up\n"]
-    assert rest == ["[0/2] 1 signal(s)", "[1/2] 1 signal(s)"]
+    assert up == ["0 up\n", "1 up\n"]
+    assert rest == ["0 1 signal(s)", "1 1 signal(s)"]
     assert job.returncode == 143
 
 
@@ -232,7 +266,7 @@ def test_a_gke_workload_restarts_and_passes_signals_on():
 
 def test_slurm_runs_one_step_over_all_tasks():
     assert dry_run("slurm.sbatch", "train", "--workdir=w", SLURM_CPUS_PER_TASK="8") == [
-        ["srun", "--label", "--kill-on-bad-exit=0", "--wait=300", "--cpus-per-task=8",
+        ["srun", "--kill-on-bad-exit=0", "--wait=300", "--cpus-per-task=8",
          "retroguide", "train", "--workdir=w"],
     ]  # fmt: skip
     # Slurm reads its lines up to the first command only.
@@ -240,8 +274,10 @@ def test_slurm_runs_one_step_over_all_tasks():
     assert {"#SBATCH --requeue", "#SBATCH --signal=TERM@300"} <= set(head)
 
 
-@pytest.mark.parametrize(("status", "is_requeued"), [(0, False), (1, False), (143, True)])
-def test_slurm_requeues_what_was_told_to_end(tmp_path, status, is_requeued):
+@pytest.mark.parametrize(
+    ("status", "is_requeued"), [(0, False), (1, False), (142, True), (143, True)]
+)
+def test_slurm_requeues_what_was_told_to_end_or_got_stuck(tmp_path, status, is_requeued):
     for name, text in {"srun": f"exit {status}", "scontrol": 'echo "asked: $*"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)

@@ -8,10 +8,17 @@ import jax
 import numpy as np
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.parallel import failure, service
+from retroguide_jax.parallel.marking import mark_lines
 
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Gathered arrays pass through the devices' memory: this much of them at a time, over all processes.
 _PIECE_BYTES = 64 * 2**20
+# Heartbeats come from a thread of JAX's own, whatever Python and the devices do, so only a process
+# that is gone or out of reach is silent. Shorter than JAX's 100 s, because the others burn their
+# devices meanwhile; long enough for an interruption of the network.
+_HEARTBEAT_SECONDS = 60
+_FAILED = "failed: "
 
 
 def join_processes() -> None:
@@ -22,7 +29,9 @@ def join_processes() -> None:
     TPU slice on TPU VMs or on GKE, and several slices; JAX_NUM_PROCESSES=1 keeps a process alone
     even there. One process alone returns at once. To be called before anything touches a device.
 
-    JAX ends a process by SIGABRT where the others have not come after five minutes.
+    From then on lines are marked `[i/n]`, and a process that tells of a failure ends all. JAX ends
+    a process by SIGABRT (status 134) where the others have not come after five minutes, or where
+    one has sent no heartbeat for a minute; at once where the first process is gone.
 
     Raises:
       UserError: one of the three is missing or no number, or the others cannot be joined.
@@ -39,9 +48,11 @@ def join_processes() -> None:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         if address:
-            jax.distributed.initialize(address, *map(int, numbers))
+            jax.distributed.initialize(
+                address, *map(int, numbers), heartbeat_timeout_seconds=_HEARTBEAT_SECONDS
+            )
         elif _count_detected() > 1:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if address:
@@ -50,6 +61,9 @@ def join_processes() -> None:
             f"the other processes of this cluster's job cannot be joined: {reason}; set "
             f"{_VARIABLES[1]}=1 to run alone, or {', '.join(_VARIABLES)} to say which they are"
         ) from error
+    if service.is_joined():
+        mark_lines(f"[{service.process_index()}/{service.num_processes()}] ")
+        failure.follow_failures()
 
 
 def _count_detected() -> int:
@@ -77,21 +91,30 @@ def is_writer() -> bool:
 def writer_first(name: str) -> Iterator[None]:
     """A block that the writing process has left before the others enter it.
 
-    For what is made once and then read by all. Every process must come here.
+    For what is made once and then read by all. Every process must come here; no device waits,
+    however long it takes.
 
     Args:
-      name: of the block, for the error of a process that waits in vain.
+      name: of the block.
+
+    Raises:
+      UserError: in the others, where the block failed in the writing process.
     """
-    if jax.process_count() == 1:
+    if not service.is_joined():
         yield
         return
-    from jax.experimental.multihost_utils import sync_global_devices
-
-    if not is_writer():
-        sync_global_devices(name)
+    if service.process_index() == 0:
+        try:
+            yield
+        except BaseException as error:
+            service.broadcast(name, f"{_FAILED}{failure.describe(error)}")
+            raise
+        service.broadcast(name, "done")
+        return
+    outcome = service.broadcast(name)
+    if outcome.startswith(_FAILED):
+        raise UserError(f"process 0: {outcome.removeprefix(_FAILED)}")
     yield
-    if is_writer():
-        sync_global_devices(name)
 
 
 def gather_rows(rows: np.ndarray) -> np.ndarray:
@@ -112,6 +135,8 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
         longest = int(np.max(process_allgather(np.int32(rows.dtype.itemsize // 4))))
         rows = rows.astype(f"<U{longest}")
     counts = np.asarray(process_allgather(np.int32(len(rows))))
+    if not counts.any():
+        return rows
     row_bytes = rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
     flat = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), row_bytes)
     padded = np.zeros((int(counts.max()), row_bytes), np.uint8)

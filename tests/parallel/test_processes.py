@@ -39,7 +39,12 @@ def environment(monkeypatch):
 def joined(monkeypatch):
     """The arguments of every jax.distributed.initialize, which does nothing."""
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *args: calls.append(args))
+
+    def initialize(*args, heartbeat_timeout_seconds):
+        assert heartbeat_timeout_seconds <= 60
+        calls.append(args)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
     return calls
 
 
@@ -159,7 +164,7 @@ def test_a_metadata_server_out_of_reach_is_an_error(joined, tpu_vm, monkeypatch)
 
 
 def test_a_cluster_that_cannot_be_joined_is_an_error(monkeypatch):
-    def fail():
+    def fail(**options):
         raise RuntimeError("must be called before any JAX calls\nand more")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
@@ -188,4 +193,4 @@ def test_a_process_that_is_not_of_the_job_is_an_error(monkeypatch):
 def test_training_joins_before_anything_else(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match="set JAX_NUM_PROCESSES"):
-        train.run(types.SimpleNamespace(config=None, workdir="w", data_dir=None))
+        train.run(types.SimpleNamespace(config=None, workdir="w", data_dir=None, hang_after=0))

@@ -1,0 +1,91 @@
+"""The check at the start: processes that are not alike would hang later, or mix two trainings."""
+
+import collections
+import json
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+
+from retroguide_jax import __version__
+from retroguide_jax.errors import UserError
+from retroguide_jax.parallel import service
+
+_WAIT_SECONDS = 600.0
+_MOST_NAMED = 8
+
+
+def check_agreement(facts: Mapping[str, str]) -> None:
+    """Compares facts over all processes; to be called by each, before the first collective.
+
+    Args:
+      facts: what must be the same everywhere, name -> value. The versions of Python, JAX, Flax and
+        this package, and the number of local devices are added.
+
+    Raises:
+      UserError: on every process, where a fact differs: which, what most have, and the processes
+        that have something else; or not all processes come within ten minutes.
+    """
+    if not service.is_joined():
+        return
+    told = {"host": socket.gethostname(), "facts": _describe_process() | dict(facts)}
+    try:
+        difference = service.combine("facts", json.dumps(told), _compare, _WAIT_SECONDS)
+    except TimeoutError as error:
+        raise UserError(
+            f"{error} has not come to the check at the start within {_WAIT_SECONDS:.0f} s; look at "
+            "what it printed, and start all processes again"
+        ) from error
+    if difference:
+        raise UserError(difference)
+
+
+def _describe_process() -> dict[str, str]:
+    import flax
+    import jax
+    import jaxlib
+
+    return {
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "flax": flax.__version__,
+        "retroguide_jax": __version__,
+        "local devices": str(jax.local_device_count()),
+    }
+
+
+def _compare(values: list[str]) -> str:
+    told = [json.loads(value) for value in values]
+    return find_differences([one["host"] for one in told], [one["facts"] for one in told])
+
+
+def find_differences(hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:
+    """What differs between processes in one line, or "" where nothing does.
+
+    Args:
+      hosts: name of each process's machine.
+      facts: of each process.
+    """
+    names = dict.fromkeys(name for own in facts for name in own)
+    found = [text for name in names if (text := _describe_odd(name, hosts, facts))]
+    if not found:
+        return ""
+    return (
+        f"the processes of this job are not alike: {'; '.join(found)}; start all of them in the "
+        "same environment, by the same command, on the same data"
+    )
+
+
+def _describe_odd(name: str, hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:
+    values = [own.get(name, "nothing") for own in facts]
+    # Where two are equally frequent, what the first process has.
+    usual = collections.Counter(values).most_common(1)[0][0]
+    odd = [
+        f"process {index} (host {hosts[index]}) has {value}"
+        for index, value in enumerate(values)
+        if value != usual
+    ]
+    if not odd:
+        return ""
+    more = f" and {len(odd) - _MOST_NAMED} more" if len(odd) > _MOST_NAMED else ""
+    return f"{name} is {usual}, but {', '.join(odd[:_MOST_NAMED])}{more}"
