@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.paths import is_in_bucket, one_line, to_path
 
 
 @contextlib.contextmanager
@@ -13,7 +15,8 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a name beside `path` to write to, and renames it to `path` once that has succeeded.
 
     A reader never sees half a file. Missing parent folders are made; what was begun in vain is
-    removed.
+    removed. For a `path` in a bucket the name is a local one, and its content is put there whole:
+    an object appears when its last byte has arrived.
 
     Args:
       path: of the file.
@@ -21,7 +24,13 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
       UserError: the file cannot be written (no permission, disk full, a folder of that name).
     """
-    path = Path(path)
+    path = to_path(path)
+    if is_in_bucket(path):
+        with tempfile.TemporaryDirectory() as folder:
+            beside = Path(folder, path.name)
+            yield beside
+            put(beside, path)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,3 +42,15 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def put(source: Path, target: Path) -> None:
+    """Copies a local file to an address in a bucket, where it appears whole.
+
+    Raises:
+      UserError: it cannot be written there.
+    """
+    try:
+        target.write_bytes(source.read_bytes())
+    except Exception as error:  # of HTTP, of credentials and of the network, each its own
+        raise UserError(f"cannot write {target}: {one_line(error)}") from error

@@ -16,6 +16,7 @@ from typing import Any
 
 from retroguide_jax.commands.evaluate_flags import add_flags, check_flags
 from retroguide_jax.errors import UserError
+from retroguide_jax.paths import to_path
 
 __all__ = ["EXAMPLE", "add_flags", "name_judges", "run"]
 
@@ -45,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from retroguide_jax.parallel.processes import join_processes
 
     join_processes()
+    from retroguide_jax.parallel.agreement import check_agreement
+
+    check_agreement({})
     return _score_folders(args) if args.generated else _score_workdir(args)
 
 
@@ -52,7 +56,7 @@ def _compare(args: argparse.Namespace) -> int:
     from retroguide_jax.evaluation import results
     from retroguide_jax.evaluation.compare import compare
 
-    text, report = compare(*map(Path, args.compare))
+    text, report = compare(*map(to_path, args.compare))
     if args.json:
         results.write_json(args.json, report)
     print(text)
@@ -63,9 +67,10 @@ def _score_workdir(args: argparse.Namespace) -> int:
     from retroguide_jax.evaluation import results
     from retroguide_jax.evaluation.watch import wait_for_checkpoint, watch
     from retroguide_jax.evaluation.workdir import Target, WorkdirJob
+    from retroguide_jax.parallel.agreement import check_agreement
     from retroguide_jax.parallel.processes import is_writer
 
-    workdir = Path(args.workdir)
+    workdir = to_path(args.workdir)
     target = Target(
         workdir,
         name_judges(args.workdir, args.judge),
@@ -80,6 +85,7 @@ def _score_workdir(args: argparse.Namespace) -> int:
         per_image=args.per_image,
     )
     job = WorkdirJob(target, _make_settings(args))
+    check_agreement({"the hash of protocol and data": job.protocol_hash} | _name_step(job, args))
 
     def score_step(step: int) -> dict[str, Any]:
         job.use(step)
@@ -98,6 +104,11 @@ def _score_workdir(args: argparse.Namespace) -> int:
         _show(row, args)
         print(f"step {row['step']}, split {row['split']}, {row['direction']}: appended to {path}")
     return 0
+
+
+def _name_step(job, args: argparse.Namespace) -> dict[str, str]:
+    """The checkpoint to score; a watching job opens with any and then agrees on each."""
+    return {} if args.watch else {"the checkpoint's step": str(int(job.examples.model.step))}
 
 
 def _score_folders(args: argparse.Namespace) -> int:
@@ -202,5 +213,5 @@ def name_judges(workdir: str | None, judges: list[str]) -> dict[str, Path]:
         taken = {"embedder", *named}  # "embedder" is the model's own
         numbered = (f"{base}_{number}" for number in range(2, len(taken) + 3))
         name = next(name for name in (base, *numbered) if name not in taken)
-        named[name] = Path(judge)
+        named[name] = to_path(judge)
     return named

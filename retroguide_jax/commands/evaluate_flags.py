@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.paths import to_local_path, to_path
 
 FOLDERS = ("generated", "reference", "source", "sky_mask")
 
@@ -59,7 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--reference_stats",
-        type=Path,
+        type=to_local_path,
         metavar="FILE",
         help="keeps what networks say of the real images, for the next time",
     )
@@ -85,7 +86,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="what aerials are searched: those of the pairs, or with the data set's other tiles",
     )
     model.add_argument(
-        "--save_images", type=Path, metavar="DIR", help="writes what was scored as PNG files"
+        "--save_images",
+        type=to_local_path,
+        metavar="DIR",
+        help="writes what was scored as PNG files",
     )
     model.add_argument(
         "--watch",
@@ -114,7 +118,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--json", metavar="FILE", help="write the row to this file too")
     out.add_argument(
         "--per_image",
-        type=Path,
+        type=to_path,
         metavar="FILE",
         help="one line an image, ranks included, as CSV (default: in WORKDIR/eval/per_image)",
     )

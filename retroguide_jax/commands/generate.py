@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.paths import to_local_path
 
 EXAMPLE = "retroguide generate --workdir=runs/city --input=my_tiles --output=my_views"
 
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     for flag, low in (("num_samples", 1), ("batch_size", 1), ("seed", 0)):
         if not low <= getattr(args, flag) < 2**31:
             raise UserError(f"--{flag}={getattr(args, flag)}: must be at least {low}, below 2^31")
-    outputs = plan_outputs(Path(args.input), Path(args.output), args.num_samples)
+    source, output = to_local_path(args.input), to_local_path(args.output)
+    outputs = plan_outputs(source, output, args.num_samples)
 
     from tqdm import tqdm
 

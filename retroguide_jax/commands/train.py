@@ -6,7 +6,8 @@ and SIGTERM save one and leave.
 """
 
 import argparse
-from pathlib import Path
+
+from retroguide_jax.errors import UserError
 
 USES_CONFIG = True
 EXAMPLE = "retroguide train --config=city --workdir=runs/city --config.train.num_steps=2000"
@@ -22,13 +23,41 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where data sets lie (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
+    parser.add_argument(
+        "--allow_change",
+        metavar="FIELDS",
+        default="",
+        help="fields in which the config may differ from that of the run's checkpoint, such as "
+        "train.num_steps,optimizer.generator.learning_rate; fields that do not change what is "
+        "learned may differ anyway",
+    )
+    parser.add_argument(
+        "--hang_after",
+        type=float,
+        default=1800,
+        metavar="SECONDS",
+        help="end with status 142, and tell where every thread is, after so long without progress; "
+        "longer than compiling takes; 0: never",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; returns 0 at the end, 130 or 143 after Ctrl-C or SIGTERM."""
+    """Trains; returns 0 at the end, 130 or 143 after Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: a flag is out of range, or see `loop.train`.
+    """
+    if not args.hang_after >= 0:
+        raise UserError(f"--hang_after={args.hang_after}: give seconds, or 0 to wait for ever")
     from retroguide_jax.parallel.processes import join_processes
 
     join_processes()
+    from retroguide_jax.parallel.watchdog import Watchdog
+    from retroguide_jax.paths import to_path
     from retroguide_jax.training.loop import train
 
-    return train(args.config, Path(args.workdir), args.data_dir)
+    allow_change = [name for name in args.allow_change.split(",") if name]
+    with Watchdog(args.hang_after) as watchdog:
+        return train(
+            args.config, to_path(args.workdir), args.data_dir, allow_change, beat_fn=watchdog.beat
+        )

@@ -19,6 +19,7 @@ from google.protobuf import json_format
 
 from retroguide_jax.data import records
 from retroguide_jax.errors import UserError
+from retroguide_jax.paths import is_in_bucket, to_path
 
 NAMES = ("procedural_city", "image_pairs", "cvusa", "cvact", "vigor_gen")
 _INFO_FILE = "dataset_info.json"  # TFDS writes it last, and renames the folder after that
@@ -51,7 +52,7 @@ def open_dataset(
         return _open_built_copy(data_config, data_dir)
     config = _choose_builder_config(builder_class, data_config)
     builder = _construct(builder_class, config, data_dir)
-    if not build and not Path(builder.data_path).exists():
+    if not build and not to_path(builder.data_path).exists():
         raise UserError(
             f"data set {builder.info.full_name} is not built in {builder.data_dir_root}; build it "
             f"with `retroguide data build {data_config.name}` or give another --data_dir"
@@ -91,7 +92,7 @@ def open_gallery(
 
 
 def _complete(builder: tfds.core.DatasetBuilder) -> tfds.core.DatasetBuilder:
-    path = Path(builder.data_path)
+    path = to_path(builder.data_path)
     if path.exists():
         _check_complete(builder, path)
     else:
@@ -121,7 +122,7 @@ def load_builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
 
 def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
     """The one copy of a data set of photographs in data_dir, whatever it was made from."""
-    root = Path(os.path.expanduser(data_dir) if data_dir else tfds.core.constants.DATA_DIR)
+    root = to_path(_expand(data_dir) or tfds.core.constants.DATA_DIR)
     variant = load_builder_class(data_config.name).choose_variant(data_config)
     # Up to the hash: one variant's name may begin another's.
     pattern = f"{variant}_{'[0-9a-f]' * 8}" if variant else "*"
@@ -146,7 +147,7 @@ def _open_built_gallery(data_config, data_dir) -> tfds.core.DatasetBuilder | Non
     pairs = _open_built_copy(data_config, data_dir)
     if not (pairs.info.metadata or {}).get("num_tiles"):
         return None
-    copy = Path(pairs.data_path)
+    copy = to_path(pairs.data_path)
     folder = copy.parents[2] / f"{data_config.name}_gallery" / copy.parent.name / copy.name
     if not (folder / _INFO_FILE).exists():
         raise UserError(
@@ -178,7 +179,7 @@ def _choose_builder_config(builder_class, data_config) -> tfds.core.BuilderConfi
 
 
 def _construct(builder_class, config, data_dir) -> tfds.core.DatasetBuilder:
-    data_dir = os.path.expanduser(data_dir) if data_dir else None
+    data_dir = _expand(data_dir)
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # TFDS warns of every config that is not a fixed one
     try:
@@ -199,13 +200,18 @@ def _check_complete(builder: tfds.core.DatasetBuilder, path: Path) -> None:
     """A folder copied by hand may lack files: better one line now than a crash in an epoch."""
     missing = [] if (path / _INFO_FILE).exists() else [_INFO_FILE]
     for split in builder.info.splits.values():
-        missing += [Path(p).name for p in split.filepaths if not Path(p).exists()]
+        missing += [path.name for path in map(to_path, split.filepaths) if not path.exists()]
     if missing or not builder.info.splits:
         what = f"lacks {missing[0]}" if missing else "has no splits"
         raise UserError(f"the data set in {path} {what}; delete that folder and it is built again")
 
 
 def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
+    if is_in_bucket(path):
+        raise UserError(
+            f"data set {builder.info.full_name} is not in {builder.data_dir_root}, and ArrayRecord "
+            "cannot write to a bucket: build it in a directory and copy that (gcloud storage cp -r)"
+        )
     print(f"building data set {builder.info.full_name} in {path}", file=sys.stderr, flush=True)
     # The builders tell their own progress on stderr; TFDS would add a bar for each shard and, on
     # stdout, talk of downloads.
@@ -240,6 +246,11 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _expand(data_dir: str | os.PathLike | None) -> str | None:
+    """data_dir with ~ expanded; checked first where it is in a bucket, before TFDS looks at it."""
+    return os.path.expanduser(to_path(data_dir)) if data_dir else None
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import table
 from retroguide_jax.evaluation.registry import METRICS, find_metric
 from retroguide_jax.metrics import statistics
+from retroguide_jax.paths import is_in_bucket
 
 PER_IMAGE_DIR = Path("eval") / "per_image"
 _RANK = "rank_"
@@ -108,7 +110,7 @@ def _better(name: str) -> str:
 def _find(path: Path) -> Path:
     if not path.is_dir():
         return path
-    files = sorted((path / PER_IMAGE_DIR).glob("*.csv"), key=lambda file: file.stat().st_mtime)
+    files = sorted((path / PER_IMAGE_DIR).glob("*.csv"), key=_get_time)
     if not files:
         raise UserError(
             f"{path / PER_IMAGE_DIR}: holds no per-image file; run `retroguide evaluate "
@@ -117,10 +119,15 @@ def _find(path: Path) -> Path:
     return files[-1]
 
 
+def _get_time(path: Path) -> float:
+    stat = path.stat()
+    return stat.mtime if is_in_bucket(path) else stat.st_mtime
+
+
 def _read(path: Path) -> PerImage:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            names, *rows = csv.reader(file, strict=True)
+        text = path.read_bytes().decode("utf-8")
+        names, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         if "id" not in names or any(len(row) != len(names) for row in rows):
             raise ValueError("no column id, or lines of different lengths")
         cells = dict(zip(names, zip(*rows, strict=True), strict=bool(rows)))

@@ -28,8 +28,10 @@ from flax import traverse_util
 from retroguide_jax.datasets.procedural_city.materials import NAMES, SKY
 from retroguide_jax.datasets.procedural_city.pairs import SKY_DEPTH
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.models.layout_reader import LayoutReader
+from retroguide_jax.paths import is_in_bucket, to_path
 from retroguide_jax.training.layout import LayoutRecipe, make_layout_reader, train_layout_reader
 
 
@@ -71,7 +73,7 @@ def open_layout_reader(
             "leave the metric layout out"
         )
     net = make_layout_reader(builder, data_config)
-    path = Path(folder) / f"layout_reader-{_hash_training(builder, data_config, net, recipe)}"
+    path = to_path(folder) / f"layout_reader-{_hash_training(builder, data_config, net, recipe)}"
     path = path.with_name(f"{path.name}.safetensors")
     if not path.exists():
         _write(path, lambda: train_layout_reader(builder, data_config, recipe, progress_fn))
@@ -190,6 +192,11 @@ def _hash_training(builder, data_config, net: LayoutReader, recipe: LayoutRecipe
 def _write(path: Path, train_fn: Callable[[], Any]) -> None:
     from safetensors.numpy import save
 
+    if is_in_bucket(path):
+        data = save(traverse_util.flatten_dict(jax.device_get(train_fn()), sep="/"))
+        with write_beside(path) as beside:
+            beside.write_bytes(data)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _naming(path):

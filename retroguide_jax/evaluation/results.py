@@ -14,6 +14,7 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
+from retroguide_jax.paths import is_in_bucket, to_path
 
 RESULTS_PATH = Path("eval") / "results.jsonl"
 
@@ -23,14 +24,19 @@ def append_row(workdir: str | os.PathLike, row: dict[str, Any]) -> Path:
 
     The line goes out in a single O_APPEND write and is synced before this returns, so that rows
     of jobs running side by side never mix. A part of a line left by a full disk or a killed job is
-    closed with a line break first: it spoils itself only.
+    closed with a line break first: it spoils itself only. In a bucket the file is read and written
+    anew with the row at its end: of two jobs that end in the same moment one row may be lost.
 
     Raises:
         UserError: the file cannot be written whole.
         ValueError: `row` holds NaN or infinity, which JSON has no form for.
     """
     line = json.dumps(row, allow_nan=False) + "\n"
-    path = Path(workdir) / RESULTS_PATH
+    path = to_path(workdir) / RESULTS_PATH
+    if is_in_bucket(path):
+        known = path.read_text() if path.exists() else ""
+        _write_text(path, known + line)
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -58,7 +64,7 @@ def read_rows(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     Raises:
       UserError: the file cannot be read.
     """
-    path = Path(workdir) / RESULTS_PATH
+    path = to_path(workdir) / RESULTS_PATH
     try:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
     except OSError as error:

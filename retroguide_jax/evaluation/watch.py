@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import results
 from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.paths import is_in_bucket
 from retroguide_jax.training.checkpoints import is_finished, list_steps
+from retroguide_jax.training.damage import DamagedCheckpointError
 
 _NOTHING, _THE_END = -1, -2
 
@@ -28,8 +30,8 @@ def watch(
     """Scores checkpoints as they appear, oldest first, until training has ended.
 
     A checkpoint is done when its row is in the ledger, W/eval/results.jsonl, and only then: a
-    job that is killed does that one again, and none twice. Checkpoints that training deletes
-    before their turn are told on stderr.
+    job that is killed does that one again, and none twice. Checkpoints that are damaged, or that
+    training deletes before their turn, are told on stderr and left out.
 
     Args:
       workdir: of a `retroguide train` run; need not hold a checkpoint yet.
@@ -41,20 +43,25 @@ def watch(
       How many checkpoints were scored.
 
     Raises:
-      UserError: another job watches this work directory under the same protocol.
+      UserError: another job watches this work directory under the same protocol; in a bucket
+        that is not noticed.
     """
-    num_scored = 0
+    num_scored, damaged = 0, set()
     with _locked(workdir / "eval", protocol_hash):
-        while (step := _choose(workdir, protocol_hash)) != _THE_END:
+        while (step := _choose(workdir, protocol_hash, damaged)) != _THE_END:
             if step == _NOTHING:
                 time.sleep(poll_seconds)
                 continue
             try:
                 row = score_fn(step)
-            except UserError:
+            except UserError as error:
                 time.sleep(poll_seconds)  # a folder that is being deleted takes its time to go
                 if step in list_steps(workdir):
-                    raise
+                    if not isinstance(error, DamagedCheckpointError):
+                        raise
+                    damaged.add(step)
+                    print(f"warning: step {step} is not scored: {error}", file=sys.stderr)
+                    continue
                 print(f"step {step}: deleted by training before it was scored", file=sys.stderr)
                 continue
             if is_writer():
@@ -79,7 +86,7 @@ def wait_for_checkpoint(workdir: Path, poll_seconds: float) -> int:
         time.sleep(poll_seconds)
 
 
-def _choose(workdir: Path, protocol_hash: str) -> int:
+def _choose(workdir: Path, protocol_hash: str, damaged: Collection[int]) -> int:
     """The next step to score; the first process decides for all, which may see another disk."""
     step = 0
     if is_writer():
@@ -87,7 +94,7 @@ def _choose(workdir: Path, protocol_hash: str) -> int:
         has_ended = is_finished(workdir)
         rows = results.read_rows(workdir)
         done = {row.get("step") for row in rows if row.get("protocol_hash") == protocol_hash}
-        waiting = [step for step in list_steps(workdir) if step not in done]
+        waiting = [step for step in list_steps(workdir) if step not in done.union(damaged)]
         step = min(waiting, default=_THE_END if has_ended else _NOTHING)
     if jax.process_count() > 1:
         from jax.experimental.multihost_utils import broadcast_one_to_all
@@ -99,7 +106,7 @@ def _choose(workdir: Path, protocol_hash: str) -> int:
 @contextlib.contextmanager
 def _locked(folder: Path, protocol_hash: str) -> Iterator[None]:
     """Two jobs on one ledger would each score what the other is scoring."""
-    if not is_writer():
+    if not is_writer() or is_in_bucket(folder):  # a bucket has no locks
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
 from retroguide_jax.parallel.processes import is_writer, writer_first
+from retroguide_jax.paths import to_path
 from retroguide_jax.training.loading import load_model
 
 
@@ -64,15 +65,16 @@ class WorkdirJob:
         for name, judge in judges.items():
             check_sizes(name, judge, sizes)
         split = target.split or data_config.test_split
-        builder = open_dataset(data_config, target.data_dir)
-        gallery = open_gallery(data_config, target.data_dir) if target.all_tiles else None
+        with writer_first("data set"):
+            builder = open_dataset(data_config, target.data_dir)
+            gallery = open_gallery(data_config, target.data_dir) if target.all_tiles else None
         has_labels = "labels" in builder.info.features and model.target_view == "ground"
         layout = None
         if "layout" in settings.metrics and has_labels and model.has_generator:
             from retroguide_jax.evaluation.layout import open_layout_reader
 
             # Beside the data that it was trained on, for all who evaluate on them.
-            folder = Path(builder.data_path).parent
+            folder = to_path(builder.data_path).parent
             with writer_first("layout_reader"):
                 layout = open_layout_reader(builder, data_config, folder, _tell_training)
         self.examples = ModelExamples(

@@ -12,6 +12,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import results
 from retroguide_jax.evaluation.watch import wait_for_checkpoint, watch
 from retroguide_jax.training.checkpoints import is_finished, list_steps, mark_finished
+from retroguide_jax.training.damage import DamagedCheckpointError
 
 PROTOCOL = "0123456789abcdef"
 
@@ -81,6 +82,21 @@ def test_a_checkpoint_that_training_deletes_is_told(tmp_path, capsys):
 
     assert watch(tmp_path, PROTOCOL, score, 0.01) == 1
     assert "step 1: deleted by training" in capsys.readouterr().err
+    assert list_scored(tmp_path) == [2]
+
+
+def test_a_damaged_checkpoint_is_told_and_left_out(tmp_path, capsys):
+    add_checkpoint(tmp_path, 1)
+    add_checkpoint(tmp_path, 2)
+    mark_finished(tmp_path, 2)
+
+    def score(step):
+        if step == 1:
+            raise DamagedCheckpointError(tmp_path / "checkpoints" / "1", "cut off")
+        return make_row(step)
+
+    assert watch(tmp_path, PROTOCOL, score, 0.01) == 1
+    assert "step 1 is not scored" in capsys.readouterr().err
     assert list_scored(tmp_path) == [2]
 
 
