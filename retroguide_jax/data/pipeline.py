@@ -63,16 +63,46 @@ def make_train_iterator(
             f"split {data_config.train_split!r} has {len(source)} examples for {process_count} "
             "processes; use fewer processes or more data"
         )
-    dataset = grain.MapDataset.source(_DecodedPairs(source, data_config)).seed(seed).shuffle()
-    if len(source) > batch_size:
-        dataset = dataset[: len(source) // batch_size * batch_size]
-    dataset = dataset.repeat(None)
+    dataset = _shuffle(_DecodedPairs(source, data_config), batch_size, seed)
     if data_config.augment:
         dataset = dataset.random_map(AugmentPair(_can_rotate(data_config)))
     # Slicing batches rather than examples keeps the global order: batch g of process p is rows
     # p b .. (p + 1) b of global batch g. Nothing is decoded for the other processes.
     dataset = dataset.batch(local_batch_size, drop_remainder=True).map(_images_to_float)
     return iter(_prefetch(dataset[process_index::process_count], data_config))
+
+
+def get_position(iterator: grain.DatasetIterator) -> int:
+    """How many global batches a training iterator has given its part of.
+
+    With batch size and seed this is all there is to know of a stream, on any number of processes.
+    """
+    return iterator.get_state()["next_index"]
+
+
+def set_position(iterator: grain.DatasetIterator, position: int) -> None:
+    """Has a training iterator go on after the first `position` global batches."""
+    iterator.set_state({"next_index": position})
+
+
+def read_batch_ids(
+    builder: tfds.core.DatasetBuilder, data_config, *, batch_size: int, seed: int, number: int
+) -> list[str]:
+    """Returns the ids of one global training batch, in its order; decodes no image.
+
+    Args:
+      builder: a built data set (`catalog.open_dataset`).
+      data_config: `config.data`, see `make_train_iterator`.
+      batch_size: examples a step over all processes.
+      seed: of the stream.
+      number: of the batch, from 0; the one that is drawn next at this position.
+
+    Raises:
+      UserError: the split is unknown, or a record cannot be read.
+    """
+    dataset = _shuffle(_open_source(builder, data_config.train_split), batch_size, seed)
+    first = number * batch_size
+    return [_get_id(dataset[index]) for index in range(first, first + batch_size)]
 
 
 def iterate_batches(
@@ -159,6 +189,14 @@ def iterate_tiles(
     return _iterate_once(len(source), load, data_config, batch_size, process_index, process_count)
 
 
+def _shuffle(source: _Source | _DecodedPairs, batch_size: int, seed: int) -> grain.MapDataset:
+    """The endless order of training: pass after pass of whole batches."""
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle()
+    if len(source) > batch_size:
+        dataset = dataset[: len(source) // batch_size * batch_size]
+    return dataset.repeat(None)
+
+
 def _iterate_once(
     num: int,
     load: Callable[[int], dict[str, np.ndarray]],
@@ -226,9 +264,12 @@ class _Source:
     """
 
     def __init__(
-        self, records: Sequence[bytes], features: dict[str, tfds.features.FeatureConnector]
+        self,
+        records: Sequence[bytes],
+        features: dict[str, tfds.features.FeatureConnector],
+        name: str,
     ):
-        self._records = records
+        self._records, self._name = records, name
         self._features = tfds.features.FeaturesDict(features)
         self._decoders = {
             name: tfds.decode.SkipDecoding()
@@ -240,7 +281,15 @@ class _Source:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
-        return self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
+        try:
+            record = self._records[index]
+            return self._features.deserialize_example_np(record, decoders=self._decoders)
+        except Exception as error:  # what a damaged file raises is of no common kind
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(
+                f"{self._name}, example {index}: cannot be read: {reason}; "
+                "delete that folder and build the data set again"
+            ) from error
 
 
 class _DecodedPairs:
@@ -342,7 +391,8 @@ def _open_source(
         name: builder.info.features[name] for name in wanted if name in builder.info.features
     }
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    return _Source(builder.as_data_source(split, deserialize_method=raw), features)
+    name = f"{builder.data_path}, split {split!r}"
+    return _Source(builder.as_data_source(split, deserialize_method=raw), features, name)
 
 
 def _prefetch(dataset: grain.MapDataset, data_config) -> grain.IterDataset:

@@ -1,127 +1,216 @@
-"""Checkpoints of {model, trainer, data iterator, config, format version} with Orbax.
+"""Checkpoints of {model, trainer, meta} with Orbax.
 
-    WORKDIR/checkpoints/STEP/{model,trainer,data,meta}   the newest few, to resume from
-    WORKDIR/best/STEP/{model,meta}                       the best by the validation metric
-    WORKDIR/finished.json                                {"step"}, once the last step is saved
+    WORKDIR/checkpoints/STEP/{model,trainer,meta}   the newest few, to resume from
+    WORKDIR/checkpoints/damaged_STEP                what could not be read, moved aside
+    WORKDIR/checkpoints/diverged_STEP               what a roll-back went back from, moved aside
+    WORKDIR/best/STEP/{model,meta}                  the best by the validation metric
+    WORKDIR/finished.json                           {"step"}, once the last step is saved
 
-`model` holds what inference needs (the averaged weights), `trainer` the rest of the state. Both
-are plain trees of arrays: no framework objects, so that they outlive today's libraries. Orbax
-writes beside and renames, so a killed run leaves only whole checkpoints.
+`model` holds what inference needs (the averaged weights), `trainer` the rest of the state; both are
+plain trees of arrays: no framework objects, so that they outlive today's libraries. `meta` is JSON:
+
+    format, step, config   of the run
+    checksums              of the other items, by name
+    position               global batches drawn from the training stream so far
+    streak                 updates skipped in a row, up to this step
+    rollbacks              the steps that the run went back to so far
+
+Nothing in it depends on the processes or devices that wrote it. Orbax writes beside and renames, so
+a killed run leaves only whole checkpoints.
 """
 
-import functools
+import dataclasses
 import json
-import logging
-import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from retroguide_jax.config import config_from_json, config_to_json
+from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
+from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.paths import make_absolute, to_path
+from retroguide_jax.training.checksum import compute_checksum
+from retroguide_jax.training.damage import (
+    DamagedCheckpointError,
+    make_loss_error,
+    report_damage,
+    set_aside,
+)
+from retroguide_jax.training.reading import (
+    FORMAT_VERSION,
+    Reader,
+    describe_error,
+    find_steps,
+    hush_orbax,
+)
+from retroguide_jax.training.resuming import check_change
+from retroguide_jax.training.state import State
 
-FORMAT_VERSION = 1
 MODEL_KEYS = ("step", "ema")
 _FINISHED = "finished.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands: all that it needs to go on."""
+
+    state: State
+    position: int = 0  # global batches drawn
+    rollbacks: tuple[int, ...] = ()  # steps gone back to
 
 
 class Checkpoints:
     """Saves and restores one run's checkpoints; every process calls every method."""
 
-    def __init__(self, workdir: Path, keep: int):
+    def __init__(self, workdir: Path, config: ConfigDict, allowed: Collection[str] = ()):
+        """Opens or makes the folders.
+
+        Args:
+          workdir: of the run.
+          config: of the run, kept in each checkpoint.
+          allowed: fields in which it may differ from the checkpoint that the run goes on from, see
+            `resuming.check_change`.
+        """
         hush_orbax()
-        # On CPU a saved array may alias the buffer that the next step is given to overwrite.
-        background = jax.default_backend() != "cpu"
-        options = {"enable_async_checkpointing": background, "create": True}
-        self._latest = ocp.CheckpointManager(
-            workdir.absolute() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, **options),
-        )
-        self._best = ocp.CheckpointManager(
-            workdir.absolute() / "best",
-            options=ocp.CheckpointManagerOptions(max_to_keep=1, **options),
-        )
+        self._config, self._allowed = config, allowed
+        self._latest = _open(workdir / "checkpoints", config.train.keep_checkpoints)
+        self._best = _open(workdir / "best", 1)
 
-    @property
-    def latest_step(self) -> int | None:
-        """The newest step there is, or None."""
-        return self._latest.latest_step()
-
-    def save(self, step: int, state: dict, iterator: grain.DatasetIterator, config: ConfigDict):
+    def save(self, progress: Progress) -> None:
         """Saves everything needed to go on bitwise as if never stopped.
 
         Raises:
           UserError: the files cannot be written (a full disk, say).
         """
-        trainer = {key: value for key, value in state.items() if key not in MODEL_KEYS}
-        self._save(
-            self._latest,
-            step,
-            model=ocp.args.StandardSave({key: state[key] for key in MODEL_KEYS}),
-            trainer=ocp.args.StandardSave(trainer),
-            data=grain.checkpoint.CheckpointSave(iterator),
-            meta=_meta(step, config),
-        )
+        model, trainer = _split(progress.state)
+        counts = jax.device_get(progress.state["skipped"]).values()
+        more = {
+            "position": progress.position,
+            "streak": max(int(count["streak"]) for count in counts),
+            "rollbacks": progress.rollbacks,
+        }
+        self._save(self._latest, {"model": model, "trainer": trainer}, more)
 
-    def save_best(self, step: int, state: dict, config: ConfigDict, value: float) -> bool:
+    def save_best(self, state: State, value: float) -> bool:
         """Saves the model if `value` beats the best so far (kept in the files, hence resumable)."""
-        best_step = self._best.latest_step()
-        if best_step is not None:
-            meta = self._best.restore(
-                best_step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-            )["meta"]
-            if value <= meta["value"]:
-                return False
-        self._save(
-            self._best,
-            step,
-            model=ocp.args.StandardSave({key: state[key] for key in MODEL_KEYS}),
-            meta=_meta(step, config, value=value),
-        )
+        best_step, best_value = self._find_best()
+        if best_step is not None and value <= best_value:
+            return False
+        if best_step == int(state["step"]):
+            self._best.delete(best_step)  # a roll-back has led to the same step once more
+        self._save(self._best, {"model": _split(state)[0]}, {"value": value})
         return True
 
-    def _save(self, manager: ocp.CheckpointManager, step: int, **items):
+    def _find_best(self) -> tuple[int | None, float]:
+        self._best.wait_until_finished()
+        reader = Reader(to_path(self._best.directory))
+        for step in reader.find_steps():
+            try:
+                return step, reader.read_meta(step, "value")["value"]
+            except DamagedCheckpointError as error:
+                report_damage(error)
+                set_aside(reader.folder, {step: "damaged"})
+                self._best.reload()
+        return None, 0.0
+
+    def _save(self, manager: ocp.CheckpointManager, items: dict[str, Any], more: dict) -> None:
+        step = int(items["model"]["step"])
+        # A step that is there already was made by the same run up to the same point.
+        if step in manager.all_steps():
+            return
+        meta = {
+            "format": FORMAT_VERSION,
+            "step": step,
+            "config": config_to_json(self._config),
+            "checksums": {name: compute_checksum(tree) for name, tree in items.items()},
+            **more,
+        }
+        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        args["meta"] = ocp.args.JsonSave(meta)
         try:
-            # A step that is there already was made by the same run up to the same point.
-            if step not in manager.all_steps():
-                manager.save(step, args=ocp.args.Composite(**items), force=True)
+            manager.save(step, args=ocp.args.Composite(**args), force=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"{manager.directory}/{step}: the checkpoint cannot be written: {_brief(error)}; "
-                "the checkpoints before it are whole: make room and run the same command again"
+                f"{manager.directory}/{step}: the checkpoint cannot be written: "
+                f"{describe_error(error)}; the checkpoints before it are whole: make room and run "
+                "the same command again"
             ) from error
 
-    def restore(self, abstract: dict, iterator: grain.DatasetIterator, config: ConfigDict):
-        """Restores the newest checkpoint into the shardings of `abstract`, and moves `iterator`.
+    def restore(self, abstract: State) -> Progress | None:
+        """Restores the newest whole checkpoint into the shardings of `abstract`.
+
+        Damaged ones that are newer are told on stderr and moved aside, once a whole one is found.
 
         Args:
-          abstract: the state as ShapeDtypeStructs with shardings.
-          iterator: a fresh training iterator; its position is set.
-          config: the config of this run, which must be the one the checkpoint was made with.
+          abstract: the state as ShapeDtypeStructs with shardings, on any mesh.
 
         Returns:
-          The state, or None where there is no checkpoint.
+          None where there is no checkpoint.
 
         Raises:
-          UserError: the checkpoint is damaged, of another format, or of another config.
+          UserError: none is whole, or the newest whole one is of another format or config.
         """
-        step = self._latest.latest_step()
-        if step is None:
-            return None
-        read_meta(self._latest, step, config)
-        trainer = {key: value for key, value in abstract.items() if key not in MODEL_KEYS}
-        items = ocp.args.Composite(
-            model=ocp.args.StandardRestore({key: abstract[key] for key in MODEL_KEYS}),
-            trainer=ocp.args.StandardRestore(trainer),
-            data=grain.checkpoint.CheckpointRestore(iterator),
-        )
-        restored = read_items(self._latest, step, items)
-        return {**restored["model"], **restored["trainer"]}
+        return self._restore(abstract, lambda step, meta: True)
 
-    def close(self):
+    def roll_back(self, abstract: State, rollbacks: tuple[int, ...]) -> Progress | None:
+        """Restores the newest whole checkpoint that was saved while no update was being skipped.
+
+        Newer ones are moved aside: the run will come to their steps once more.
+
+        Args:
+          abstract: as for `restore`.
+          rollbacks: steps gone back to before; that of the last is passed over, since going on from
+            it has led here.
+
+        Returns:
+          None where there is no such checkpoint.
+
+        Raises:
+          UserError: none is whole.
+        """
+        return self._restore(
+            abstract, lambda step, meta: not meta["streak"] and step not in rollbacks[-1:]
+        )
+
+    def _restore(
+        self, abstract: State, is_good_fn: Callable[[int, dict[str, Any]], bool]
+    ) -> Progress | None:
+        self._latest.wait_until_finished()
+        reader = Reader(to_path(self._latest.directory))
+        model, trainer = _split(abstract)
+        passed: dict[int, str] = {}
+        damage = []
+        for step in reader.find_steps():
+            try:
+                meta = reader.read_meta(step, "position", "streak", "rollbacks")
+                if not is_good_fn(step, meta):
+                    passed[step] = "diverged"
+                    continue
+                place = reader.folder / str(step)
+                change = check_change(place, meta["config"], self._config, self._allowed)
+                items = reader.read_items(step, meta, model=model, trainer=trainer)
+            except DamagedCheckpointError as error:
+                report_damage(error)
+                passed[step] = "damaged"
+                damage.append(error)
+                continue
+            if change and is_writer():
+                print(f"config changed at step {step}: {change}", flush=True)
+            if passed:
+                set_aside(reader.folder, passed)
+                self._latest.reload()
+            state = {**items["model"], **items["trainer"]}
+            return Progress(state, meta["position"], tuple(meta["rollbacks"]))
+        if damage:
+            raise make_loss_error(damage)
+        return None
+
+    def close(self) -> None:
         """Waits for saves under way."""
         self._latest.close()
         self._best.close()
@@ -129,10 +218,7 @@ class Checkpoints:
 
 def list_steps(workdir: Path) -> list[int]:
     """Steps of the whole checkpoints in WORKDIR/checkpoints, ascending; [] where there is none."""
-    folder = workdir / "checkpoints"
-    # Orbax gives a checkpoint its plain number last, by renaming.
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal())
+    return find_steps(workdir / "checkpoints")
 
 
 def is_finished(workdir: Path) -> bool:
@@ -146,102 +232,20 @@ def mark_finished(workdir: Path, step: int | None) -> None:
     if step is None:
         path.unlink(missing_ok=True)
         return
-    beside = path.with_suffix(".json.tmp")
-    beside.write_text(json.dumps({"step": step}) + "\n")
-    beside.replace(path)
+    with write_beside(path) as beside:
+        beside.write_text(json.dumps({"step": step}) + "\n")
 
 
-def read_meta(manager: ocp.CheckpointManager, step: int, config: ConfigDict | None = None):
-    """The checkpoint's meta item: {"format", "step", "config", ...} with the config parsed.
-
-    Raises:
-      UserError: damaged, another format version, or (with `config`) another config.
-    """
-    folder = manager.directory / str(step)
-    meta = read_items(manager, step, ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-    try:
-        version, saved = meta["format"], config_from_json(meta["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, error) from error
-    if version != FORMAT_VERSION:
-        raise UserError(f"{folder}: format {version}; this version reads format {FORMAT_VERSION}")
-    if config is not None:
-        differing = _differing_fields(saved, config)
-        if differing:
-            raise UserError(
-                f"{folder} was made with another config: {'; '.join(differing)}; "
-                "run with the old values, or use another --workdir"
-            )
-    return {**meta, "config": saved}
-
-
-def read_items(manager: ocp.CheckpointManager, step: int, items: ocp.args.Composite):
-    """Items of a checkpoint.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    try:
-        return manager.restore(step, args=items)
-    except Exception as error:  # Orbax reports damaged files by bare Exceptions, among others
-        raise _damaged(manager.directory / str(step), error) from error
-
-
-@functools.cache
-def hush_orbax():
-    """Keeps what Orbax also raises from being told in tracebacks, by its logs and by threads.
-
-    After one failed read or write, tensorstore's other ones report to an event loop that is gone,
-    each by an exception that nothing can catch and some only while the process ends: hence hooks
-    for good, which let everything else through.
-    """
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
-
-    def is_late(error: BaseException | None) -> bool:
-        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-
-    def report(kind, error, trace):
-        if not is_late(error):
-            excepthook(kind, error, trace)
-
-    def report_unraisable(unraisable):
-        if not is_late(unraisable.exc_value):
-            unraisablehook(unraisable)
-
-    sys.excepthook, sys.unraisablehook = report, report_unraisable
-
-
-def _meta(step: int, config: ConfigDict, **more):
-    content = {"format": FORMAT_VERSION, "step": step, "config": config_to_json(config), **more}
-    return ocp.args.JsonSave(content)
-
-
-def _damaged(folder, error: Exception) -> UserError:
-    return UserError(
-        f"{folder}: the checkpoint cannot be read: {_brief(error)}; delete that folder to go on "
-        "from the one before it, if there is one"
+def _open(folder: Path, keep: int) -> ocp.CheckpointManager:
+    # On CPU a saved array may alias the buffer that the next step is given to overwrite.
+    background = jax.default_backend() != "cpu"
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=background, create=True
     )
+    return ocp.CheckpointManager(make_absolute(folder), options=options)
 
 
-def _brief(error: Exception) -> str:
-    error = error.__cause__ or error
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
-
-
-def _differing_fields(saved: ConfigDict, given: ConfigDict) -> list[str]:
-    def flatten(config, prefix=""):
-        for name, value in config.items():
-            if isinstance(value, ConfigDict):
-                yield from flatten(value, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}", value
-
-    old, new = dict(flatten(saved)), dict(flatten(given))
-    return [
-        f"config.{name} was {old.get(name)!r}, now {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+def _split(state: State) -> tuple[State, State]:
+    """The items `model` and `trainer`."""
+    model = {key: state[key] for key in MODEL_KEYS}
+    return model, {key: value for key, value in state.items() if key not in MODEL_KEYS}

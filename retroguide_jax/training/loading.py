@@ -1,15 +1,17 @@
 """From a work directory to a model that can be used."""
 
+import sys
 from pathlib import Path
-from typing import Any
-
-import orbax.checkpoint as ocp
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import count_slices, make_mesh
-from retroguide_jax.training import checkpoints
+from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.paths import to_path
+from retroguide_jax.training.checkpoints import MODEL_KEYS
+from retroguide_jax.training.damage import DamagedCheckpointError, make_loss_error, report_damage
+from retroguide_jax.training.reading import Reader
 from retroguide_jax.training.state import abstract_state
 
 
@@ -20,51 +22,56 @@ def load_model(
     step: int | None = None,
     into: Model | None = None,
 ) -> Model:
-    """Loads a work directory's model on all devices.
+    """Loads a work directory's model on all devices; every process must call this.
+
+    Where the newest checkpoint is damaged the one before it is taken, which is told on stderr.
 
     Args:
       workdir: of a `retroguide train` run.
       checkpoint: "latest" or "best".
-      step: this one instead of the newest.
+      step: this one, and no other.
       into: a model of the same config to give the weights to: its compiled functions serve again.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
     """
-    manager, newest = open_for_reading(Path(workdir), checkpoint)
-    step = newest if step is None else step
-    config = checkpoints.read_meta(manager, step)["config"]
+    reader = _open(to_path(workdir), checkpoint)
+    steps = reader.find_steps() if step is None else [step]
+    if not steps:
+        raise UserError(f"{reader.folder}: holds no checkpoint yet")
+    damage = []
+    for number in steps:
+        try:
+            model = _load(reader, number, into)
+        except DamagedCheckpointError as error:
+            if step is not None:
+                raise
+            report_damage(error)
+            damage.append(error)
+            continue
+        if damage and is_writer():
+            print(f"warning: using {reader.folder / str(number)} instead", file=sys.stderr)
+        return model
+    raise make_loss_error(damage)
+
+
+def _load(reader: Reader, step: int, into: Model | None) -> Model:
+    meta = reader.read_meta(step)
+    config = meta["config"]
     model = into or Model(config, make_networks(config))
-    abstract = abstract_state(config, model.networks, make_mesh({"slice": count_slices(), "data": -1}))
-    restored: dict[str, Any] = restore_model(manager, step, abstract)
+    # The run's own mesh need not fit these devices.
+    mesh = make_mesh({"slice": count_slices(), "data": -1})
+    abstract = abstract_state(config, model.networks, mesh)
+    wanted = {key: abstract[key] for key in MODEL_KEYS}
+    restored = reader.read_items(step, meta, model=wanted)["model"]
     model.load(restored["ema"], int(restored["step"]))
     return model
 
 
-def open_for_reading(workdir: Path, which: str) -> tuple[ocp.CheckpointManager, int]:
-    """The manager and step of the `latest` or `best` checkpoint of a work directory.
-
-    Raises:
-      UserError: there is none.
-    """
-    checkpoints.hush_orbax()
-    folder = workdir.absolute() / {"latest": "checkpoints", "best": "best"}[which]
+def _open(workdir: Path, which: str) -> Reader:
+    folder = workdir / {"latest": "checkpoints", "best": "best"}[which]
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
     if not folder.is_dir():
         raise UserError(f"{workdir}: has no {which} checkpoint ({folder.name}/ is missing)")
-    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True))
-    step = manager.latest_step()
-    if step is None:
-        raise UserError(f"{folder}: holds no checkpoint yet")
-    return manager, step
-
-
-def restore_model(manager: ocp.CheckpointManager, step: int, abstract: dict) -> dict[str, Any]:
-    """The `model` item {"step", "ema"}, placed as `abstract` says.
-
-    Raises:
-      UserError: damaged, or not of this shape.
-    """
-    model = ocp.args.StandardRestore({key: abstract[key] for key in checkpoints.MODEL_KEYS})
-    return checkpoints.read_items(manager, step, ocp.args.Composite(model=model))["model"]
+    return Reader(folder)

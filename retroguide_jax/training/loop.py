@@ -1,8 +1,8 @@
 """The training loop: batches in, steps, and now and then numbers, pictures, scores, checkpoints."""
 
 import contextlib
-import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -11,34 +11,58 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.config import config_to_json
 from retroguide_jax.data.catalog import open_dataset
-from retroguide_jax.data.pipeline import make_train_iterator
+from retroguide_jax.data.pipeline import (
+    get_position,
+    make_train_iterator,
+    num_examples,
+    set_position,
+)
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.protocol import hash_config, hash_dataset
+from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
+from retroguide_jax.parallel.agreement import check_agreement
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
-from retroguide_jax.training.checkpoints import Checkpoints, mark_finished
+from retroguide_jax.parallel.processes import writer_first
+from retroguide_jax.parallel.stopping import Stopper
+from retroguide_jax.training.batches import check_batches
+from retroguide_jax.training.checkpoints import Checkpoints, Progress, list_steps, mark_finished
 from retroguide_jax.training.loading import load_model
 from retroguide_jax.training.reporter import Reporter
+from retroguide_jax.training.skipped import DivergedError
 from retroguide_jax.training.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
 
 
-def train(config: ConfigDict, workdir: Path, data_dir: str | None) -> int:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    data_dir: str | None,
+    allow_change: Sequence[str] = (),
+    beat_fn: Callable[[str], None] = lambda what: None,
+) -> int:
     """Trains until `config.train.num_steps`, from the newest checkpoint in `workdir` if any.
 
     Args:
       config: the run's configuration.
       workdir: receives config.json, metrics.jsonl, events/, samples/, checkpoints/ and best/.
       data_dir: where data sets lie; None for TFDS's own place.
+      allow_change: fields in which `config` may differ from the checkpoint's, beside those that
+        change nothing of what is learned.
+      beat_fn: told what comes next, at every step and from the first thing on for which a process
+        may wait for another; see `parallel.watchdog.Watchdog.beat`.
 
     Returns:
       The exit status: 0 at the end, 128 + the signal's number when stopped by one.
 
     Raises:
-      UserError: a config, data set or checkpoint that cannot be used, or a diverged run.
+      UserError: a config, data set or checkpoint that cannot be used, a diverged run, or processes
+        that are not alike.
     """
-    _check_batches(config)
+    check_batches(config, jax.device_count())
     networks, mesh = make_networks(config), make_mesh(config.mesh)
-    builder = open_dataset(config.data, data_dir)
+    with writer_first("data set"):
+        builder = open_dataset(config.data, data_dir)
     iterator = make_train_iterator(
         builder,
         config.data,
@@ -47,15 +71,21 @@ def train(config: ConfigDict, workdir: Path, data_dir: str | None) -> int:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    beat_fn("comparing the processes")
+    check_agreement(_list_facts(config, builder, workdir))
+    beat_fn("restoring or making the state")
     workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    checkpoints = Checkpoints(workdir, config, allow_change)
     abstract = abstract_state(config, networks, mesh)
-    state = checkpoints.restore(abstract, iterator, config)
-    if state is None:
+    progress = checkpoints.restore(abstract)
+    if progress is None:
         state = create_state(config, networks, mesh)
         if config.mode == "frozen":
             state = _adopt_embedder(state, config, abstract)
-    start = int(state["step"])
+        progress = Progress(state)
+    state, rollbacks = progress.state, progress.rollbacks
+    set_position(iterator, progress.position)
+    start = step = int(state["step"])
     _write_config(workdir, config)
     if start >= config.train.num_steps:
         _mark_finished(workdir, start)
@@ -64,44 +94,59 @@ def train(config: ConfigDict, workdir: Path, data_dir: str | None) -> int:
     _mark_finished(workdir, None)
     _describe(config, networks, state, mesh, start)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    reporter = Reporter(config, workdir, builder, checkpoints, networks, start)
+    reporter = Reporter(config, workdir, builder, checkpoints, networks, progress, beat_fn)
     step_fn = make_train_step(config, networks, mesh, shardings)
-    with contextlib.closing(reporter), _catch_signals() as stopped:
-        for step in range(start + 1, config.train.num_steps + 1):
-            state, metrics = step_fn(state, place_batch(next(iterator), mesh))
-            reporter.after_step(step, state, metrics)
+    with contextlib.closing(reporter), Stopper() as stopper:
+        while step < config.train.num_steps:
+            beat_fn(f"waiting for the batch of step {step + 1}")
+            batch = place_batch(next(iterator), mesh)
+            beat_fn(f"in step {step + 1}")
+            state, metrics = step_fn(state, batch)
+            step += 1
+            try:
+                reporter.after_step(step, state, metrics)
+            except DivergedError as error:
+                if len(rollbacks) >= config.train.max_rollbacks:
+                    raise
+                beat_fn("going back to the last good checkpoint")
+                state = metrics = None  # memory may not hold two states
+                position = get_position(iterator)
+                progress = _roll_back(error, checkpoints, abstract, position, rollbacks)
+                state, rollbacks = progress.state, progress.rollbacks
+                step = rollbacks[-1]
+                reporter.go_back(progress)
+                continue
+            stopped = stopper.check()
             if (
                 stopped
                 or step == config.train.num_steps
                 or step % config.train.checkpoint_every == 0
             ):
+                beat_fn(f"saving the checkpoint of step {step}")
                 # Before the next batch is drawn, so that data and state stand at the same point.
-                checkpoints.save(step, state, iterator, config)
+                checkpoints.save(Progress(state, get_position(iterator), rollbacks))
             if stopped:
-                print(f"stopped by {stopped[0].name} at step {step}: saved; run again to go on")
-                return 128 + stopped[0]
+                print(f"stopped by {stopped.name} at step {step}: saved; run again to go on")
+                return 128 + stopped
     # After the last checkpoint is whole: an evaluation that waits for more then looks once again.
     _mark_finished(workdir, config.train.num_steps)
     return 0
 
 
+def _list_facts(config: ConfigDict, builder, workdir: Path) -> dict[str, str]:
+    """What would let processes hang or mix two trainings, were it not the same on all."""
+    split = config.data.train_split
+    return {
+        "the config's hash": hash_config(config),
+        "the hash of the data set": hash_dataset(builder, split),
+        "batches a pass": str(num_examples(builder, split) // config.train.batch_size),
+        f"the newest checkpoint in {workdir}": str(max(list_steps(workdir), default="none")),
+    }
+
+
 def _mark_finished(workdir: Path, step: int | None) -> None:
     if jax.process_index() == 0:
         mark_finished(workdir, step)
-
-
-def _check_batches(config: ConfigDict) -> None:
-    train = config.train
-    if train.batch_size % train.adversarial_batch_size:
-        raise UserError(
-            f"config.train.adversarial_batch_size={train.adversarial_batch_size} must divide "
-            f"config.train.batch_size={train.batch_size}"
-        )
-    if train.batch_size % jax.device_count() or train.batch_size < 2:
-        raise UserError(
-            f"config.train.batch_size={train.batch_size} must be at least 2 and a multiple of the "
-            f"number of devices, {jax.device_count()}"
-        )
 
 
 def _adopt_embedder(state: dict, config: ConfigDict, abstract: dict) -> dict:
@@ -122,11 +167,31 @@ def _adopt_embedder(state: dict, config: ConfigDict, abstract: dict) -> dict:
     return state | {"ema": state["ema"] | {"embedder": placed}}
 
 
+def _roll_back(
+    error: DivergedError,
+    checkpoints: Checkpoints,
+    abstract: dict,
+    position: int,
+    rollbacks: tuple[int, ...],
+) -> Progress:
+    """The last good checkpoint, but with the batches that come now: others than led here.
+
+    The noise of a step is the same once more; together with other batches it leads elsewhere.
+    """
+    good = checkpoints.roll_back(abstract, rollbacks)
+    if good is None:
+        raise error
+    step = int(good.state["step"])
+    if jax.process_index() == 0:
+        text = f"{error.cause}: ROLLED BACK to step {step}, on with new batches"
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+    return Progress(good.state, position, (*rollbacks, step))
+
+
 def _write_config(workdir: Path, config: ConfigDict) -> None:
     if jax.process_index() == 0:
-        beside = workdir / "config.json.tmp"
-        beside.write_text(config_to_json(config))
-        beside.replace(workdir / "config.json")
+        with write_beside(workdir / "config.json") as beside:
+            beside.write_text(config_to_json(config))
 
 
 def _describe(config, networks, state, mesh, start: int) -> None:
@@ -145,23 +210,3 @@ def _describe(config, networks, state, mesh, start: int) -> None:
         f"from step {start} to {config.train.num_steps}",
         flush=True,
     )
-
-
-@contextlib.contextmanager
-def _catch_signals() -> Iterator[list[signal.Signals]]:
-    """Collects SIGINT and SIGTERM, to act on between two steps; a second one acts at once."""
-    caught: list[signal.Signals] = []
-    previous = {}
-
-    def note(number, frame):
-        del frame
-        caught.append(signal.Signals(number))
-        signal.signal(number, previous[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,9 +1,12 @@
 """What a run tells while it trains: numbers, pictures, scores, and that something is wrong."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,14 +14,15 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from retroguide_jax.data.images import write_png
-from retroguide_jax.data.pipeline import num_examples
+from retroguide_jax.data.pipeline import num_examples, read_batch_ids
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Settings
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
-from retroguide_jax.training.checkpoints import Checkpoints
+from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.samples import SampleGrid
+from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
 from retroguide_jax.training.writers import MetricWriter, average_metrics
 
 # What a line on the screen has room for; everything is in metrics.jsonl.
@@ -41,7 +45,7 @@ _STALL_STEPS, _STALL_FRACTION = 150, 0.97
 class Reporter:
     """Logs, draws and scores one run; every process calls every method, one of them writes.
 
-    Args as in `loop.train`; `start` is the step the run goes on from.
+    Args as in `loop.train`; `start` is what the run goes on from.
     """
 
     config: ConfigDict
@@ -49,14 +53,15 @@ class Reporter:
     builder: object
     checkpoints: Checkpoints
     networks: Networks
-    start: int
+    start: dataclasses.InitVar[Progress]
+    beat_fn: Callable[[str], None]
 
-    def __post_init__(self):
+    def __post_init__(self, start: Progress):
         self.is_writer = jax.process_index() == 0
-        self.writer = MetricWriter(self.workdir, self.start) if self.is_writer else None
-        self.rows: list[dict] = []
+        self.writer: MetricWriter | None = None
         self.reporter = concurrent.futures.ThreadPoolExecutor(1)
         self.pending: concurrent.futures.Future | None = None
+        self.last_logged = 0
         val_split = self.config.data.val_split
         # A dozen photographs may leave one for validation: too few to rank, no reason to stop.
         self.scores = num_examples(self.builder, val_split) >= 2
@@ -68,11 +73,31 @@ class Reporter:
         self.model = Model(self.config, self.networks)
         if self.scores:
             self.job, self.examples = self._make_job(val_split)
-        self.last_time = time.monotonic()
-        # Without a terminal a bar would fill the log; a line per interval is printed instead.
-        self.bar = tqdm(
-            total=self.config.train.num_steps, initial=self.start, unit="step", disable=None
+        ids_fn = functools.partial(
+            read_batch_ids,
+            self.builder,
+            self.config.data,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.seed,
         )
+        self.skipped = SkippedUpdates(self.workdir, lambda number: ids_fn(number=number))
+        # Without a terminal a bar would fill the log; a line per interval is printed instead.
+        step = int(start.state["step"])
+        self.bar = tqdm(total=self.config.train.num_steps, initial=step, unit="step", disable=None)
+        self.go_back(start)
+
+    def go_back(self, progress: Progress) -> None:
+        """Goes on from another step; rows that were written after it are dropped."""
+        step = int(progress.state["step"])
+        totals = [count["total"] for count in jax.device_get(progress.state["skipped"]).values()]
+        self.skipped.begin(step, progress.position, int(sum(totals)))
+        if self.is_writer:
+            if self.writer is not None:
+                self.writer.close()
+            self.writer = MetricWriter(self.workdir, step)
+        self.rows: list[dict] = []
+        self.last_time = time.monotonic()
+        self.bar.n = step
 
     def _make_job(self, val_split: str) -> tuple[Job, ModelExamples]:
         config = self.config
@@ -90,7 +115,11 @@ class Reporter:
         return Job(settings, {EMBEDDER: self.model}), examples
 
     def after_step(self, step: int, state: dict, metrics: dict) -> None:
-        """Logs, draws and scores where they are due."""
+        """Logs, draws and scores where they are due.
+
+        Raises:
+          DivergedError: found in an earlier interval, or in the last one of the run.
+        """
         train = self.config.train
         last = step == train.num_steps
         self.rows.append(metrics)
@@ -98,38 +127,52 @@ class Reporter:
         if last or step % train.log_every == 0:
             self._log(step)
         if self.samples and (last or step % train.sample_every == 0):
+            self.beat_fn(f"drawing samples at step {step}")
             picture = self.samples.draw(self._use(step, state))
             if self.is_writer:
                 write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
         if self.scores and (last or step % train.eval_every == 0):
             self._evaluate(step, state)
+        if last:
+            self._settle()
+        if step % train.checkpoint_every == 0:
+            self._put()
+
+    def _put(self) -> None:
+        """A run that goes on from the checkpoint to come finds the rows that precede it."""
+        self._settle()
+        if self.writer is not None:
+            self.writer.put()
 
     def _log(self, step: int) -> None:
         """Has the interval's metrics reported by another thread, which waits for the device."""
         self._settle()
         rows, self.rows = self.rows, []
         self.pending = self.reporter.submit(self._report, step, rows)
+        self.last_logged = step
 
     def _settle(self) -> None:
         """Waits for the last report; what it found wrong is raised here."""
         pending, self.pending = self.pending, None
         if pending is not None:
+            # Here the loop waits for the devices: while they are stuck no further beat comes.
+            self.beat_fn(f"waiting for the numbers of the steps up to {self.last_logged}")
             pending.result()
 
     def _report(self, step: int, rows: list[dict]) -> None:
         train = self.config.train
-        means = average_metrics(jax.device_get(rows))
+        rows = jax.device_get(rows)
+        culprits = self.skipped.report(step, rows)
+        means = average_metrics(rows)
         now = time.monotonic()
         images = train.batch_size * len(rows)
         means["images_per_second"] = images / max(now - self.last_time, 1e-9)
         self.last_time = now
         self._show(step, means)
-        if means["skipped/streak"] >= train.max_nonfinite:
-            raise UserError(
-                f"{self.workdir}: the last {int(means['skipped/streak'])} updates were not finite; "
-                "the run has diverged: lower the learning rates (config.optimizer.*.learning_rate) "
-                "and start from the last checkpoint or anew"
-            )
+        streak = int(means["skipped/streak"])
+        # An old streak does not count where no update was tried since.
+        if culprits and streak >= train.max_nonfinite:
+            raise DivergedError(self.workdir, self.config, streak, culprits)
         chance = math.log(train.batch_size)
         loss = means.get("contrastive/loss", 0.0)
         stalled = self.config.losses.contrastive == "info_nce" and loss > _STALL_FRACTION * chance
@@ -146,7 +189,7 @@ class Reporter:
         brief = {
             name: f"{scalars[name]:.3g}"
             for name in _SHOWN
-            if not math.isnan(scalars.get(name, math.nan))
+            if math.isfinite(scalars.get(name, math.nan))
         }
         if self.bar.disable:
             text = " ".join(f"{name}={value}" for name, value in brief.items())
@@ -162,7 +205,12 @@ class Reporter:
         """Scores the validation split and keeps the best checkpoint."""
         config = self.config
         self._use(step, state)
-        row, _ = self.job.score(self.examples, self.job.describe({}))
+
+        def beat(num_done: int, num_total: int) -> None:
+            self.beat_fn(f"evaluating at step {step}: {num_done} of {num_total} examples")
+
+        beat(0, self.examples.num)
+        row, _ = self.job.score(self.examples, self.job.describe({}), beat)
         self._settle()
         scalars = {
             f"val/{name}": metric["value"]
@@ -174,13 +222,15 @@ class Reporter:
         if f"val/{name}" not in scalars:
             known = ", ".join(sorted(row["metrics"]))
             raise UserError(f"config.train.best_metric={name!r}: not measured here; known: {known}")
-        self.checkpoints.save_best(step, state, config, scalars[f"val/{name}"])
+        self.checkpoints.save_best(state, scalars[f"val/{name}"])
         self.last_time = time.monotonic()
 
     def close(self) -> None:
         """Waits for the last report and for checkpoints under way; closes the files."""
         try:
-            self._settle()
+            # A run that is stopped while it diverges finds that again when it goes on.
+            with contextlib.suppress(DivergedError):
+                self._settle()
         finally:
             self._close_files()
 

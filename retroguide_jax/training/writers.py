@@ -2,14 +2,24 @@
 
 import json
 import math
-import os
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 
+from retroguide_jax.files import put, write_beside
+from retroguide_jax.paths import is_in_bucket
+
+_PUT_SECONDS = 60  # between two copies to a bucket
+
 
 class MetricWriter:
     """Writes scalars to WORKDIR/metrics.jsonl and WORKDIR/events.
+
+    What lies in a bucket cannot be appended to: there both grow in a local folder and are put whole
+    in the bucket once a minute, at every checkpoint and in the end. A run that is killed
+    loses the rows since, which the resumed run writes again.
 
     Args:
       workdir: created if missing.
@@ -20,27 +30,51 @@ class MetricWriter:
     def __init__(self, workdir: Path, resume_step: int):
         from tensorboardX import SummaryWriter
 
+        self._workdir, self._scratch, folder = workdir, None, workdir
+        if is_in_bucket(workdir):
+            self._scratch = tempfile.TemporaryDirectory()
+            folder = Path(self._scratch.name)
         path = workdir / "metrics.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step(line) <= resume_step]
-            beside = path.with_suffix(".jsonl.tmp")
-            beside.write_text("".join(f"{line}\n" for line in kept))
-            os.replace(beside, path)
-        self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir / "events"), purge_step=resume_step + 1)
+            with write_beside(folder / path.name) as beside:
+                beside.write_text("".join(f"{line}\n" for line in kept))
+        self._file = (folder / path.name).open("a")
+        self._events = SummaryWriter(str(folder / "events"), purge_step=resume_step + 1)
+        self._last_put = time.monotonic()
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Appends one row {"step", name: value}; NaN, a value not computed, is left out."""
-        present = {name: value for name, value in scalars.items() if not math.isnan(value)}
+        """Appends one row {"step", name: value}; NaN, a value not computed, and infinity, for which
+        JSON has no word, are left out."""
+        present = {name: value for name, value in scalars.items() if math.isfinite(value)}
         self._file.write(json.dumps({"step": step, **present}) + "\n")
         self._file.flush()
         for name, value in present.items():
             self._events.add_scalar(name, value, step)
+        if time.monotonic() - self._last_put > _PUT_SECONDS:
+            self.put()
+
+    def put(self) -> None:
+        """Brings a work directory in a bucket up to date; nothing to do for one on disk.
+
+        Raises:
+          UserError: it cannot be written there.
+        """
+        self._last_put = time.monotonic()
+        if self._scratch is None:
+            return
+        self._events.flush()
+        folder = Path(self._scratch.name)
+        for path in (path for path in folder.rglob("*") if path.is_file()):
+            put(path, self._workdir / path.relative_to(folder))
 
     def close(self) -> None:
         """Flushes and closes both files."""
         self._file.close()
         self._events.close()
+        self.put()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
 
 def _step(line: str) -> float:

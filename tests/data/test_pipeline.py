@@ -4,13 +4,12 @@ import json
 from collections import Counter
 from itertools import islice
 
-import grain
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
+from pair_files import make_data_config, write_pairs
 
-from retroguide_jax.data import pipeline
+from retroguide_jax.data import catalog, images, pipeline
 from retroguide_jax.errors import UserError
 
 
@@ -108,18 +107,54 @@ def test_resume_is_exact(pairs, steps_before):
     assert_same_batches(take(resumed, 5), wanted)
 
 
-def test_resume_through_an_orbax_checkpoint(pairs, tmp_path):
-    iterator = make(pairs)
-    take(iterator, 7)
-    with ocp.CheckpointManager(tmp_path) as manager:
-        saved = ocp.args.Composite(data=grain.checkpoint.CheckpointSave(iterator))
-        manager.save(7, args=saved)
-        manager.wait_until_finished()
-        wanted = take(iterator, 5)
-        resumed = make(pairs)
-        restored = ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(resumed))
-        manager.restore(7, args=restored)
-    assert_same_batches(take(resumed, 5), wanted)
+def test_a_position_serves_any_number_of_processes(pairs):
+    whole = make(pairs, batch_size=8)
+    take(whole, 7)
+    position = pipeline.get_position(whole)
+    assert position == 7
+    wanted = [get_numbers(batch) for batch in take(whole, 5)]
+    found = []
+    for index in range(2):
+        part = make(pairs, batch_size=8, process_index=index, process_count=2)
+        pipeline.set_position(part, position)
+        found.append([get_numbers(batch) for batch in take(part, 5)])
+        assert pipeline.get_position(part) == 12
+    assert [left + right for left, right in zip(*found, strict=True)] == wanted
+
+
+def test_the_ids_of_a_batch_are_known_without_it(pairs, monkeypatch):
+    batches = [get_numbers(batch) for batch in take(make(pairs, batch_size=8), 9)]
+    monkeypatch.setattr(pipeline.images, "decode_image", None)  # nothing is decoded
+    for number in (0, 4, 8):
+        ids = pipeline.read_batch_ids(*pairs, batch_size=8, seed=3, number=number)
+        assert [int(name) for name in ids] == batches[number]
+
+
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_an_image_that_cannot_be_decoded_is_named_by_its_id(pairs, num_threads, monkeypatch):
+    def decode(source, size, name):
+        raise images.UnreadableImageError(name, "truncated image")
+
+    builder, data_config = pairs
+    threaded = ConfigDict(data_config.to_dict() | {"num_threads": num_threads})
+    monkeypatch.setattr(pipeline.images, "decode_image", decode)
+    with pytest.raises(UserError, match=r"aerial of \d+: truncated image; "):
+        next(make((builder, threaded)))
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
+    data_config = make_data_config(write_pairs(tmp_path / "raw", 30))
+    builder = catalog.open_dataset(data_config, tmp_path / "built")
+    next(make((builder, data_config)))
+    (path,) = (tmp_path / "built").rglob("*-train.array_record-*")
+    content = bytearray(path.read_bytes())
+    content[next(at for at in range(len(content) // 2, 0, -1) if content[at])] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"split 'train', example \d+: cannot be read: .*hash"
+    ) as caught:
+        take(make((builder, data_config)), 8)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("process_count", [2, 4])

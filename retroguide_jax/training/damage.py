@@ -1,0 +1,62 @@
+"""Damaged checkpoints: how they are told, and moved out of the way."""
+
+import itertools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.parallel.processes import is_writer, writer_first
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint that is not whole: files missing, cut off, or with other content than saved.
+
+    Attributes:
+      folder: of the checkpoint.
+      reason: the cause in a few words.
+    """
+
+    def __init__(self, folder: Path, reason: str):
+        self.folder, self.reason = folder, reason
+        super().__init__(
+            f"{folder}: the checkpoint is damaged: {reason}; use another one, or bring this one "
+            "back from a copy"
+        )
+
+
+def report_damage(error: DamagedCheckpointError) -> None:
+    """Says on stderr that a checkpoint is damaged and the one before it is tried."""
+    if is_writer():
+        text = f"warning: {error.folder} is DAMAGED ({error.reason}); trying the one before it"
+        print(text, file=sys.stderr, flush=True)
+
+
+def make_loss_error(damage: list[DamagedCheckpointError]) -> UserError:
+    """The error of a folder in which no checkpoint is whole."""
+    reasons = "; ".join(f"{error.folder.name}: {error.reason}" for error in damage)
+    return UserError(
+        f"{damage[0].folder.parent}: none of the checkpoints can be read ({reasons}); bring one "
+        "back from a copy, or start anew in another --workdir"
+    )
+
+
+def set_aside(folder: Path, names: Mapping[int, str]) -> None:
+    """Renames the folders of steps to NAME_STEP: kept, but no checkpoints any more.
+
+    Every process must call this.
+
+    Args:
+      folder: of the checkpoints.
+      names: step -> NAME.
+    """
+    with writer_first("set checkpoints aside"):
+        for step, name in names.items() if is_writer() else ():
+            target = _find_free(folder / f"{name}_{step}")
+            (folder / str(step)).rename(target)
+            print(f"warning: {folder / str(step)} is now {target.name}", file=sys.stderr)
+
+
+def _find_free(path: Path) -> Path:
+    numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([path], numbered) if not path.exists())

@@ -1,0 +1,150 @@
+"""Reading checkpoints that may be damaged, such that all processes find the same."""
+
+import functools
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from retroguide_jax.config import config_from_json
+from retroguide_jax.errors import UserError
+from retroguide_jax.parallel.processes import gather_rows, is_writer
+from retroguide_jax.paths import is_in_bucket, make_absolute
+from retroguide_jax.training.checksum import compute_checksum
+from retroguide_jax.training.damage import DamagedCheckpointError
+
+FORMAT_VERSION = 2
+_META_FIELDS = ("format", "step", "config", "checksums")
+
+
+class Reader:
+    """Reads one folder of checkpoints; every process calls every method with equal arguments.
+
+    Each process reads by itself, without waiting for others inside, and then all are told what any
+    of them found wrong: a file may be damaged that only one of them needs.
+    """
+
+    def __init__(self, folder: Path):
+        hush_orbax()
+        self.folder = make_absolute(folder)
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"reader{own}"
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone),
+        )
+
+    def find_steps(self) -> list[int]:
+        """Steps there are as the writing process sees them, the newest first."""
+        steps = find_steps(self.folder) if is_writer() else []
+        return gather_rows(np.array(steps, np.int64)).tolist()[::-1]
+
+    def read_meta(self, step: int, *fields: str) -> dict[str, Any]:
+        """The checkpoint's meta item, see `checkpoints`, with the config parsed.
+
+        Args:
+          step: of the checkpoint.
+          *fields: that it must have beside those that all have.
+
+        Raises:
+          DamagedCheckpointError: it cannot be read.
+          UserError: it is of another format version.
+        """
+        meta = self._read(step, meta=ocp.args.JsonRestore())["meta"]
+        folder = self.folder / str(step)
+        version = meta.get("format") if isinstance(meta, dict) else None
+        if isinstance(version, int) and version != FORMAT_VERSION:
+            raise UserError(
+                f"{folder}: format {version}; this version reads format {FORMAT_VERSION}: "
+                "use the version that wrote it, or start anew in another --workdir"
+            )
+        try:
+            config = config_from_json(meta["config"])
+            complete = meta.keys() >= {*_META_FIELDS, *fields}
+        except (KeyError, TypeError, UserError):
+            complete = False
+        if not complete:
+            raise DamagedCheckpointError(folder, "its meta item is incomplete")
+        return {**meta, "config": config}
+
+    def read_items(self, step: int, meta: dict[str, Any], **items: Any) -> dict[str, Any]:
+        """Trees of arrays, compared with the checksums they were saved with.
+
+        Args:
+          step: of the checkpoint.
+          meta: its `read_meta`.
+          **items: by name, the tree of ShapeDtypeStructs with shardings.
+
+        Raises:
+          DamagedCheckpointError: they cannot be read, or are not what was saved.
+        """
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
+        restored = self._read(step, **args)
+        for name in items:
+            if compute_checksum(restored[name]) != meta["checksums"].get(name):
+                raise DamagedCheckpointError(
+                    self.folder / str(step), f"its item {name} has another checksum than was saved"
+                )
+        return restored
+
+    def _read(self, step: int, **items) -> dict[str, Any]:
+        restored, reason = {}, ""
+        try:
+            restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
+        except Exception as error:  # Orbax reports damaged files by bare Exceptions, among others
+            reason = describe_error(error)
+        reasons = [reason for reason in gather_rows(np.array([reason])).tolist() if reason]
+        if reasons:
+            raise DamagedCheckpointError(self.folder / str(step), reasons[0])
+        return restored
+
+
+def find_steps(folder: Path) -> list[int]:
+    """Steps of the finished checkpoints in a folder, ascending; [] where there is none."""
+    # Orbax gives a checkpoint its plain number last, by renaming.
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(path.name) for path in paths if path.name.isdecimal() and _is_whole(path))
+
+
+def _is_whole(folder: Path) -> bool:
+    # A bucket has no renaming: Orbax writes this file last there.
+    return not is_in_bucket(folder) or (folder / "commit_success.txt").exists()
+
+
+def describe_error(error: Exception) -> str:
+    """The cause of one of Orbax's errors in a few words."""
+    error = error.__cause__ or error
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(" See full TensorStore")[0][:200]
+
+
+@functools.cache
+def hush_orbax() -> None:
+    """Keeps what Orbax also raises from being told in tracebacks, by its logs and by threads.
+
+    After one failed read or write, tensorstore's other ones report to an event loop that is gone,
+    each by an exception that nothing can catch and some only while the process ends: hence hooks
+    for good, which let everything else through.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
+
+    def is_late(error: BaseException | None) -> bool:
+        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+    def report(kind, error, trace):
+        if not is_late(error):
+            excepthook(kind, error, trace)
+
+    def report_unraisable(unraisable):
+        if not is_late(unraisable.exc_value):
+            unraisablehook(unraisable)
+
+    sys.excepthook, sys.unraisablehook = report, report_unraisable

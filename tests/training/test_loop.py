@@ -1,0 +1,102 @@
+"""A whole run in this process, with batches that make updates fail."""
+
+import json
+
+import numpy as np
+import pytest
+from pair_files import write_pairs
+from tiny import make_tiny_config
+
+from retroguide_jax.data.catalog import open_dataset
+from retroguide_jax.data.pipeline import read_batch_ids
+from retroguide_jax.training import loop
+from retroguide_jax.training.checkpoints import list_steps
+from retroguide_jax.training.skipped import DivergedError
+
+FIELDS = {
+    "mode": "contrastive",
+    "data.name": "image_pairs",
+    "data.config_name": "",
+    "data.train_split": "train",
+    "data.val_split": "train[:1]",  # too few to score
+    "train.num_steps": 10,
+    "train.log_every": 1,
+    "train.checkpoint_every": 4,
+    "train.keep_checkpoints": 9,
+    "train.contrastive_every": 1,
+    "train.max_nonfinite": 3,
+}
+
+
+class _Spoilt:
+    """A training iterator, some of whose batches are not numbers."""
+
+    def __init__(self, iterator, bad):
+        self.iterator, self.bad = iterator, bad
+
+    def __next__(self):
+        number = self.get_state()["next_index"]
+        batch = next(self.iterator)
+        return (
+            {name: rows + np.nan for name, rows in batch.items()} if number in self.bad else batch
+        )
+
+    def get_state(self):
+        return self.iterator.get_state()
+
+    def set_state(self, state):
+        self.iterator.set_state(state)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Returns train(bad, **fields) -> the config and the work directory of a run."""
+    raw = write_pairs(tmp_path / "raw", 40)
+    make = loop.make_train_iterator
+
+    def run(bad, **fields):
+        config = make_tiny_config(**FIELDS, **{"data.raw_dir": str(raw)}, **fields)
+        monkeypatch.setattr(
+            loop, "make_train_iterator", lambda *args, **kwargs: _Spoilt(make(*args, **kwargs), bad)
+        )
+        loop.train(config, tmp_path / "run", str(tmp_path / "built"))
+        return config, tmp_path / "run"
+
+    return run
+
+
+# Step 5 succeeds, 6 to 8 fail; that is found while step 9 is logged, when nine batches are drawn.
+BAD = {5, 6, 7}
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_a_run_that_diverges_goes_back_and_on_with_other_batches(train, tmp_path, capsys):
+    config, workdir = train(BAD, **{"train.max_rollbacks": 1})
+    assert "ROLLED BACK to step 4, on with new batches" in capsys.readouterr().err
+    meta = read_json(workdir / "checkpoints" / "10" / "meta" / "metadata")
+    assert (meta["position"], meta["rollbacks"], meta["streak"]) == (15, [4], 0)
+    assert list_steps(workdir) == [4, 8, 10]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    assert all(row["contrastive/loss"] > 0 and row["skipped/total"] == 0 for row in rows)
+    builder = open_dataset(config.data, tmp_path / "built")
+    for step in (6, 7, 8):
+        found = read_json(workdir / "nonfinite" / f"step_{step:06d}.json")
+        wanted = read_batch_ids(
+            builder, config.data, batch_size=16, seed=config.seed, number=step - 1
+        )
+        assert (found["networks"], found["ids"]) == (["embedder"], wanted)
+        assert found["metrics"]["contrastive/loss"] == "nan"
+
+
+@pytest.mark.slow
+def test_without_roll_backs_it_ends_and_the_same_command_goes_on(train, tmp_path):
+    with pytest.raises(DivergedError, match="--config.train.max_rollbacks=1 "):
+        train(BAD)
+    assert list_steps(tmp_path / "run") == [4, 8]
+    _, workdir = train(BAD)
+    meta = read_json(workdir / "checkpoints" / "10" / "meta" / "metadata")
+    assert (meta["position"], meta["rollbacks"], meta["streak"]) == (10, [], 0)
