@@ -5,7 +5,7 @@
 #
 #     export CLUSTER=pods ZONE=us-west4-a IMAGE=REGISTRY/retroguide_jax:1 STORAGE=runs
 #     TPU_TYPE=v5litepod-256 NUM_SLICES=2 bash launch/gke_xpk.sh cvusa \
-#       train --config=cvusa --workdir=/shared/runs/cvusa
+#       train --config=cvusa --config.mesh.slice=2 --workdir=/shared/runs/cvusa
 #     TPU_TYPE=v5litepod-4 bash launch/gke_xpk.sh cvusa-eval \
 #       evaluate --workdir=/shared/runs/cvusa --watch
 #

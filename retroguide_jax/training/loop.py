@@ -24,6 +24,7 @@ from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.agreement import check_agreement
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
+from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
 from retroguide_jax.training.batches import check_batches
 from retroguide_jax.training.checkpoints import Checkpoints, Progress, list_steps, mark_finished
@@ -45,7 +46,8 @@ def train(
 
     Args:
       config: the run's configuration.
-      workdir: receives config.json, metrics.jsonl, events/, samples/, checkpoints/ and best/.
+      workdir: receives config.json, shardings.txt, metrics.jsonl, events/, samples/, checkpoints/
+        and best/.
       data_dir: where data sets lie; None for TFDS's own place.
       allow_change: fields in which `config` may differ from the checkpoint's, beside those that
         change nothing of what is learned.
@@ -86,7 +88,7 @@ def train(
     state, rollbacks = progress.state, progress.rollbacks
     set_position(iterator, progress.position)
     start = step = int(state["step"])
-    _write_config(workdir, config)
+    _write_plans(workdir, config, abstract)
     if start >= config.train.num_steps:
         _mark_finished(workdir, start)
         print(f"{workdir}: already at step {start}; nothing to do")
@@ -188,10 +190,15 @@ def _roll_back(
     return Progress(good.state, position, (*rollbacks, step))
 
 
-def _write_config(workdir: Path, config: ConfigDict) -> None:
-    if jax.process_index() == 0:
-        with write_beside(workdir / "config.json") as beside:
-            beside.write_text(config_to_json(config))
+def _write_plans(workdir: Path, config: ConfigDict, abstract: dict) -> None:
+    """config.json, and shardings.txt: path, shape, type and placement of the state's arrays."""
+    if jax.process_index():
+        return
+    rows = sharding_table(abstract, jax.tree.map(lambda leaf: leaf.sharding, abstract))
+    table = "".join(f"{path} {shape} {dtype} {spec}\n" for path, shape, dtype, spec in rows)
+    for name, text in (("config.json", config_to_json(config)), ("shardings.txt", table)):
+        with write_beside(workdir / name) as beside:
+            beside.write_text(text)
 
 
 def _describe(config, networks, state, mesh, start: int) -> None:

@@ -1,15 +1,19 @@
-"""Where every parameter of a packaged config lies on a mesh of data=4, fsdp=2, as text.
+"""Where every array of a packaged config's state lies on a mesh of data=4, fsdp=2, as text.
+
+Whole tables of the parameters of two configs, to read; of every config the digest of all arrays.
 
 Writes the golden tables anew:
 
     python tests/parallel/sharding_tables.py
 """
 
+import functools
+import hashlib
 from pathlib import Path
 
 import jax
 
-from retroguide_jax.config import load_config
+from retroguide_jax.config import list_packaged_configs, load_config
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.parallel.rules import sharding_table, state_shardings
@@ -22,6 +26,7 @@ def golden_path(name):
     return Path(__file__).parent / f"sharding_{name}.txt"
 
 
+@functools.cache
 def full_table(name):
     """Rows (path, shape, dtype, spec) of the whole state."""
     config = load_config(name, [])
@@ -40,9 +45,22 @@ def format_params(rows):
     return format_table(row for row in rows if row[0].startswith("params/"))
 
 
+DIGESTS = Path(__file__).parent / "sharding_digests.txt"
+
+
+def format_digest(name):
+    """The line of a config in the file of digests."""
+    rows = full_table(name)
+    digest = hashlib.sha256(format_table(rows).encode()).hexdigest()[:16]
+    return f"{name} {len(rows)} arrays {digest}"
+
+
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8)
     for name in CONFIGS:
         golden_path(name).write_text(format_params(full_table(name)))
         print(golden_path(name))
+    lines = [format_digest(name) for name in list_packaged_configs()]
+    DIGESTS.write_text("".join(f"{line}\n" for line in lines))
+    print(DIGESTS)

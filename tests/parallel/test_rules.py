@@ -1,7 +1,14 @@
 import jax
 import pytest
 from jax.sharding import PartitionSpec
-from sharding_tables import CONFIGS, format_params, full_table, golden_path
+from sharding_tables import (
+    CONFIGS,
+    DIGESTS,
+    format_digest,
+    format_params,
+    full_table,
+    golden_path,
+)
 
 from retroguide_jax.config import list_packaged_configs
 from retroguide_jax.errors import UserError
@@ -81,3 +88,8 @@ def test_every_leaf_of_every_config_matches_and_mirrors_its_parameter(name):
 def test_golden_table(name):
     """A change of placement must be meant. Regenerate: python tests/parallel/sharding_tables.py"""
     assert format_params(full_table(name)) == golden_path(name).read_text()
+
+
+@pytest.mark.parametrize("name", list_packaged_configs())
+def test_golden_digest_of_every_config(name):
+    assert format_digest(name) in DIGESTS.read_text().splitlines()
