@@ -1,6 +1,7 @@
 """The device mesh and the placement of batches on it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -72,13 +73,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH_SPEC)
 
 
-def replicate(array: jax.Array, mesh: Mesh) -> jax.Array:
-    """Under `jit`: the whole array on every device, by one exchange at this place.
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Under `jit`: the arrays of a tree whole on every device, by an exchange at this place.
 
     Left to itself the compiler may cut a gather and the product that needs it into a ring of many
-    small steps, which pays for large matrices only.
+    small steps, or leave parameters split and gather the activations instead.
     """
-    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

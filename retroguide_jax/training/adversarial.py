@@ -38,15 +38,17 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
     num = config.train.adversarial_batch_size
     source = _take(batch[networks.source_view], num)
     target = _take(batch[networks.target_view], num)
-    guide = embedder_variables(**state["ema"]["embedder"])
+    guide = embedder_variables(**replicate(state["ema"]["embedder"], recipe.mesh))
     embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
-    params = state["params"]["generator"]
+    params = replicate(state["params"]["generator"], recipe.mesh)
     drawn, pull_back = jax.vjp(draw_images(recipe, embedding, tokens, target, key), params)
 
-    judge = state["params"]["discriminator"]
-    state, metrics, d_ok = _update_discriminator(recipe, state, target, drawn["image"], embedding)
+    judge = replicate(state["params"]["discriminator"], recipe.mesh)
+    state, metrics, d_ok = _update_discriminator(
+        recipe, state, judge, target, drawn["image"], embedding
+    )
     if config.train.update_order == "alternating":
-        judge = state["params"]["discriminator"]
+        judge = replicate(state["params"]["discriminator"], recipe.mesh)
     objective = generator_objective(recipe, judge, guide, params, embedding, target)
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
@@ -169,9 +171,9 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
     return loss_fn
 
 
-def _update_discriminator(recipe: Recipe, state: State, target, fake, embedding):
+def _update_discriminator(recipe: Recipe, state: State, params, target, fake, embedding):
+    """One update of D, whose gathered parameters are `params`."""
     weights, discriminator = recipe.config.losses, recipe.networks.discriminator
-    params = state["params"]["discriminator"]
 
     def loss_fn(params):
         def run(method, *args):

@@ -28,7 +28,8 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     config = recipe.config
     params, stats = state["params"]["embedder"], state["stats"]["embedder"]
     differentiate = _differentiate_pieces if config.train.micro_batch_size else _differentiate
-    loss, accuracy, grads, new_stats = differentiate(recipe, params, stats, batch)
+    whole = replicate(params, recipe.mesh)
+    loss, accuracy, grads, new_stats = differentiate(recipe, whole, stats, batch)
     state, ok, norm = apply_gradients(recipe, state, "embedder", loss, grads)
     stats = select(ok, new_stats, stats)
     current = {"params": state["params"]["embedder"], "stats": stats}

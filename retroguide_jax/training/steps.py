@@ -38,7 +38,7 @@ def make_train_step(
       [-1, 1], B = config.train.batch_size rows over the mesh. Metrics are float32 or int32
       scalars, replicated; one that this step did not compute (a lazy or warm-up term) is NaN.
     """
-    recipe = Recipe(config, networks, mesh, make_optimizers(config))
+    recipe = Recipe(config, networks, mesh, shardings["params"], make_optimizers(config))
     train = config.train
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:

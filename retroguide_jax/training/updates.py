@@ -15,11 +15,12 @@ from retroguide_jax.training.state import State
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything static that an update needs."""
+    """Everything static that an update needs; `shardings` are those of the trained parameters."""
 
     config: ConfigDict
     networks: Networks
     mesh: Mesh
+    shardings: dict[str, Any]
     optimizers: dict[str, optax.GradientTransformation]
 
 
@@ -28,10 +29,15 @@ def apply_gradients(
 ) -> tuple[State, jax.Array, jax.Array]:
     """One optimizer step of the network `name`, or none where something is not finite.
 
+    Gradients are taken with respect to parameters that `replicate` has gathered.
+
     Returns:
       The state, whether the step was taken (bool scalar), and the gradient's global norm.
     """
     params, opt = state["params"][name], state["opt"][name]
+    # Split as the parameters are before anything else: a sum over all devices of which each needs
+    # a part becomes a reduce-scatter.
+    grads = jax.lax.with_sharding_constraint(grads, recipe.shardings[name])
     norm = optax.tree.norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, new_opt = recipe.optimizers[name].update(grads, opt, params)

@@ -25,7 +25,7 @@ def differentiate(num_devices, **fields):
     config = make_tiny_config(**fields)
     networks, mesh = make_networks(config), make_mesh({"data": -1}, jax.devices()[:num_devices])
     state = create_state(config, networks, mesh)
-    recipe = Recipe(config, networks, mesh, {})
+    recipe = Recipe(config, networks, mesh, {}, {})
     micro = config.train.micro_batch_size
     fn = contrastive._differentiate_pieces if micro else contrastive._differentiate
     batch = place_batch(make_batch(config), mesh)
