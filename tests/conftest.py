@@ -1,5 +1,6 @@
 """What tests stand on: eight simulated CPU devices, a compilation cache, the command line."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -27,6 +28,25 @@ flags.FLAGS.mark_as_parsed()
 def pytest_collection_modifyitems(items):
     """Whole runs first: started last, they would leave all cores but one idle at the end."""
     items.sort(key=lambda item: "system" not in item.path.parts)
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory):
+    """Returns make_once(name, fill_fn) -> a folder that one worker fills and all of them use."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def make(name, fill_fn):
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not filled.exists():
+                fill_fn(folder)
+                filled.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

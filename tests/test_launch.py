@@ -197,6 +197,8 @@ def test_a_signal_to_the_whole_group_reaches_processes_once(number):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A suite that was started in the background ignores it, and a shell keeps to that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with job:
         up = sorted(job.stdout.readline() for _ in range(2))

@@ -129,8 +129,8 @@ def hush_orbax() -> None:
     """Keeps what Orbax also raises from being told in tracebacks, by its logs and by threads.
 
     After one failed read or write, tensorstore's other ones report to an event loop that is gone,
-    each by an exception that nothing can catch and some only while the process ends: hence hooks
-    for good, which let everything else through.
+    and Orbax's own are closed where they wait for them: each by an exception that nothing can catch
+    and some only while the process ends. Hence hooks for good, which let everything else through.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -144,7 +144,12 @@ def hush_orbax() -> None:
             excepthook(kind, error, trace)
 
     def report_unraisable(unraisable):
-        if not is_late(unraisable.exc_value):
+        if not is_late(unraisable.exc_value) and not _is_of_orbax(unraisable.object):
             unraisablehook(unraisable)
 
     sys.excepthook, sys.unraisablehook = report, report_unraisable
+
+
+def _is_of_orbax(source: object) -> bool:
+    code = getattr(source, "cr_code", None)  # of coroutines
+    return code is not None and "orbax" in Path(code.co_filename).parts

@@ -20,6 +20,7 @@ from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Settings
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
+from retroguide_jax.paths import is_in_bucket
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.samples import SampleGrid
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
@@ -135,7 +136,7 @@ class Reporter:
             self._evaluate(step, state)
         if last:
             self._settle()
-        if step % train.checkpoint_every == 0:
+        if step % train.checkpoint_every == 0 and is_in_bucket(self.workdir):
             self._put()
 
     def _put(self) -> None:

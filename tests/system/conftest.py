@@ -1,16 +1,17 @@
-"""Data, a training command and a judge for tests of whole runs."""
+"""Data, a training command, a finished run and a judge for tests of whole runs."""
 
 import pytest
+from whole_run import FLAGS
 
 
 @pytest.fixture(scope="session")
-def data_dir(run_command, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    done = run_command(
-        "data", "build", "procedural_city", "--config_name=city_smoke", f"--data_dir={folder}"
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+def data_dir(run_command, make_once):
+    def build(folder):
+        flags = ("--config_name=city_smoke", f"--data_dir={folder}")
+        done = run_command("data", "build", "procedural_city", *flags)
+        assert done.returncode == 0, done.stderr
+
+    return make_once("data", build)
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +26,27 @@ def train(run_command, data_dir):
 
 
 @pytest.fixture(scope="session")
-def judge(train, tmp_path_factory):
+def train_once(train, make_once):
+    """Returns train_once(name, *flags) -> the work directory of a run that all tests share."""
+
+    def run(name, *flags):
+        def fill(workdir):
+            done = train(workdir, *flags)
+            assert done.returncode == 0, done.stderr
+
+        return make_once(name, fill)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(train_once):
+    """The work directory of a run that was never stopped; not to be written to."""
+    return train_once("finished", *FLAGS)
+
+
+@pytest.fixture(scope="session")
+def judge(train_once):
     """An embedder trained on its own."""
-    workdir = tmp_path_factory.mktemp("runs") / "judge"
     flags = ("--config.mode=contrastive", "--config.seed=7", "--config.train.num_steps=4")
-    done = train(workdir, *flags, "--config.train.best_metric=r@1_real/embedder")
-    assert done.returncode == 0, done.stderr
-    return workdir
+    return train_once("judge", *flags, "--config.train.best_metric=r@1_real/embedder")

@@ -22,10 +22,14 @@ CASES = {
     ),
     "vigor cross-area": (raw_vigor.write_tree, {}, "vigor_gen", "as_is_cross_area", "test"),
 }
+# What these two do differently is tested under tests/datasets/ as well.
+SLOW = ("cvact", "vigor cross-area")
 STEPS = ("num_steps", "eval_every", "checkpoint_every", "sample_every")
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+)
 def case(request, tmp_path):
     """(data set, config_name, raw folder, split to score)."""
     write_tree, options, name, variant, split = CASES[request.param]

@@ -14,27 +14,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from whole_run import FLAGS, NUM_STEPS
 
-NUM_STEPS = 24
-FLAGS = [
-    f"--config.train.{name}={value}"
-    for name, value in {
-        "num_steps": NUM_STEPS,
-        "log_every": 1,
-        "sample_every": 12,
-        "eval_every": 12,
-        "checkpoint_every": 5,
-    }.items()
-]
-
-
-@pytest.fixture(scope="session")
-def finished(train, tmp_path_factory):
-    """The work directory of a run that was never stopped."""
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    done = train(workdir, *FLAGS)
-    assert done.returncode == 0, done.stderr
-    return workdir
+from retroguide_jax.training.checkpoints import list_steps
 
 
 @pytest.fixture(scope="session")
@@ -103,11 +85,11 @@ def assert_one_line(done, message):
     assert message in lines[0]
 
 
-def corrupt(workdir):
-    """Cuts off the largest file of each item of the newest checkpoint."""
-    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+def corrupt(workdir, step):
+    """Cuts off the largest file of each item of a checkpoint."""
     for item in ("model", "trainer"):
-        files = [path for path in (newest / item).rglob("*") if path.is_file()]
+        folder = workdir / "checkpoints" / str(step) / item
+        files = [path for path in folder.rglob("*") if path.is_file()]
         largest = max(files, key=lambda path: path.stat().st_size)
         os.truncate(largest, largest.stat().st_size // 2)
 
@@ -115,7 +97,15 @@ def corrupt(workdir):
 @pytest.mark.smoke
 def test_what_a_run_leaves(finished):
     names = {path.name for path in finished.iterdir()}
-    assert {"config.json", "metrics.jsonl", "events", "samples", "checkpoints", "best"} <= names
+    assert {
+        "config.json",
+        "shardings.txt",
+        "metrics.jsonl",
+        "events",
+        "samples",
+        "checkpoints",
+        "best",
+    } <= names
     assert not [path for path in finished.rglob("*.tmp*")]
     rows = [row for row in read_rows(finished / "metrics.jsonl") if "images_per_second" in row]
     assert [row["step"] for row in rows] == list(range(1, NUM_STEPS + 1))
@@ -173,6 +163,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_bitwise(train, finished, sto
     assert_same_run(copied, finished)
 
 
+@pytest.mark.slow  # test_jobs.py kills two processes
 def test_sigkill_loses_nothing_before_the_last_checkpoint(train, finished, stop_at, tmp_path):
     workdir = tmp_path / "killed"
     step = random.randint(6, NUM_STEPS - 8)
@@ -183,21 +174,45 @@ def test_sigkill_loses_nothing_before_the_last_checkpoint(train, finished, stop_
     assert_same_run(workdir, finished)
 
 
-def test_resuming_with_another_config_names_the_field(train, stopped):
-    done = train(stopped[0], *FLAGS, "--config.losses.retrieval_weight=2.5")
-    assert_one_line(done, "config.losses.retrieval_weight was 0.3, now 2.5")
+def test_a_changed_config_is_refused_unless_allowed_by_name(train, finished, tmp_path):
+    change = "config.losses.retrieval_weight was 0.3, now 2.5"
+    flag = "--allow_change=losses.retrieval_weight"
+    flags = (*FLAGS, "--config.losses.retrieval_weight=2.5")
+    done = train(finished, *flags)
+    assert_one_line(done, change)
+    assert flag in done.stderr
+    done = train(shutil.copytree(finished, tmp_path / "copied"), *flags, flag)
+    assert done.returncode == 0, done.stderr
+    assert f"config changed at step {NUM_STEPS}: {change}" in done.stdout
 
 
-def test_a_corrupt_checkpoint_is_one_line(run_command, train, stopped, data_dir, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over(run_command, train, finished, stopped, tmp_path):
     workdir = shutil.copytree(stopped[0], tmp_path / "corrupt")
-    corrupt(workdir)
+    older, newest = list_steps(workdir)
+    corrupt(workdir, newest)
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    assert_one_line(train(workdir, *FLAGS), "the checkpoint cannot be read")
-    done = run_command("evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}")
-    assert_one_line(done, "the checkpoint cannot be read")
     flags = (f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
     done = run_command("generate", f"--workdir={workdir}", *flags)
-    assert_one_line(done, "the checkpoint cannot be read")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stderr.splitlines()
+    assert f"{newest} is DAMAGED" in first and f"using {workdir}/checkpoints/{older}" in second
+    assert list_steps(workdir) == [older, newest]  # who only reads renames nothing
+    done = train(workdir, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert f"{newest} is DAMAGED" in done.stderr and "Traceback" not in done.stderr
+    assert f"from step {older} to {NUM_STEPS}" in done.stdout
+    assert (workdir / "checkpoints" / f"damaged_{newest}").is_dir()
+    assert_same_run(workdir, finished)
+
+
+def test_where_no_checkpoint_is_whole_the_error_says_so(run_command, stopped, data_dir, tmp_path):
+    workdir = shutil.copytree(stopped[0], tmp_path / "corrupt")
+    for step in list_steps(workdir):
+        corrupt(workdir, step)
+    done = run_command("evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    *warnings, error = done.stderr.strip().splitlines()
+    assert len(warnings) == 2 and "none of the checkpoints can be read" in error
 
 
 @pytest.mark.parametrize("command", ["evaluate", "generate"])
@@ -267,6 +282,7 @@ def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_
     jax.tree.map(np.testing.assert_array_equal, *embedders)
 
 
+@pytest.mark.slow  # its step is one of tests/training/test_switches.py
 def test_ground_to_aerial_trains(train, tmp_path):
     flags = ("--config.train.num_steps=2", "--config.train.eval_every=2")
     done = train(tmp_path / "w", *flags, config="city_smoke:g2a")

@@ -1,0 +1,23 @@
+"""`retroguide` with plain gradient descent in Adam's place.
+
+Adam divides a gradient by its own size: where the true gradient is zero, as that of a bias in front
+of a normalisation, a rounding error becomes a whole step, and steps later all numbers differ.
+Descent keeps runs comparable whose sums are taken in another order.
+"""
+
+import sys
+
+import optax
+
+from retroguide_jax.__main__ import main
+from retroguide_jax.training import state, steps
+
+
+def make_optimizers(config):
+    del config
+    return {name: optax.sgd(0.01) for name in ("embedder", "generator", "discriminator")}
+
+
+if __name__ == "__main__":
+    state.make_optimizers = steps.make_optimizers = make_optimizers
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Jobs of several processes as users start them, and what they leave."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+LOCAL_CPU = TESTS.parent / "launch" / "local_cpu.sh"
+TINY_JOB = TESTS / "system" / "tiny_job.py"
+DESCEND = TESTS / "system" / "descend.py"
+
+
+def make_variables(num_devices=1):
+    """Of processes that find TINY_JOB's networks, simulate so many devices and compile fast."""
+    paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    count = f"--xla_force_host_platform_device_count={num_devices}"
+    return {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "XLA_FLAGS": f"--xla_backend_optimization_level=0 {count}",
+    }
+
+
+class Job:
+    """`bash launch/local_cpu.sh NUM_PROCESSES ...`, told apart from other jobs by a variable."""
+
+    def __init__(self, log, num_processes, *args, program=("-m", "retroguide_jax")):
+        self.log, self.mark = log, f"TESTED_JOB={uuid.uuid4().hex}".encode()
+        name, _, value = self.mark.decode().partition("=")
+        variables = {name: value, "RETROGUIDE": sys.executable, "GRACE_SECONDS": "20"}
+        with log.open("w") as output:
+            self.script = subprocess.Popen(
+                ["bash", LOCAL_CPU, str(num_processes), *map(str, (*program, *args))],
+                env=os.environ | make_variables() | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def find_pids(self) -> dict[str, int]:
+        """The job's living processes: "0", "1", ... by their number, and others by their pid."""
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                variables = (place / "environ").read_bytes().split(b"\0")
+            except OSError:  # ended meanwhile
+                continue
+            if self.mark in variables:
+                numbers = [v for v in variables if v.startswith(b"JAX_PROCESS_ID=")]
+                name = numbers[0].partition(b"=")[2].decode() if numbers else f"pid {place.name}"
+                found[name] = int(place.name)
+        return found
+
+    def kill(self, *pids) -> None:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def wait(self, timeout=300) -> int:
+        """The exit status; a job that takes longer is killed and is an error."""
+        try:
+            return self.script.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended after {timeout} s:\n{self.read()}") from None
+        finally:
+            if self.script.poll() is None:
+                self.kill(*self.find_pids().values())
+                self.script.wait()
+
+    def wait_until_gone(self, timeout=10) -> None:
+        """Nothing of the job may be left running."""
+        end = time.monotonic() + timeout
+        while left := self.find_pids():
+            assert time.monotonic() < end, f"left running: {left}\n{self.read()}"
+            time.sleep(0.05)
+
+    def read(self) -> str:
+        return self.log.read_text()
+
+    def read_start(self) -> int | None:
+        """The step the run went on from, once told."""
+        match = re.search(r"; from step (\d+) to", self.read())
+        return match and int(match[1])
+
+    def read_step(self) -> int:
+        """The last step told; 0 before the first."""
+        return max(map(int, re.findall(r"step (\d+)/", self.read())), default=0)
+
+
+def run_descent(num_devices, *args):
+    """One process on so many simulated devices, by gradient descent; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, DESCEND, *map(str, args)],
+        env=os.environ | make_variables(num_devices),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def read_state(workdir, step):
+    """Every array of a checkpoint as NumPy's, whatever devices it was saved on."""
+    state = {}
+    with ocp.PyTreeCheckpointer() as reader:
+        for item in ("model", "trainer"):
+            folder = workdir.absolute() / "checkpoints" / str(step) / item
+            tree = reader.metadata(folder).item_metadata.tree
+            host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            state |= reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=host))
+    return state
+
+
+def list_steps(workdir):
+    """Steps of the whole checkpoints; none before there is a folder for them."""
+    names = [path.name for path in (workdir / "checkpoints").glob("*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def read_rows(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+def assert_agree(workdir, expected):
+    """States and logged numbers to 1e-5 of a leaf's largest value, or of 1 if that is less."""
+    step = max(list_steps(expected))
+    found, wanted = read_state(workdir, step), read_state(expected, step)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a, b, rtol=0, atol=1e-5 * max(1, np.abs(b).max(initial=0))
+        ),
+        found,
+        wanted,
+    )
+    for row, other in zip(read_rows(workdir), read_rows(expected), strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-6, nan_ok=True)
