@@ -3,6 +3,7 @@
 import functools
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,9 @@ def hush_orbax() -> None:
             unraisablehook(unraisable)
 
     sys.excepthook, sys.unraisablehook = report, report_unraisable
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _is_of_orbax(source: object) -> bool:
-    code = getattr(source, "cr_code", None)  # of coroutines
+    code = getattr(source, "cr_code", None) or getattr(source, "ag_code", None)  # of coroutines
     return code is not None and "orbax" in Path(code.co_filename).parts
