@@ -137,7 +137,7 @@ def read_rows(workdir):
 
 
 def assert_agree(workdir, expected):
-    """States and logged numbers to 1e-5 of a leaf's largest value, or of 1 if that is less."""
+    """States and logged numbers, to 1e-5 of a leaf's largest value, or of 1 if that is less."""
     step = max(list_steps(expected))
     found, wanted = read_state(workdir, step), read_state(expected, step)
     jax.tree.map(
