@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the action; returns 0, or 1 where `check` finds that a build would fail.
 
     Raises:
-      UserError: see `catalog.open_dataset`, `pipeline.read_pairs` and `images.write_png`.
+      UserError: see `catalog.open_dataset`, `reading.read_pairs` and `images.write_png`.
     """
     data_config = _make_data_config(args)
     return {"check": _check, "build": _build, "show": _show}[args.action](args, data_config)
@@ -102,14 +102,14 @@ def _build(args: argparse.Namespace, data_config) -> int:
 
 
 def _show(args: argparse.Namespace, data_config) -> int:
-    from retroguide_jax.data import catalog, images, pipeline
+    from retroguide_jax.data import catalog, images, reading
 
     builder = catalog.open_dataset(data_config, args.data_dir)
     for view in ("aerial", "ground"):
         height, width, _ = builder.info.features[view].shape
         if height and width:  # stored in one size: show it as it is
             data_config[f"{view}_size"] = (height, width)
-    pairs = pipeline.read_pairs(builder, data_config, args.split, args.num)
+    pairs = reading.read_pairs(builder, data_config, args.split, args.num)
     # Small images are enlarged until a person can see something in them.
     scale = max(1, 192 // pairs[0]["aerial"].shape[0])
     sheet = images.make_grid(

@@ -7,7 +7,7 @@ whole state is one number, so that resuming is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -16,9 +16,15 @@ from absl import flags
 
 from retroguide_jax.data import images
 from retroguide_jax.data.augment import AugmentPair
+from retroguide_jax.data.reading import (
+    DecodedPairs,
+    PairDecoder,
+    Source,
+    get_id,
+    open_source,
+    read_ids,
+)
 from retroguide_jax.errors import UserError
-
-_MOST_BYTES_KEPT = 2**30  # of decoded training pairs, a process
 
 
 def make_train_iterator(
@@ -57,13 +63,13 @@ def make_train_iterator(
         `batch_size` is not a multiple of `process_count`.
     """
     local_batch_size = _local_batch_size(batch_size, process_count)
-    source = _open_source(builder, data_config.train_split)
+    source = open_source(builder, data_config.train_split)
     if len(source) < process_count:
         raise UserError(
             f"split {data_config.train_split!r} has {len(source)} examples for {process_count} "
             "processes; use fewer processes or more data"
         )
-    dataset = _shuffle(_DecodedPairs(source, data_config), batch_size, seed)
+    dataset = _shuffle(DecodedPairs(source, data_config), batch_size, seed)
     if data_config.augment:
         dataset = dataset.random_map(AugmentPair(_can_rotate(data_config)))
     # Slicing batches rather than examples keeps the global order: batch g of process p is rows
@@ -100,9 +106,9 @@ def read_batch_ids(
     Raises:
       UserError: the split is unknown, or a record cannot be read.
     """
-    dataset = _shuffle(_open_source(builder, data_config.train_split), batch_size, seed)
+    dataset = _shuffle(open_source(builder, data_config.train_split), batch_size, seed)
     first = number * batch_size
-    return [_get_id(dataset[index]) for index in range(first, first + batch_size)]
+    return [get_id(dataset[index]) for index in range(first, first + batch_size)]
 
 
 def iterate_batches(
@@ -143,12 +149,12 @@ def iterate_batches(
     """
     layout = ("labels", "depth") if with_layout else ()
     also = ("aerial_id", "positives", "semi_positives", "sky_mask", *layout)
-    source = _open_source(builder, split, also=also)
-    decode = _PairDecoder(data_config)
+    source = open_source(builder, split, also=also)
+    decode = PairDecoder(data_config)
 
     def load(index: int) -> dict[str, np.ndarray]:
         example = source[index]
-        return decode(example) | _read_ids(example) | {"index": np.int64(index)}
+        return decode(example) | read_ids(example) | {"index": np.int64(index)}
 
     return _iterate_once(len(source), load, data_config, batch_size, process_index, process_count)
 
@@ -177,19 +183,19 @@ def iterate_tiles(
     Raises:
       UserError: `batch_size` is not a multiple of `process_count`.
     """
-    source = _open_source(builder, "test")
+    source = open_source(builder, "test")
     size = tuple(data_config.aerial_size)
 
     def load(index: int) -> dict[str, np.ndarray]:
         example = source[index]
-        name = _get_id(example)
+        name = get_id(example)
         aerial = images.decode_image(example["aerial"], size, name=f"tile {name}")
         return {"aerial": aerial, "id": np.str_(name)}
 
     return _iterate_once(len(source), load, data_config, batch_size, process_index, process_count)
 
 
-def _shuffle(source: _Source | _DecodedPairs, batch_size: int, seed: int) -> grain.MapDataset:
+def _shuffle(source: Source | DecodedPairs, batch_size: int, seed: int) -> grain.MapDataset:
     """The endless order of training: pass after pass of whole batches."""
     dataset = grain.MapDataset.source(source).seed(seed).shuffle()
     if len(source) > batch_size:
@@ -216,148 +222,6 @@ def _iterate_once(
     return iter(_prefetch(dataset[process_index::process_count], data_config))
 
 
-def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
-    """Returns how many examples a TFDS split ("test", "train[:-128]") holds.
-
-    Raises:
-      UserError: the split is unknown or empty.
-    """
-    try:
-        count = builder.info.splits[split].num_examples
-    except (KeyError, ValueError, AssertionError):
-        count = 0
-    if count < 1:  # negative for a slice that ends before it begins
-        known = ", ".join(f"{name} ({info.num_examples})" for name, info in _splits(builder))
-        raise UserError(
-            f"data set {builder.info.full_name} has no examples for split {split!r}; it has {known}"
-        )
-    return count
-
-
-def read_pairs(
-    builder: tfds.core.DatasetBuilder, data_config, split: str, num_pairs: int
-) -> list[dict]:
-    """Reads the first pairs of a split to look at.
-
-    Args:
-      builder: a built data set (`catalog.open_dataset`).
-      data_config: `config.data`: aerial_size, ground_size.
-      split: a TFDS split.
-      num_pairs: how many at most.
-
-    Returns:
-      {"id": str, "aerial": uint8 `[Ha, Wa, 3]`, "ground": uint8 `[Hg, Wg, 3]`} each.
-
-    Raises:
-      UserError: the split is unknown.
-    """
-    source = _open_source(builder, split)
-    decode = _PairDecoder(data_config)
-    examples = [source[index] for index in range(min(num_pairs, len(source)))]
-    return [{"id": _get_id(example)} | decode(example) for example in examples]
-
-
-class _Source:
-    """Random access to some features of a split, images still encoded.
-
-    TFDS's own source parses every stored feature; depth and labels are for other readers.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[bytes],
-        features: dict[str, tfds.features.FeatureConnector],
-        name: str,
-    ):
-        self._records, self._name = records, name
-        self._features = tfds.features.FeaturesDict(features)
-        self._decoders = {
-            name: tfds.decode.SkipDecoding()
-            for name, feature in features.items()
-            if isinstance(feature, tfds.features.Image)
-        }
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> dict:
-        try:
-            record = self._records[index]
-            return self._features.deserialize_example_np(record, decoders=self._decoders)
-        except Exception as error:  # what a damaged file raises is of no common kind
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(
-                f"{self._name}, example {index}: cannot be read: {reason}; "
-                "delete that folder and build the data set again"
-            ) from error
-
-
-class _DecodedPairs:
-    """Random access to decoded pairs; a small data set stays decoded after its first pass."""
-
-    def __init__(self, source: _Source, data_config):
-        self._source, self._decode = source, _PairDecoder(data_config)
-        views = (data_config.aerial_size, data_config.ground_size)
-        num_bytes = sum(3 * height * width for height, width in views)
-        self._keeps = len(source) * num_bytes <= _MOST_BYTES_KEPT
-        self._kept: dict[int, dict[str, np.ndarray]] = {}
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        pair = self._kept.get(index)
-        if pair is None:
-            pair = self._decode(self._source[index])
-            if self._keeps:
-                for image in pair.values():
-                    image.flags.writeable = False  # the next pass must find it as it is
-                self._kept[index] = pair
-        return pair
-
-
-class _PairDecoder:
-    """Decodes the stored bytes of one example to uint8 images of the configured sizes."""
-
-    def __init__(self, data_config):
-        # Plain tuples: reading a ConfigDict for every example would cost as much as decoding.
-        self._aerial_size = tuple(data_config.aerial_size)
-        self._ground_size = tuple(data_config.ground_size)
-
-    def __call__(self, example: dict) -> dict[str, np.ndarray]:
-        name = _get_id(example)
-        decoded = {
-            "aerial": images.decode_image(
-                example["aerial"], self._aerial_size, name=f"aerial of {name}"
-            ),
-            "ground": images.decode_image(
-                example["ground"], self._ground_size, name=f"ground of {name}"
-            ),
-        }
-        if "sky_mask" in example:
-            decoded["sky_mask"] = images.decode_mask(example["sky_mask"], self._ground_size)
-        if "labels" in example:
-            decoded["labels"] = images.decode_labels(example["labels"], self._ground_size)
-        if "depth" in example:
-            decoded["depth"] = example["depth"][..., 0]
-        return decoded
-
-
-def _read_ids(example: dict) -> dict[str, np.str_]:
-    own = _get_id(example)
-    aerial = _get_id(example, "aerial_id") if "aerial_id" in example else own
-    ids = {"id": own, "aerial_id": aerial}
-    for name, default in (("positives", aerial), ("semi_positives", "")):
-        # Joined, because a batch is an array and these are lists of any length.
-        values = [value.decode("utf-8", "replace") for value in example.get(name, ())]
-        ids[name] = "\n".join(values) or default
-    return {name: np.str_(value) for name, value in ids.items()}
-
-
-def _get_id(example: dict, name: str = "id") -> str:
-    return example[name].decode("utf-8", "replace")
-
-
 def _images_to_float(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # After batching: gathering turned and mirrored images is four times cheaper in uint8.
     views = [view for view in ("aerial", "ground") if view in batch]
@@ -376,23 +240,6 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
             "choose a multiple"
         )
     return batch_size // process_count
-
-
-def _splits(builder: tfds.core.DatasetBuilder):
-    return sorted(builder.info.splits.items())
-
-
-def _open_source(
-    builder: tfds.core.DatasetBuilder, split: str, also: tuple[str, ...] = ()
-) -> _Source:
-    num_examples(builder, split)
-    wanted = ("id", "aerial", "ground", *also)
-    features = {
-        name: builder.info.features[name] for name in wanted if name in builder.info.features
-    }
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    name = f"{builder.data_path}, split {split!r}"
-    return _Source(builder.as_data_source(split, deserialize_method=raw), features, name)
 
 
 def _prefetch(dataset: grain.MapDataset, data_config) -> grain.IterDataset:

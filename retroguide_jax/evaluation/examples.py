@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from retroguide_jax.data.images import to_float, to_uint8, write_png
-from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles, num_examples
+from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles
+from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
 
 _MAX_MEAN_IMAGE_EXAMPLES = 2048

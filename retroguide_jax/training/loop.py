@@ -11,12 +11,8 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.config import config_to_json
 from retroguide_jax.data.catalog import open_dataset
-from retroguide_jax.data.pipeline import (
-    get_position,
-    make_train_iterator,
-    num_examples,
-    set_position,
-)
+from retroguide_jax.data.pipeline import get_position, make_train_iterator, set_position
+from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.protocol import hash_config, hash_dataset
 from retroguide_jax.files import write_beside

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from retroguide_jax.data.images import write_png
-from retroguide_jax.data.pipeline import num_examples, read_batch_ids
+from retroguide_jax.data.pipeline import read_batch_ids
+from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Settings

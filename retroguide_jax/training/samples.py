@@ -3,7 +3,7 @@
 import numpy as np
 
 from retroguide_jax.data.images import make_grid, to_float, to_uint8
-from retroguide_jax.data.pipeline import read_pairs
+from retroguide_jax.data.reading import read_pairs
 from retroguide_jax.inference import Model
 
 _NUM_ROWS = 8

@@ -14,7 +14,7 @@ import pytest
 from pair_files import make_data_config, write_pairs
 from PIL import Image
 
-from retroguide_jax.data import catalog, pipeline
+from retroguide_jax.data import catalog, reading
 from retroguide_jax.errors import UserError
 
 
@@ -189,7 +189,7 @@ def test_without_raw_dir_the_one_copy_is_opened(raw_dir, tmp_path):
     again = catalog.open_dataset(unknown, built)
     assert again.data_path == first.data_path
     shown, wanted = (
-        [pair["id"] for pair in pipeline.read_pairs(builder, unknown, "train", 9)]
+        [pair["id"] for pair in reading.read_pairs(builder, unknown, "train", 9)]
         for builder in (again, first)
     )
     assert shown == wanted and len(shown) == 2

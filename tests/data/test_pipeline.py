@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from pair_files import make_data_config, write_pairs
 
-from retroguide_jax.data import catalog, images, pipeline
+from retroguide_jax.data import catalog, images, pipeline, reading
 from retroguide_jax.errors import UserError
 
 
@@ -58,7 +58,7 @@ def test_thread_count_changes_nothing(pairs):
 
 
 def test_every_epoch_is_shuffled_anew_without_repeats(pairs):
-    num_examples = pipeline.num_examples(pairs[0], "train")
+    num_examples = reading.num_examples(pairs[0], "train")
     batch_size = 5
     steps = num_examples // batch_size
     epochs = []
@@ -71,7 +71,7 @@ def test_every_epoch_is_shuffled_anew_without_repeats(pairs):
 
 
 def test_a_batch_larger_than_the_split_repeats_it(pairs):
-    num_examples = pipeline.num_examples(pairs[0], "train")
+    num_examples = reading.num_examples(pairs[0], "train")
     numbers = get_numbers(next(make(pairs, batch_size=4 * num_examples)))
     assert set(Counter(numbers).values()) == {4}
 
@@ -80,16 +80,16 @@ def test_a_small_data_set_is_decoded_once_and_gives_the_same_batches(pairs, monk
     builder, data_config = pairs
     single = ConfigDict(data_config.to_dict() | {"num_threads": 0})  # one order of decoding
     decoded = []
-    decode = pipeline._PairDecoder.__call__
+    decode = reading.PairDecoder.__call__
 
     def count(self, example):
         decoded.append(example["id"])
         return decode(self, example)
 
-    monkeypatch.setattr(pipeline._PairDecoder, "__call__", count)
+    monkeypatch.setattr(reading.PairDecoder, "__call__", count)
     streams = []
     for most_bytes in (2**30, 0):
-        monkeypatch.setattr(pipeline, "_MOST_BYTES_KEPT", most_bytes)
+        monkeypatch.setattr(reading, "_MOST_BYTES_KEPT", most_bytes)
         decoded.clear()
         streams.append(take(make((builder, single)), 21))  # three passes
         assert (len(set(decoded)) == len(decoded)) == (most_bytes > 0)
@@ -197,7 +197,7 @@ def test_only_square_aerials_with_panoramas_are_rotated(pairs):
 def test_evaluation_sees_each_example_once(pairs, batch_size, process_count):
     builder, data_config = pairs
     split = "train"
-    num_examples = pipeline.num_examples(builder, split)
+    num_examples = reading.num_examples(builder, split)
     parts = [
         list(
             pipeline.iterate_batches(
@@ -220,7 +220,7 @@ def test_evaluation_sees_each_example_once(pairs, batch_size, process_count):
 
 def test_evaluation_keeps_the_stored_order_and_does_not_augment(pairs):
     builder, data_config = pairs
-    shown = pipeline.read_pairs(builder, data_config, "test", 100)
+    shown = reading.read_pairs(builder, data_config, "test", 100)
     batch = next(pipeline.iterate_batches(builder, data_config, "test", batch_size=len(shown)))
     assert get_numbers(batch) == [int(pair["id"]) for pair in shown]
     assert [int(pair["aerial"][0, 0, 0]) for pair in shown] == get_numbers(batch)
@@ -237,5 +237,5 @@ def test_unknown_and_empty_splits_are_named(pairs):
     builder, data_config = pairs
     for split in ("tset", "train[:0]", "train[", "train[9:3]"):
         with pytest.raises(UserError, match="it has test .* train"):
-            pipeline.num_examples(builder, split)
-    assert pipeline.num_examples(builder, "train[:5]") == 5
+            reading.num_examples(builder, split)
+    assert reading.num_examples(builder, "train[:5]") == 5

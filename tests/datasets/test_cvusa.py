@@ -13,7 +13,7 @@ from PIL import Image
 from raw_cvusa import find_list, read_rows, write_csv, write_tree
 from retroguide_jax.datasets.cvusa import layout
 
-from retroguide_jax.data import catalog, pipeline
+from retroguide_jax.data import catalog, pipeline, reading
 from retroguide_jax.errors import UserError
 
 HEADER = ("satellite_path", "ground_path")
@@ -183,7 +183,7 @@ def test_a_png_named_jpg_is_read_by_its_content(tmp_path):
     noise = np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "bingmap/19/0000001.jpg", "PNG")
     builder = open_dataset(root, tmp_path / "built", aerial_size=(96, 96))
-    pairs = [p for s in ("train", "val") for p in pipeline.read_pairs(
+    pairs = [p for s in ("train", "val") for p in reading.read_pairs(
         builder, make_config(root, aerial_size=(96, 96)), s, 9)]  # fmt: skip
     (pair,) = (pair for pair in pairs if pair["id"] == "0000001")
     np.testing.assert_array_equal(pair["aerial"], noise)

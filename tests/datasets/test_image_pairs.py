@@ -14,7 +14,7 @@ from pair_files import make_data_config, write_pairs
 from PIL import Image
 from retroguide_jax.datasets.image_pairs import listing
 
-from retroguide_jax.data import catalog, pipeline
+from retroguide_jax.data import catalog, pipeline, reading
 from retroguide_jax.errors import UserError
 
 
@@ -23,7 +23,7 @@ def build(raw_dir, built, **fields):
 
 
 def read_ids(builder, split):
-    return {p["id"] for p in pipeline.read_pairs(builder, make_data_config(""), split, 10**6)}
+    return {p["id"] for p in reading.read_pairs(builder, make_data_config(""), split, 10**6)}
 
 
 def read_all_ids(builder):
@@ -41,7 +41,7 @@ def test_bytes_are_stored_untouched(tmp_path):
     builder = build(raw_dir, tmp_path / "built")
     stored = {}
     for split in builder.info.splits:
-        source = pipeline._open_source(builder, split)
+        source = reading.open_source(builder, split)
         stored |= {source[i]["id"].decode(): source[i] for i in range(len(source))}
     for view, folder in (("aerial", raw_dir / "aerial"), ("ground", raw_dir / "ground")):
         for path in folder.iterdir():

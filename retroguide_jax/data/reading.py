@@ -1,0 +1,185 @@
+"""The stored examples of a data set's splits: counted, opened, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from retroguide_jax.data import images
+from retroguide_jax.errors import UserError
+
+_MOST_BYTES_KEPT = 2**30  # of decoded training pairs, a process
+
+
+def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
+    """Returns how many examples a TFDS split ("test", "train[:-128]") holds.
+
+    Raises:
+      UserError: the split is unknown or empty.
+    """
+    try:
+        count = builder.info.splits[split].num_examples
+    except (KeyError, ValueError, AssertionError):
+        count = 0
+    if count < 1:  # negative for a slice that ends before it begins
+        known = ", ".join(f"{name} ({info.num_examples})" for name, info in _splits(builder))
+        raise UserError(
+            f"data set {builder.info.full_name} has no examples for split {split!r}; it has {known}"
+        )
+    return count
+
+
+def open_source(
+    builder: tfds.core.DatasetBuilder, split: str, also: tuple[str, ...] = ()
+) -> Source:
+    """Opens the features of a split that models need, and those of `also` that it stores.
+
+    Args:
+      builder: a built data set (`catalog.open_dataset`).
+      split: a TFDS split.
+      also: names of features beside "id", "aerial" and "ground".
+
+    Raises:
+      UserError: the split is unknown or empty.
+    """
+    num_examples(builder, split)
+    wanted = ("id", "aerial", "ground", *also)
+    features = {
+        name: builder.info.features[name] for name in wanted if name in builder.info.features
+    }
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    name = f"{builder.data_path}, split {split!r}"
+    return Source(builder.as_data_source(split, deserialize_method=raw), features, name)
+
+
+def read_pairs(
+    builder: tfds.core.DatasetBuilder, data_config, split: str, num_pairs: int
+) -> list[dict]:
+    """Reads the first pairs of a split to look at.
+
+    Args:
+      builder: a built data set (`catalog.open_dataset`).
+      data_config: `config.data`: aerial_size, ground_size.
+      split: a TFDS split.
+      num_pairs: how many at most.
+
+    Returns:
+      {"id": str, "aerial": uint8 `[Ha, Wa, 3]`, "ground": uint8 `[Hg, Wg, 3]`} each.
+
+    Raises:
+      UserError: the split is unknown.
+    """
+    source = open_source(builder, split)
+    decode = PairDecoder(data_config)
+    examples = [source[index] for index in range(min(num_pairs, len(source)))]
+    return [{"id": get_id(example)} | decode(example) for example in examples]
+
+
+class Source:
+    """Random access to some features of a split, images still encoded.
+
+    TFDS's own source parses every stored feature; depth and labels are for other readers.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[bytes],
+        features: dict[str, tfds.features.FeatureConnector],
+        name: str,
+    ):
+        self._records, self._name = records, name
+        self._features = tfds.features.FeaturesDict(features)
+        self._decoders = {
+            name: tfds.decode.SkipDecoding()
+            for name, feature in features.items()
+            if isinstance(feature, tfds.features.Image)
+        }
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            record = self._records[index]
+            return self._features.deserialize_example_np(record, decoders=self._decoders)
+        except Exception as error:  # what a damaged file raises is of no common kind
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(
+                f"{self._name}, example {index}: cannot be read: {reason}; "
+                "delete that folder and build the data set again"
+            ) from error
+
+
+class DecodedPairs:
+    """Random access to decoded pairs; a small data set stays decoded after its first pass."""
+
+    def __init__(self, source: Source, data_config):
+        self._source, self._decode = source, PairDecoder(data_config)
+        views = (data_config.aerial_size, data_config.ground_size)
+        num_bytes = sum(3 * height * width for height, width in views)
+        self._keeps = len(source) * num_bytes <= _MOST_BYTES_KEPT
+        self._kept: dict[int, dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        pair = self._kept.get(index)
+        if pair is None:
+            pair = self._decode(self._source[index])
+            if self._keeps:
+                for image in pair.values():
+                    image.flags.writeable = False  # the next pass must find it as it is
+                self._kept[index] = pair
+        return pair
+
+
+class PairDecoder:
+    """Decodes the stored bytes of one example to uint8 images of the configured sizes."""
+
+    def __init__(self, data_config):
+        # Plain tuples: reading a ConfigDict for every example would cost as much as decoding.
+        self._aerial_size = tuple(data_config.aerial_size)
+        self._ground_size = tuple(data_config.ground_size)
+
+    def __call__(self, example: dict) -> dict[str, np.ndarray]:
+        """{"aerial": uint8 [Ha, Wa, 3], "ground": uint8 [Hg, Wg, 3]} and what else is stored."""
+        name = get_id(example)
+        decoded = {
+            "aerial": images.decode_image(
+                example["aerial"], self._aerial_size, name=f"aerial of {name}"
+            ),
+            "ground": images.decode_image(
+                example["ground"], self._ground_size, name=f"ground of {name}"
+            ),
+        }
+        if "sky_mask" in example:
+            decoded["sky_mask"] = images.decode_mask(example["sky_mask"], self._ground_size)
+        if "labels" in example:
+            decoded["labels"] = images.decode_labels(example["labels"], self._ground_size)
+        if "depth" in example:
+            decoded["depth"] = example["depth"][..., 0]
+        return decoded
+
+
+def read_ids(example: dict) -> dict[str, np.str_]:
+    """An example's ids as `pipeline.iterate_batches` gives them."""
+    own = get_id(example)
+    aerial = get_id(example, "aerial_id") if "aerial_id" in example else own
+    ids = {"id": own, "aerial_id": aerial}
+    for name, default in (("positives", aerial), ("semi_positives", "")):
+        # Joined, because a batch is an array and these are lists of any length.
+        values = [value.decode("utf-8", "replace") for value in example.get(name, ())]
+        ids[name] = "\n".join(values) or default
+    return {name: np.str_(value) for name, value in ids.items()}
+
+
+def get_id(example: dict, name: str = "id") -> str:
+    """One of an example's names as text."""
+    return example[name].decode("utf-8", "replace")
+
+
+def _splits(builder: tfds.core.DatasetBuilder):
+    return sorted(builder.info.splits.items())
