@@ -1,13 +1,16 @@
-"""See, fetch and convert the weight files of other people's networks that metrics need.
+"""Weight files: those that metrics need, and those of your own models, in and out.
 
-`list` says which there are and where they were found. `fetch` downloads some and compares their
-checksums. `convert` makes a .safetensors of a PyTorch file, for machines without PyTorch. Files are
-looked for in $RETROGUIDE_WEIGHTS, PyTorch's cache, installed packages and our own cache.
+`list` says which files metrics need and where they were found. `fetch` downloads some and compares
+their checksums. `convert` makes a .safetensors of a PyTorch file, for machines without PyTorch.
+Files are looked for in $RETROGUIDE_WEIGHTS, PyTorch's cache, installed packages and our own cache.
+`import` makes a work directory of weights that were trained elsewhere; `export` writes those of a
+work directory for other programs.
 """
 
 import argparse
 from pathlib import Path
 
+from retroguide_jax.commands import weights_export
 from retroguide_jax.errors import UserError
 
 EXAMPLE = """
@@ -15,11 +18,12 @@ retroguide weights list
 retroguide weights fetch inception lpips_alex alexnet
 retroguide weights fetch vgg16 --mirror=https://mirror.example/models
 retroguide weights convert inception --output=weights/inception.safetensors
+retroguide weights export --workdir=runs/city --output=city_weights
 """
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the actions `list`, `fetch` and `convert` with their flags."""
+    """Adds the actions with their flags."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser(
         "list",
@@ -49,15 +53,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.safetensors",
         help="the file to write; named NAME.safetensors it is found by its folder",
     )
+    export = actions.add_parser(
+        "export",
+        help="write a trained model for other programs",
+        description="Writes the averaged weights of a work directory, with a model card.",
+    )
+    weights_export.add_flags(export)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the action; returns 0.
 
     Raises:
-      UserError: see `files.find`, `fetch.fetch`, `files.load` and `reading.write_arrays`.
+      UserError: see `files.find`, `fetch.fetch`, `files.load`, `reading.write_arrays` and
+        `weights_export.run`.
     """
-    return {"list": _list, "fetch": _fetch, "convert": _convert}[args.action](args)
+    actions = {
+        "list": _list,
+        "fetch": _fetch,
+        "convert": _convert,
+        "export": weights_export.run,
+    }
+    return actions[args.action](args)
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -1,0 +1,65 @@
+"""`retroguide weights export`: a trained model as files for other programs."""
+
+import argparse
+
+from retroguide_jax.errors import UserError
+
+FORMATS = ("safetensors", "stablehlo", "onnx")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the action."""
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="work directory of the trained model"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="a new or empty folder for the files"
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+    )
+    parser.add_argument(
+        "--format",
+        default="safetensors",
+        choices=FORMATS,
+        help="safetensors: arrays under PyTorch's names; stablehlo, onnx: programs with their "
+        "weights inside",
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=1, metavar="N", help="images a call, fixed; of onnx only"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the files and the model card beside them; returns 0.
+
+    Raises:
+      UserError: the output folder is not empty, or see `load_model` and the format's `export`.
+    """
+    from retroguide_jax.paths import to_path
+    from retroguide_jax.training.loading import load_model
+    from retroguide_jax.weights import card
+
+    workdir, output = to_path(args.workdir), to_path(args.output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output={output}: is not empty; name a new folder")
+    model = load_model(workdir, args.checkpoint)
+    files = _export(model, workdir, output, args)
+    card.write_card(model, workdir, output, files)
+    for name, what in files.items():
+        print(f"{output / name}: {what}")
+    print(f"{output / card.NAME}: what the model is, and what it is not for")
+    return 0
+
+
+def _export(model, workdir, output, args: argparse.Namespace) -> dict[str, str]:
+    """What was written: file name -> what it holds."""
+    if args.format == "safetensors":
+        from retroguide_jax.weights import safetensors_export
+
+        return safetensors_export.export(model, workdir, output)
+    from retroguide_jax.weights import programs
+
+    if args.format == "stablehlo":
+        return programs.export_stablehlo(model, output)
+    return programs.export_onnx(model, output, args.batch_size)
