@@ -1,0 +1,143 @@
+"""The retrieval embedder: two SAIG towers and their readouts."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_reference.layers import BatchNorm, Conv, at_least_float32
+
+VIEWS = ("aerial", "ground")
+
+
+class Stem(nn.Module):
+    """3 x 3 convolutions with normalisation (batch | group) and ReLU, then one of 1 x 1."""
+
+    def __init__(self, features, strides, width: int, norm: str, circular: bool):
+        super().__init__()
+        inputs = (3, *features)
+        self.conv = nn.ModuleList(
+            Conv(before, after, stride=stride, circular=circular)
+            for before, after, stride in zip(inputs, features, strides, strict=False)
+        )
+        self.conv.append(Conv(inputs[-1], width, 1))
+        self.norm = nn.ModuleList(
+            BatchNorm(size) if norm == "batch" else nn.GroupNorm(size // 8, size, eps=1e-6)
+            for size in features
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, width, H / s, W / s], s the product of the strides."""
+        for conv, norm in zip(self.conv, self.norm, strict=False):
+            x = F.relu(norm(conv(x)))
+        return self.conv[-1](x)
+
+
+class SelfAttentionBlock(nn.Module):
+    """x + Proj(MHSA(LayerNorm(x))), no MLP."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.ModuleList([nn.LayerNorm(width, eps=1e-6)])
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, C] to [B, N, C]."""
+        qkv = self.qkv(self.norm[0](x)).unflatten(-1, (3, self.num_heads, -1))
+        h = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4).unbind())
+        return x + self.proj(h.transpose(1, 2).flatten(2))
+
+
+class SaigTower(nn.Module):
+    """Stem, learned position embedding, attention-only blocks, LayerNorm.
+
+    `grid`: the token grid (height, width); images of another size are not taken.
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        width: int,
+        depth: int,
+        num_heads: int,
+        stem_features: tuple[int, ...],
+        stem_strides: tuple[int, ...],
+        stem_norm: str,
+        circular: bool,
+    ):
+        super().__init__()
+        self.stem = Stem(stem_features, stem_strides, width, stem_norm, circular)
+        self.position = nn.Parameter(torch.randn(*grid, width) * 0.02)
+        self.block = nn.ModuleList(SelfAttentionBlock(width, num_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to tokens [B, N, width]."""
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        x = x + self.position.flatten(0, 1).to(x.dtype)
+        for block in self.block:
+            x = block(x)
+        return self.norm(x)
+
+
+class SmdHead(nn.Module):
+    """An MLP over the token axis, then N tokens mixed to a few."""
+
+    def __init__(self, num_tokens: int, num_outputs: int, expansion: int = 4):
+        super().__init__()
+        widths = (num_tokens, expansion * num_tokens, num_tokens, num_outputs)
+        self.dense = nn.ModuleList(
+            nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, N, C] to [B, num_outputs * C]."""
+        x = self.dense[1](F.gelu(self.dense[0](tokens.transpose(1, 2))))
+        return self.dense[2](x).transpose(1, 2).flatten(1)
+
+
+class Embedder(nn.Module):
+    """Both towers and their readouts; arguments as of `retroguide_jax.models.embedder.Embedder`."""
+
+    def __init__(
+        self,
+        grids: dict[str, tuple[int, int]],
+        tower: dict,
+        head: str,
+        head_outputs: int,
+        shared: bool,
+        panorama: bool,
+        learned_temperature: bool,
+        temperature: float,
+    ):
+        super().__init__()
+        self.shared, self.temperature = shared, temperature
+        self.towers = nn.ModuleDict()
+        for view in VIEWS[:1] if shared else VIEWS:
+            circular = panorama and view == "ground" and not shared
+            self.towers[view] = SaigTower(grids[view], circular=circular, **tower)
+        self.heads = nn.ModuleDict()
+        if head == "smd":
+            for view in VIEWS:
+                self.heads[view] = SmdHead(math.prod(grids[view]), head_outputs)
+        self.log_scale = None
+        if learned_temperature:
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, images: Tensor, view: str) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W] to unit rows [B, D], at least float32, and tokens [B, N, C]."""
+        tokens = self.towers[VIEWS[0] if self.shared else view](images)
+        pooled = self.heads[view](tokens) if self.heads else tokens.mean(1)
+        pooled = at_least_float32(pooled)
+        return pooled * torch.rsqrt(pooled.square().sum(-1, keepdim=True) + 1e-12), tokens
+
+    def both(self, aerial: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeds a batch of pairs: two of unit rows [B, D]."""
+        return self(aerial, "aerial")[0], self(ground, "ground")[0]
+
+    def inverse_temperature(self) -> Tensor | float:
+        """What similarities are multiplied by in the contrastive loss."""
+        return 1.0 / self.temperature if self.log_scale is None else self.log_scale.exp()

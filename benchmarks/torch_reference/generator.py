@@ -1,0 +1,243 @@
+"""The generator: mapping network, style encoder, structure and facade stages."""
+
+import torch
+from torch import Tensor, nn
+
+from torch_reference.layers import (
+    AttentionalAdaIN,
+    Conv,
+    NoiseInjection,
+    RegionMask,
+    RegionModulation,
+    at_least_float32,
+    downsample,
+    get_memory_format,
+    leaky_relu,
+    upsample,
+)
+
+
+def _to_sphere(code: Tensor) -> Tensor:
+    """Scales [B, S] to length sqrt(S)."""
+    code = at_least_float32(code)
+    return code * torch.rsqrt(code.square().mean(-1, keepdim=True) + 1e-8)
+
+
+class MappingNetwork(nn.Module):
+    """Noise to style code."""
+
+    def __init__(self, z_dim: int, style_dim: int, width: int, depth: int):
+        super().__init__()
+        widths = (z_dim, *(depth * (width,)), style_dim)
+        self.dense = nn.ModuleList(
+            nn.Linear(before, after) for before, after in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z [B, Z] to style codes [B, style_dim], of length sqrt(style_dim)."""
+        x = _to_sphere(z)
+        for dense in self.dense[:-1]:
+            x = leaky_relu(dense(x))
+        return _to_sphere(self.dense[-1](x))
+
+
+class StyleEncoder(nn.Module):
+    """A target image of `height` rows to the style code that explains it."""
+
+    def __init__(self, height: int, style_dim: int, features: tuple[int, ...]):
+        super().__init__()
+        inputs = (3, *features)
+        self.conv = nn.ModuleList(
+            Conv(before, after, stride=2) for before, after in zip(inputs, features, strict=False)
+        )
+        rows = height // 2
+        for _ in features:
+            rows = -(-rows // 2)
+        self.dense = nn.ModuleList(
+            [nn.Linear(rows * features[-1], features[-1]), nn.Linear(features[-1], style_dim)]
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to style codes [B, style_dim]."""
+        x = downsample(images)
+        for conv in self.conv:
+            x = leaky_relu(conv(x))
+        # Rows outside, channels inside: the order of features is that of NHWC.
+        x = x.mean(3).transpose(1, 2).flatten(1)
+        return _to_sphere(self.dense[1](leaky_relu(self.dense[0](x))))
+
+
+class _Block(nn.Module):
+    """What both kinds of block share: two convolutions with noise, and a shortcut."""
+
+    def __init__(self, channels: int, features: int, circular: bool):
+        super().__init__()
+        self.circular, self.has_shortcut = circular, channels != features
+        self.conv = nn.ModuleList()
+        if self.has_shortcut:
+            self.conv.append(Conv(channels, features, 1, bias=False))
+        self.conv += [Conv(size, features, circular=circular) for size in (channels, features)]
+        self.noise = nn.ModuleList(NoiseInjection(features) for _ in range(2))
+
+    def shorten(self, h: Tensor) -> Tensor:
+        """The shortcut of [B, C, H, W]: [B, features, H, W]."""
+        return self.conv[0](h) if self.has_shortcut else h
+
+
+class StructureBlock(_Block):
+    """Twice [Attentional AdaIN, leaky ReLU, conv3x3, noise], x2 in between if `up`."""
+
+    def __init__(self, channels, features, up: bool, form: str, width, token_width, circular):
+        super().__init__(channels, features, circular)
+        self.up = up
+        self.adain = nn.ModuleList(
+            AttentionalAdaIN(form, size, width, token_width) for size in (channels, features)
+        )
+
+    def forward(self, h, embedding, tokens, style, noise) -> Tensor:
+        """h [B, C, H, W] to [B, features, H', W']; noise: two of [B, 1, H', W']."""
+        shortcut = self.shorten(h)
+        for index in range(2):
+            h = self.adain[index](h, embedding, tokens, style)
+            h = self.conv[index - 2](leaky_relu(h))
+            if self.up and index == 0:
+                h, shortcut = upsample(h, self.circular), upsample(shortcut, self.circular)
+            h = self.noise[index](h, noise[index])
+        return (h + shortcut) * 0.5**0.5
+
+
+class FacadeBlock(_Block):
+    """A region mask, then as StructureBlock with region-aware modulation instead of attention."""
+
+    def __init__(self, channels, features, num_regions, mask_width, hidden, width, circular):
+        super().__init__(channels, features, circular)
+        self.mask = nn.ModuleList([RegionMask(channels, num_regions, mask_width, circular)])
+        self.modulation = nn.ModuleList(
+            RegionModulation(size, num_regions, width, hidden) for size in (channels, features)
+        )
+
+    def forward(self, h, condition, noise) -> Tensor:
+        """h [B, C, H, W] to [B, features, 2H, 2W]; noise: two of [B, 1, 2H, 2W]."""
+        mask, shortcut = self.mask[0](h), self.shorten(h)
+        for index in range(2):
+            h = self.modulation[index](h, mask, condition)
+            h = self.conv[index - 2](leaky_relu(h))
+            if index == 0:
+                h, shortcut, mask = (upsample(x, self.circular) for x in (h, shortcut, mask))
+            h = self.noise[index](h, noise[index])
+        return (h + shortcut) * 0.5**0.5
+
+
+class Generator(nn.Module):
+    """Synthesis network with its mapping network and style encoder.
+
+    Arguments are those of `retroguide_jax.models.generator.Generator`, and: `embedding_dim` and
+    `token_width` of the embedder, `height` of the target images.
+    """
+
+    def __init__(
+        self,
+        start: tuple[int, int],
+        embedding_dim: int,
+        token_width: int,
+        height: int,
+        structure_features: tuple[int, ...],
+        facade_features: tuple[int, ...],
+        width: int,
+        z_dim: int,
+        style_dim: int,
+        mapping_depth: int,
+        style_features: tuple[int, ...],
+        aain_form: str,
+        num_regions: int,
+        mask_width: int,
+        modulation_hidden: int,
+        start_from_embedding: bool,
+        use_embedding: bool,
+        use_style: bool,
+        circular: bool,
+    ):
+        super().__init__()
+        self.start, self.z_dim, self.circular = start, z_dim, circular
+        self.use_embedding, self.use_style = use_embedding, use_style
+        self.mapping = MappingNetwork(z_dim, style_dim, width, mapping_depth)
+        self.style_encoder = StyleEncoder(height, style_dim, style_features)
+        self.style_to_w = nn.Linear(style_dim, width)
+        self.embedding_to_e = nn.Linear(embedding_dim, width)
+        first = structure_features[0]
+        if start_from_embedding:
+            self.start_map = nn.Linear(width, start[0] * start[1] * first)
+        else:
+            self.start_map = nn.Parameter(torch.randn(*start, first))
+        features = (first, *structure_features, *facade_features)
+        num_structure = len(structure_features)
+        self.structure = nn.ModuleList(
+            StructureBlock(
+                features[i], features[i + 1], i > 0, aain_form, width, token_width, circular
+            )
+            for i in range(num_structure)
+        )
+        self.facade = nn.ModuleList(
+            FacadeBlock(
+                features[i],
+                features[i + 1],
+                num_regions,
+                mask_width,
+                modulation_hidden,
+                width,
+                circular,
+            )
+            for i in range(num_structure, len(features) - 1)
+        )
+        if facade_features:
+            self.low_rgb = Conv(features[num_structure], 3, circular=circular)
+        self.rgb = Conv(features[-1], 3, circular=circular)
+
+    def noise_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each map of noise that `synthesize` takes, two a block."""
+        scales = [2**i for i in range(len(self.structure) + len(self.facade))]
+        return [(s * self.start[0], s * self.start[1]) for s in scales for _ in range(2)]
+
+    def draw_noise(self, batch: int) -> list[Tensor]:
+        """Fresh maps of noise [batch, 1, H, W] for `synthesize`."""
+        like = self.rgb.weight
+        return [
+            torch.randn(batch, 1, *size, device=like.device, dtype=like.dtype)
+            for size in self.noise_sizes()
+        ]
+
+    def synthesize(
+        self, embedding: Tensor, tokens: Tensor, style_code: Tensor, noise: list[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draws images.
+
+        Args:
+          embedding: [B, E] unit rows of the embedder for the source view.
+          tokens: [B, N, T] of the same.
+          style_code: [B, style_dim].
+          noise: maps [B, 1, H, W] of the sizes `noise_sizes` gives.
+
+        Returns:
+          Images [B, 3, H, W] in [-1, 1], and the structure stage's own, or None with one stage.
+        """
+        e = self.embedding_to_e(embedding * embedding.shape[-1] ** 0.5)
+        w = self.style_to_w(style_code)
+        if not self.use_embedding:
+            e, tokens = torch.zeros_like(e), torch.zeros_like(tokens)
+        if not self.use_style:
+            w = torch.zeros_like(w)
+        if isinstance(self.start_map, nn.Linear):
+            h = self.start_map(e).view(len(e), *self.start, -1)
+        else:
+            h = self.start_map.to(e.dtype).expand(len(e), -1, -1, -1)
+        h = h.permute(0, 3, 1, 2).contiguous(memory_format=get_memory_format(self.rgb.weight))
+        pairs = list(zip(noise[::2], noise[1::2], strict=True))
+        for index, block in enumerate(self.structure):
+            h = block(h, e, tokens, w, pairs[index])
+        low = None
+        if self.facade:
+            low = torch.tanh(at_least_float32(self.low_rgb(leaky_relu(h))))
+        condition = torch.cat([e, w], -1)
+        for index, block in enumerate(self.facade):
+            h = block(h, condition, pairs[len(self.structure) + index])
+        return torch.tanh(at_least_float32(self.rgb(leaky_relu(h)))), low

@@ -1,0 +1,85 @@
+"""AdamW with optax's meaning, the guard against what is not finite, and moving averages.
+
+`torch.optim.AdamW` and `optax.adamw` are the same formula: lr m^ / (sqrt(v^) + eps) with eps 1e-8
+outside the root, and a decay of lr x weight_decay (optax's own default for weight_decay is 1e-4,
+PyTorch's 1e-2: it is always given). Three details are made equal here: `clip_grad_norm_` adds
+1e-6 to the norm, optax does not; optax's schedules count the updates taken from zero, and skipped
+ones do not count; a parameter without a gradient is updated with zeros, not left out. Nothing waits
+for the device: the rate and whether to skip are tensors there.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from ml_collections import ConfigDict
+from torch import Tensor, nn
+
+
+class Optimizer:
+    """AdamW of one network, from one entry of `config.optimizer`."""
+
+    def __init__(self, config: ConfigDict, params: Iterable[nn.Parameter], num_steps: int):
+        self.params = list(params)
+        self.config, self.num_steps = config, num_steps
+        like = self.params[0]
+        self.count = torch.zeros((), device=like.device, dtype=like.dtype)
+        self.adamw = torch.optim.AdamW(
+            self.params,
+            lr=torch.zeros_like(self.count),
+            betas=(config.b1, config.b2),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def differentiate(self, loss: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of a loss, zeros for parameters it does not depend on."""
+        return torch.autograd.grad(loss, self.params, materialize_grads=True)
+
+    def update(self, loss: Tensor, grads: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """One step, or none where the loss or the gradient is not finite.
+
+        Returns:
+          Whether the step was taken, and the gradient's global norm.
+        """
+        norm = torch.nn.utils.get_total_norm(grads)
+        ok = loss.detach().isfinite() & norm.isfinite()
+        if self.config.clip_norm:
+            torch._foreach_mul_(grads, (self.config.clip_norm / norm).clamp(max=1.0))
+        for param, grad in zip(self.params, grads, strict=True):
+            param.grad = grad
+        self.adamw.param_groups[0]["lr"].copy_(self._rate())
+        # What `torch.amp.GradScaler` sets: the fused kernel leaves everything as it is.
+        self.adamw.found_inf = (~ok).float()
+        self.adamw.step()
+        self.adamw.zero_grad()
+        self.count += ok
+        return ok, norm
+
+    def _rate(self) -> Tensor:
+        """Linear warm-up, then `decay`: none | linear | cosine to zero."""
+        config = self.config
+        warmup = config.warmup_steps
+        done = ((self.count - warmup) / max(1, self.num_steps - warmup)).clamp(0.0, 1.0)
+        rate = torch.ones_like(done)
+        if config.decay == "linear":
+            rate = 1.0 - done
+        elif config.decay == "cosine":
+            rate = 0.5 * (1.0 + torch.cos(math.pi * done))
+        if warmup:
+            rate = torch.where(self.count < warmup, self.count / warmup, rate)
+        return config.learning_rate * rate
+
+
+def average(averaged: list[Tensor], current: list[Tensor], decay: float, ok: Tensor) -> None:
+    """averaged = decay averaged + (1 - decay) current, in place, where the scalar `ok` is true."""
+    weight = torch.where(ok, 1.0 - decay, 0.0)
+    change = torch._foreach_sub(current, averaged)
+    torch._foreach_mul_(change, weight.to(change[0].dtype))
+    torch._foreach_add_(averaged, change)
+
+
+def compute_decay(config: ConfigDict, num_images: int, num_updates: int) -> float:
+    """The factor of the moving average; a half-life in images, shorter while it is young."""
+    decay = 0.5 ** (num_images / config.train.ema_halflife_images)
+    return min(decay, (1.0 + num_updates) / (10.0 + num_updates))

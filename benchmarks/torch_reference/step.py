@@ -1,0 +1,76 @@
+"""The training step: embedder; then D on the images G draws; then G through the updated D."""
+
+import copy
+
+from ml_collections import ConfigDict
+from torch import Tensor
+
+from torch_reference.adversarial import AdversarialUpdate, Noise
+from torch_reference.contrastive import ContrastiveUpdate
+from torch_reference.networks import Networks
+from torch_reference.switches import PLAIN, Switches
+
+
+class TrainStep:
+    """One step after another, in place.
+
+    What `retroguide_jax.training.steps` does with the same config, without its count of skipped
+    updates; a metric that a step did not compute is absent.
+
+    Args:
+      config: of the run.
+      networks: what is trained, on its device and with its weights; averages start from these.
+      switches: see there.
+
+    Attributes:
+      step: steps done.
+      guide: the averaged embedder.
+      averaged: the averaged generator, None in mode `contrastive`.
+    """
+
+    def __init__(self, config: ConfigDict, networks: Networks, switches: Switches = PLAIN):
+        self.config, self.networks, self.switches, self.step = config, networks, switches, 0
+        train = config.train
+        self.warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
+        rest = train.num_steps - self.warmup
+        modules = networks.embedder, networks.generator, networks.discriminator
+        switches.place(*(module for module in modules if module is not None))
+        self.guide = _copy_for_averaging(networks.embedder)
+        self.averaged = self.contrastive = self.adversarial = None
+        if config.mode != "frozen":
+            updates = self.warmup + -(-rest // train.contrastive_every)
+            updates = train.num_steps if config.mode == "contrastive" else updates
+            self.contrastive = ContrastiveUpdate(
+                config, networks.embedder.train(), self.guide, updates, switches
+            )
+        if config.mode != "contrastive":
+            self.averaged = _copy_for_averaging(networks.generator)
+            self.adversarial = AdversarialUpdate(
+                config, networks, self.guide, self.averaged, rest, switches
+            )
+
+    def __call__(self, batch: dict[str, Tensor], noise: Noise | None = None) -> dict[str, Tensor]:
+        """One step.
+
+        Args:
+          batch: {"aerial": [B, 3, Ha, Wa], "ground": [B, 3, Hg, Wg]} in [-1, 1], B =
+            config.train.batch_size.
+          noise: its random numbers; None draws them.
+
+        Returns:
+          Metrics under the names of `retroguide_jax`: scalars on the device.
+        """
+        memory_format = self.switches.memory_format
+        batch = {view: x.contiguous(memory_format=memory_format) for view, x in batch.items()}
+        step, metrics = self.step, {}
+        warming = step < self.warmup
+        if self.contrastive and (warming or step % self.config.train.contrastive_every == 0):
+            metrics |= self.contrastive(batch, step)
+        if self.adversarial and not warming:
+            metrics |= self.adversarial(batch, step, step - self.warmup, noise)
+        self.step += 1
+        return metrics
+
+
+def _copy_for_averaging(module):
+    return copy.deepcopy(module).eval().requires_grad_(False)
