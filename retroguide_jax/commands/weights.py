@@ -10,14 +10,16 @@ work directory for other programs.
 import argparse
 from pathlib import Path
 
-from retroguide_jax.commands import weights_export
+from retroguide_jax.commands import weights_export, weights_import
 from retroguide_jax.errors import UserError
 
+TAKES_OVERRIDES = True
 EXAMPLE = """
 retroguide weights list
 retroguide weights fetch inception lpips_alex alexnet
 retroguide weights fetch vgg16 --mirror=https://mirror.example/models
 retroguide weights convert inception --output=weights/inception.safetensors
+retroguide weights import --from=saig saig.pth --config=cvusa --only=embedder --output=runs/s
 retroguide weights export --workdir=runs/city --output=city_weights
 """
 
@@ -53,6 +55,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.safetensors",
         help="the file to write; named NAME.safetensors it is found by its folder",
     )
+    bring = actions.add_parser(
+        "import",
+        help="make a work directory of weights that were trained elsewhere",
+        description="Makes a work directory of weights that were trained elsewhere: "
+        "`retroguide generate`, `evaluate` and `train` use it as it stands, and "
+        "--config.frozen_embedder takes it.",
+    )
+    weights_import.add_flags(bring)
     export = actions.add_parser(
         "export",
         help="write a trained model for other programs",
@@ -65,13 +75,16 @@ def run(args: argparse.Namespace) -> int:
     """Runs the action; returns 0.
 
     Raises:
-      UserError: see `files.find`, `fetch.fetch`, `files.load`, `reading.write_arrays` and
-        `weights_export.run`.
+      UserError: see `files.find`, `fetch.fetch`, `files.load`, `reading.write_arrays`,
+        `weights_import.run` and `weights_export.run`; or another action got a field of a config.
     """
+    if args.overrides and args.action != "import":
+        raise UserError(f"{args.overrides[0]}: `weights {args.action}` reads no config")
     actions = {
         "list": _list,
         "fetch": _fetch,
         "convert": _convert,
+        "import": weights_import.run,
         "export": weights_export.run,
     }
     return actions[args.action](args)

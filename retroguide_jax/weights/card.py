@@ -1,20 +1,167 @@
 """The model card of an export: what the model is, where it comes from, how well it does."""
 
+import datetime
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from retroguide_jax import __version__
+from retroguide_jax.config import config_to_json
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import protocol, results, table
+from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
+from retroguide_jax.weights.importing import RECORD
 
 NAME = "README.md"
 
+_TEXT = """\
+---
+library_name: retroguide_jax
+license: other
+license_name: not-stated
+tags: [cross-view, image-retrieval{tags}]
+---
+
+# {title}
+
+{method}
+
+| | |
+|---|---|
+| direction | {source} to {target} |
+| images | aerial {aerial}, ground {ground} (height x width), RGB in [-1, 1] |
+| data set | {dataset} |
+| training | {mode}, step {step} of {num_steps}, seed {seed} |
+| config | `config.json`: all fields |
+| written by | retroguide_jax {version}, {date} |
+
+## Files
+
+{files}
+
+## Where the weights come from
+
+{origin}
+
+## How well it does
+
+{scores}
+
+## Licence
+
+The program is under Apache-2.0. No licence has been stated for these weights. Whoever publishes
+them states one, within the terms of the data set and of any weights they were made from.
+
+## Intended use
+
+Research on cross-view image synthesis and retrieval: views of the kind that the data set shows, at
+the sizes above.
+
+## Limits
+
+* A generated view is a guess. What the source does not show (facades, sky, light, cars, people) is
+  made up; it is no evidence of what a place looks like.
+* Nothing is known of its quality on other cities, cameras, seasons or image sizes than those
+  measured above.
+* It repeats what its data set over- and under-represents.
+"""
+_SYNTHESIS = (
+    "Retrieval-guided cross-view image synthesis: an embedder trained by contrast maps both views "
+    "to one sphere; a generator draws the other view from its embedding and from noise."
+)
+_RETRIEVAL = (
+    "A cross-view embedder: both views are mapped to one sphere, such that the two views of a "
+    "place lie together."
+)
+
 
 def write_card(model: Model, workdir: Path, output: Path, files: Mapping[str, str]) -> None:
-    """Writes `output`/README.md and config.json.
+    """Writes README.md and config.json into the folder of an export.
+
+    Only what is recorded is said: scores are those of the ledger that were measured on these very
+    weights.
 
     Args:
       model: the exported weights.
       workdir: where they come from.
-      output: the folder of the export.
+      output: the folder.
       files: what lies in it: file name -> what it holds.
+
+    Raises:
+      UserError: a file cannot be read or written.
     """
-    raise NotImplementedError
+    config = model.config
+    data = config.data
+    is_pair = model.has_generator
+    text = _TEXT.format(
+        tags=", image-synthesis" if is_pair else "",
+        title=f"{data.name}: {model.source_view} to {model.target_view}"
+        if is_pair
+        else f"{data.name}: embedder",
+        method=_SYNTHESIS if is_pair else _RETRIEVAL,
+        source=model.source_view,
+        target=model.target_view,
+        aerial=_format_size(data.aerial_size),
+        ground=_format_size(data.ground_size),
+        dataset=f"{data.name}/{data.config_name}".removesuffix("/"),
+        mode=config.mode,
+        step=model.step,
+        num_steps=config.train.num_steps,
+        seed=config.seed,
+        version=__version__,
+        date=datetime.date.today().isoformat(),
+        files="\n".join(f"* `{name}`: {what}" for name, what in files.items()),
+        origin=_tell_origin(model, workdir),
+        scores=_tell_scores(model, workdir),
+    )
+    for name, content in ((NAME, text), ("config.json", config_to_json(config))):
+        with write_beside(output / name) as beside:
+            beside.write_text(content)
+
+
+def _format_size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _tell_origin(model: Model, workdir: Path) -> str:
+    record = _read_record(workdir / RECORD)
+    if record is None:
+        return (
+            f"Trained by `retroguide train` from random weights of seed {model.config.seed}, as "
+            "far as the work directory says."
+        )
+    names = "\n".join(
+        f"* `{Path(path).name}`, sha256 {digest}" for path, digest in record["files"].items()
+    )
+    later = f"then trained for {model.step} steps" if model.step else "and not trained since"
+    return (
+        f"{len(record['arrays'])} arrays were imported (layout {record['layout']}), "
+        f"{len(record['initialised'])} initialised from seed {model.config.seed}, {later}. "
+        f"Imported from:\n\n{names}"
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path}: is not JSON ({error}); remove it if the weights were not imported"
+        ) from None
+
+
+def _tell_scores(model: Model, workdir: Path) -> str:
+    weights = protocol.hash_weights(model.variables)
+    rows = [row for row in results.read_rows(workdir) if row.get("weights") == weights]
+    if not rows:
+        return "Not measured: the work directory's ledger has no row for these weights."
+    return "\n\n".join(
+        f"Split `{row['split']}` of {row['dataset']}, {row['time']}, "
+        f"protocol {row['protocol_hash']}:\n\n"
+        f"```\n{table.format_table(row)}\n```"
+        for row in rows
+    )

@@ -27,8 +27,9 @@ def get_stem(name: str) -> str:
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of a .safetensors, .npz, .pth, .pt or .pth.tar file.
 
-    A dict that is stored under "state_dict" is taken out, and the part "module" that DataParallel
-    puts into names is dropped. Arrays that are not floats (num_batches_tracked) are left out.
+    A dict that is stored under "state_dict" or "model" is taken out, and the part "module" that
+    DataParallel puts into names is dropped. Arrays that are not floats (num_batches_tracked) are
+    left out.
 
     Returns:
       float32 arrays by name.
@@ -84,8 +85,9 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], orig
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: name an output that ends in .safetensors")
-    # The library writes the memory as it lies, whatever the strides.
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # The library writes the memory as it lies, whatever the strides. Not `ascontiguousarray`, which
+    # makes a vector of a scalar.
+    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_beside(path) as beside:
         beside.write_bytes(save(plain, {_ORIGIN: origin}))
 
@@ -136,8 +138,9 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             "pip install 'torch>=2.6'"
         )
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not arrays by name")
     return {

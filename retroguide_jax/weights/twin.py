@@ -1,11 +1,17 @@
-"""The names and shapes that benchmarks/torch_reference gives to the parameters of our networks.
+"""The layout `torch`: our networks as benchmarks/torch_reference writes them in PyTorch.
 
 A Linen path becomes a PyTorch name part by part: `structure_1/AttentionalAdaIN_0/gate/kernel` is
-`structure.1.adain.0.gate.weight`. Numbers are those of a ModuleList. Only the order of axes differs:
-a convolution's kernel is [k, k, in, out] here and [out, in, k, k] there, a matrix is transposed.
+`structure.1.adain.0.gate.weight`. Numbers are those of a ModuleList. Only the order of axes
+differs: a convolution's kernel is [k, k, in, out] here and [out, in, k, k] there, a matrix is
+transposed.
 """
 
 import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from retroguide_jax.weights.layouts import Source, name_leaf
 
 _MODULES = {
     "AttentionalAdaIN": "adain",
@@ -18,14 +24,24 @@ _MODULES = {
     "RegionMask": "mask",
     "RegionModulation": "modulation",
 }
-_LEAVES = {"kernel": "weight", "mean": "running_mean", "var": "running_var"}
 _VIEWS = re.compile(r"(towers|heads)_(aerial|ground)")
+
+
+def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
+    """Arrays of one network or several; names may begin with the network's (`generator.rgb.`)."""
+
+    def name_array(name: str) -> str:
+        network, _, path = name.partition("/")
+        plain = name_parameter(path)
+        return f"{network}.{plain}" if f"{network}.{plain}" in arrays else plain
+
+    return Source(arrays, name_array)
 
 
 def name_parameter(path: str) -> str:
     """The PyTorch name of a Linen path, which is joined by slashes."""
     *modules, leaf = path.split("/")
-    is_norm = bool(modules) and bool(re.match("(Batch|Group|Layer)Norm_|norm$", modules[-1]))
+    is_norm = bool(modules) and bool(re.search(r"Norm_\d+$|norm$", modules[-1]))
     parts = []
     for module in modules:
         view, numbered = _VIEWS.fullmatch(module), re.fullmatch(r"(\w+)_(\d+)", module)
@@ -35,5 +51,6 @@ def name_parameter(path: str) -> str:
             parts += [_MODULES.get(numbered[1], numbered[1]), numbered[2]]
         else:
             parts.append(module)
-    leaf = "weight" if leaf == "scale" and is_norm else _LEAVES.get(leaf, leaf)
+    # The weights of the noise are called scale in PyTorch too.
+    leaf = leaf if leaf == "scale" and not is_norm else name_leaf(leaf)
     return ".".join([*parts, leaf])

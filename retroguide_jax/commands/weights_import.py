@@ -1,0 +1,80 @@
+"""`retroguide weights import`: weights that were trained elsewhere as a work directory."""
+
+import argparse
+import json
+
+from retroguide_jax.errors import UserError
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the action."""
+    parser.add_argument(
+        "--from",
+        dest="layout",
+        required=True,
+        metavar="LAYOUT",
+        help="whose names the arrays have: torch (our networks in PyTorch, and what `export` "
+        "writes), timm-convnext (also Sample4Geo), saig",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help=".safetensors, .npz, .pth or .pt; several are read as one",
+    )
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME[:ARG]|FILE.py[:ARG]",
+        help="of the networks, and of the run that goes on from the weights",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the work directory to make")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="take only these of the config's arrays, such as embedder or embedder/towers_*, and "
+        "initialise the others; may be repeated",
+    )
+    parser.add_argument(
+        "--allow_leftover",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="arrays of the file that may be dropped, such as 'head.fc.*'; may be repeated",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write what became of every array, as JSON (FILE.json) or as text",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the work directory; returns 0.
+
+    Raises:
+      UserError: the config, the layout or a file cannot be used, arrays are missing, misshapen or
+        left over, or there is a run in the folder.
+    """
+    from retroguide_jax.config import load_config
+    from retroguide_jax.files import write_beside
+    from retroguide_jax.paths import to_path
+    from retroguide_jax.weights import importing
+    from retroguide_jax.weights.report import format_report, summarise
+
+    if args.layout not in importing.LAYOUTS:
+        raise UserError(f"--from={args.layout}: choose one of {', '.join(importing.LAYOUTS)}")
+    config = load_config(args.config, args.overrides)
+    plan = importing.plan_import(config, args.layout, args.files, args.only, args.allow_leftover)
+    if args.report:
+        as_json = args.report.endswith(".json")
+        text = json.dumps(plan.to_json(), indent=2) + "\n" if as_json else format_report(plan)
+        with write_beside(args.report) as beside:
+            beside.write_text(text)
+    plan.check()
+    importing.write_workdir(config, plan, to_path(args.output))
+    print(summarise(plan))
+    print(f"{args.output}: step 0, ready to train, evaluate or generate")
+    return 0

@@ -1,0 +1,56 @@
+"""Between PyTorch's order of axes and ours, exactly and both ways."""
+
+import jax
+import numpy as np
+
+# Ours from PyTorch's, by the number of axes of a kernel: a matrix, a convolution (a depthwise one
+# has one input channel in both).
+_TRANSFORMS = {2: ("transposed", (1, 0)), 4: ("OIHW to HWIO", (2, 3, 1, 0))}
+_SAME = "as it is"
+
+
+def from_torch(
+    name: str, array: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, str] | None:
+    """One of our arrays from PyTorch's.
+
+    A learned position embedding [h, w, C] may also come as [1, h w, C], or on another grid: it is
+    then resized bicubically, as the embedder itself does for images of another size.
+
+    Args:
+      name: ours, such as "embedder/towers_aerial/stem/Conv_0/kernel".
+      array: in PyTorch's order of axes.
+      shape: of ours.
+
+    Returns:
+      The array and, in words, what was done to it; None if it cannot have this shape.
+    """
+    if name.endswith("/position"):
+        return _fit_position(array, shape)
+    words, axes = _get_transform(name, len(shape))
+    if array.ndim != len(shape):
+        return None
+    moved = array.transpose(axes) if axes else array
+    return (moved, words) if moved.shape == tuple(shape) else None
+
+
+def to_torch(name: str, array: np.ndarray) -> np.ndarray:
+    """The inverse of `from_torch`, of arrays of any shape of ours."""
+    _, axes = _get_transform(name, array.ndim)
+    return array.transpose(np.argsort(axes)) if axes else array
+
+
+def _get_transform(name: str, num_axes: int) -> tuple[str, tuple[int, ...] | None]:
+    return _TRANSFORMS[num_axes] if name.endswith("/kernel") else (_SAME, None)
+
+
+def _fit_position(array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+    height, width, channels = shape
+    if array.shape == shape:
+        return array, _SAME
+    if array.shape == (1, height * width, channels):
+        return array.reshape(shape), "cut into rows"
+    if array.ndim != 3 or array.shape[0] == 1 or array.shape[2] != channels:
+        return None
+    resized = np.asarray(jax.image.resize(array, shape, "bicubic"))
+    return resized, f"resized bicubically from {array.shape[0]} x {array.shape[1]}"

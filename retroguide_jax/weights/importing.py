@@ -1,0 +1,129 @@
+"""From a PyTorch weight file to a work directory that stands at step 0."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from retroguide_jax.config import config_to_json
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.results import write_json
+from retroguide_jax.files import write_beside
+from retroguide_jax.networks import make_networks
+from retroguide_jax.parallel.mesh import count_slices, make_mesh
+from retroguide_jax.training.checkpoints import Checkpoints, Progress
+from retroguide_jax.training.state import create_state, initial_state
+from retroguide_jax.weights import files, reading, saig, timm_convnext, twin, variables
+from retroguide_jax.weights.layouts import Source
+from retroguide_jax.weights.matching import Match, match
+
+LAYOUTS: dict[str, Callable[[Mapping[str, np.ndarray]], Source]] = {
+    "torch": twin.open_source,
+    "timm-convnext": timm_convnext.open_source,
+    "saig": saig.open_source,
+}
+RECORD = "imported.json"  # in the work directory: where its weights come from
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Weight files that were read and compared with a config's networks.
+
+    Attributes:
+      origins: {path: sha256} of the files.
+      layout: of `LAYOUTS`.
+      note: what differs in spite of equal weights.
+      match: what becomes what.
+    """
+
+    origins: Mapping[str, str]
+    layout: str
+    note: str
+    match: Match
+
+    def check(self) -> None:
+        """Raises UserError where an array is missing, or left over unnamed."""
+        try:
+            self.match.check()
+        except UserError as error:
+            raise UserError(f"{', '.join(self.origins)}: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON can hold it."""
+        return {
+            "files": dict(self.origins),
+            "layout": self.layout,
+            "note": self.note,
+            "arrays": [dataclasses.asdict(row) for row in self.match.rows],
+            "initialised": list(self.match.kept),
+            "missing": dict(self.match.missing),
+            "left_over": list(self.match.leftover),
+        }
+
+
+def plan_import(
+    config: ConfigDict,
+    layout: str,
+    paths: Sequence[Path],
+    only: Sequence[str] = (),
+    allow_leftover: Sequence[str] = (),
+) -> Plan:
+    """Reads weight files and finds an array for each of the config's; initialises nothing.
+
+    Args:
+      config: of the networks.
+      layout: of `LAYOUTS`.
+      paths: the files; together they are read as one.
+      only, allow_leftover: see `matching.match`.
+
+    Raises:
+      UserError: see `reading.read_arrays`, the layout and `matching.match`; or an array is in two
+        files.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for path in paths:
+        found = reading.read_arrays(path)
+        if twice := sorted(arrays.keys() & found.keys()):
+            raise UserError(f"{path}: {twice[0]} is in another of the files too; name one of them")
+        arrays |= found
+    networks = make_networks(config)
+    state = jax.eval_shape(lambda: initial_state(config, networks))
+    leaves = variables.flatten(variables.get_networks(state))
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    try:
+        source = LAYOUTS[layout](arrays)
+    except UserError as error:
+        raise UserError(f"{paths[0]}: {error}") from None
+    origins = {str(path): files.compute_sha256(path) for path in paths}
+    return Plan(origins, layout, source.note, match(source, shapes, only, allow_leftover))
+
+
+def write_workdir(config: ConfigDict, plan: Plan, workdir: Path) -> None:
+    """Makes a work directory with the plan's weights, trained and averaged ones alike, at step 0.
+
+    Arrays that the plan has nothing for are initialised from `config.seed`.
+
+    Args:
+      config: of the run that may go on from it.
+      plan: a checked one.
+      workdir: a new or empty folder.
+
+    Raises:
+      UserError: there is a run already, or the files cannot be written.
+    """
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"{workdir}: is not empty; nothing is written over: name a new folder")
+    # The run's own mesh need not fit these devices.
+    mesh = make_mesh({"slice": count_slices(), "data": -1})
+    state = create_state(config, make_networks(config), mesh)
+    networks = variables.replace(variables.get_networks(state), plan.match.arrays)
+    checkpoints = Checkpoints(workdir, config)
+    checkpoints.save(Progress(variables.put_networks(state, networks)))
+    checkpoints.close()
+    with write_beside(workdir / "config.json") as beside:
+        beside.write_text(config_to_json(config))
+    write_json(workdir / RECORD, plan.to_json())

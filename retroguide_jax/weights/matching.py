@@ -1,0 +1,136 @@
+"""Which array of a file becomes which of ours, what does not fit, and what is left over."""
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.weights import axes
+from retroguide_jax.weights.layouts import Source
+
+_MOST_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One array that was taken: names and shapes in the file and here, and what was done to it."""
+
+    source: str
+    source_shape: tuple[int, ...]
+    name: str
+    shape: tuple[int, ...]
+    transform: str
+    remark: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A file's arrays against those of the networks.
+
+    Attributes:
+      arrays: by our names.
+      rows: where each of them comes from.
+      kept: our names that nothing was to be taken for.
+      missing: our name -> what is wrong: the file has no such array, or of another shape.
+      leftover: the file's names that became nothing.
+      refused: those of them that nobody named.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    rows: Sequence[Row]
+    kept: Sequence[str]
+    missing: Mapping[str, str]
+    leftover: Sequence[str]
+    refused: Sequence[str]
+
+    def check(self) -> None:
+        """Raises UserError where anything is missing or left over unnamed, naming the first few."""
+        wrong = []
+        if self.missing:
+            named = _name_few(f"{name} ({reason})" for name, reason in self.missing.items())
+            wrong.append(
+                f"{len(self.missing)} arrays of this config are not in it: {named}; what may stay "
+                "as it is initialised is left out by naming the rest with --only, such as "
+                "--only=embedder"
+            )
+        if self.refused:
+            example = self.refused[0].rpartition(".")[0]
+            wrong.append(
+                f"{len(self.refused)} of its arrays are left over: {_name_few(self.refused)}; if "
+                f"they may be dropped, name them: "
+                f"--allow_leftover='{example + '.*' if example else self.refused[0]}'"
+            )
+        if wrong:
+            raise UserError("; ".join(wrong))
+
+
+def match(
+    source: Source,
+    shapes: Mapping[str, tuple[int, ...]],
+    only: Sequence[str] = (),
+    allow_leftover: Sequence[str] = (),
+) -> Match:
+    """Finds an array for each of ours.
+
+    Args:
+      source: the file.
+      shapes: of our arrays, by name.
+      only: patterns, as of file names, of our names to find arrays for; a network or module stands
+        for all that is in it. () for all.
+      allow_leftover: patterns of names in the file that may become nothing.
+
+    Raises:
+      UserError: a pattern of `only` matches nothing.
+    """
+    for pattern in only:
+        if not any(_is_within(name, pattern) for name in shapes):
+            parts = {"/".join(name.split("/")[:depth]) for name in shapes for depth in (1, 2, 3)}
+            hint = _hint(pattern, parts)
+            raise UserError(f"--only={pattern}: the config has no arrays of that name{hint}")
+    wanted = [name for name in shapes if not only or any(_is_within(name, p) for p in only)]
+    theirs = {name: source.name_fn(name) for name in wanted}
+    leftover = sorted(source.arrays.keys() - set(theirs.values()))
+    arrays, rows, missing = {}, [], {}
+    for name in wanted:
+        shape, array = tuple(shapes[name]), source.arrays.get(theirs[name])
+        moved = None if array is None else axes.from_torch(name, array, shape)
+        if moved is not None:
+            arrays[name], transform = moved
+            remark = source.remarks.get(theirs[name], "")
+            rows.append(Row(theirs[name], array.shape, name, shape, transform, remark))
+        elif array is not None:
+            expected = axes.to_torch(name, np.empty(shape, np.bool_)).shape
+            missing[name] = f"{theirs[name]} is {list(array.shape)}, not {list(expected)}"
+        elif theirs[name] is None:
+            missing[name] = "this layout has none"
+        else:
+            # Comparing names is slow: only for those that `check` tells.
+            hint = _hint(theirs[name], leftover) if len(missing) < _MOST_NAMED else ""
+            missing[name] = f"{theirs[name]} is missing{hint}"
+    kept = [name for name in shapes if name not in theirs]
+    return Match(
+        arrays,
+        rows,
+        kept,
+        missing,
+        leftover,
+        [name for name in leftover if not any(fnmatch.fnmatch(name, p) for p in allow_leftover)],
+    )
+
+
+def _is_within(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name, f"{pattern}/*")
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(names), n=1)
+    return f"; the nearest is {nearest[0]}" if nearest else ""
+
+
+def _name_few(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -1,0 +1,38 @@
+"""What became of every array of an import, as text."""
+
+from collections import Counter
+
+from retroguide_jax.weights.importing import Plan
+
+
+def summarise(plan: Plan) -> str:
+    """A few lines: how many arrays were taken, by which transform, and what was not."""
+    found = plan.match
+    counts = Counter(row.transform for row in found.rows)
+    done = ", ".join(f"{count} {transform}" for transform, count in counts.items())
+    lines = [f"{len(found.rows)} arrays of {', '.join(plan.origins)} ({plan.layout}): {done}"]
+    lines += [f"{row.source}: {row.remark}" for row in found.rows if row.remark]
+    if found.kept:
+        lines.append(f"{len(found.kept)} arrays are new, as --only has it")
+    if found.leftover:
+        lines.append(f"{len(found.leftover)} arrays of the file are dropped")
+    if plan.note:
+        lines.append(f"note: {plan.note}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def format_report(plan: Plan) -> str:
+    """A line for each array: the file's name and shape, ours, and what was done to it."""
+    found = plan.match
+    lines = [f"{path} sha256 {digest}" for path, digest in plan.origins.items()]
+    lines.append(f"layout {plan.layout}")
+    for row in found.rows:
+        what = f"{row.transform}; {row.remark}" if row.remark else row.transform
+        theirs, ours = list(row.source_shape), list(row.shape)
+        lines.append(f"{row.source} {theirs} -> {row.name} {ours} ({what})")
+    lines += [f"missing: {name} ({reason})" for name, reason in found.missing.items()]
+    lines += [f"initialised: {name}" for name in found.kept]
+    lines += [f"left over: {name}" for name in found.leftover]
+    if plan.note:
+        lines.append(f"note: {plan.note}")
+    return "\n".join(lines) + "\n"

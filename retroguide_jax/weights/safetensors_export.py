@@ -1,0 +1,66 @@
+"""A trained model as .safetensors files, one a network, under PyTorch's names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retroguide_jax.inference import Model
+from retroguide_jax.parallel.mesh import count_slices, make_mesh
+from retroguide_jax.training.checkpoints import MODEL_KEYS, list_steps
+from retroguide_jax.training.reading import Reader
+from retroguide_jax.training.state import abstract_state
+from retroguide_jax.weights import axes, reading, twin, variables
+
+
+def export(model: Model, workdir: Path, output: Path) -> dict[str, str]:
+    """Writes embedder.safetensors, and generator and discriminator where there are such.
+
+    The names are those of the layout `torch`, the order of axes PyTorch's, the values bit by bit
+    those of the work directory. The discriminator is not averaged, and is kept only in checkpoints
+    to train on from: of the best checkpoint there may be none.
+
+    Args:
+      model: the averaged weights.
+      workdir: where they come from.
+      output: a folder.
+
+    Returns:
+      File name -> what it holds.
+
+    Raises:
+      UserError: a file cannot be read or written.
+    """
+    networks = {**model.variables, **_read_discriminator(model, workdir)}
+    written = {}
+    for network, arrays in _to_torch(networks).items():
+        name = f"{network}.safetensors"
+        reading.write_arrays(output / name, arrays, "")
+        kind = "as trained" if network == "discriminator" else "averaged"
+        num_values = sum(array.size for array in arrays.values())
+        written[name] = f"{network}, {kind}: {len(arrays)} arrays, {num_values:,} float32"
+    return written
+
+
+def _to_torch(networks: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """Network -> PyTorch's name -> array."""
+    named: dict[str, dict[str, np.ndarray]] = {network: {} for network in networks}
+    for name, leaf in variables.flatten(networks).items():
+        network, _, path = name.partition("/")
+        named[network][twin.name_parameter(path)] = axes.to_torch(name, np.asarray(leaf))
+    return named
+
+
+def _read_discriminator(model: Model, workdir: Path) -> dict[str, Any]:
+    """{discriminator} of the model's step; {} where no checkpoint holds one."""
+    if not model.has_generator or model.step not in list_steps(workdir):
+        return {}
+    reader = Reader(workdir / "checkpoints")
+    meta = reader.read_meta(model.step)
+    mesh = make_mesh({"slice": count_slices(), "data": -1})
+    abstract = abstract_state(model.config, model.networks, mesh)
+    # The checksum is that of all the rest of the state.
+    trainer = {key: value for key, value in abstract.items() if key not in MODEL_KEYS}
+    restored = reader.read_items(model.step, meta, trainer=trainer)["trainer"]
+    return {"discriminator": restored["params"]["discriminator"]}

@@ -1,0 +1,55 @@
+"""The arrays of the networks in a training state, by names such as `generator/rgb/kernel`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from retroguide_jax.parallel.rules import path_name
+
+State = dict[str, Any]
+
+
+def get_networks(state: State) -> dict[str, Any]:
+    """The networks of a state, as of `training.state`: {embedder, generator?, discriminator?}.
+
+    The embedder is {params, stats} and, with the generator, averaged if the state has been trained.
+    """
+    params = state["params"]
+    discriminator = {name: params[name] for name in ("discriminator",) if name in params}
+    return {**state["ema"], **discriminator}
+
+
+def put_networks(state: State, networks: Mapping[str, Any]) -> State:
+    """A state with these networks, both as what is trained and as its average."""
+    params, stats = dict(state["params"]), dict(state["stats"])
+    for name in params:
+        params[name] = networks[name]["params"] if name == "embedder" else networks[name]
+    if "embedder" in stats:
+        stats["embedder"] = networks["embedder"]["stats"]
+    ema = {name: networks[name] for name in state["ema"]}
+    return state | {"params": params, "stats": stats, "ema": ema}
+
+
+def flatten(networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> leaf. The embedder's `params` and `stats` share one space of names.
+
+    Linen names a normalisation's parameters otherwise than its statistics (scale, bias; mean, var).
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(networks)
+    return {_join(path): leaf for path, leaf in leaves}
+
+
+def replace(networks: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The networks with those leaves replaced that `arrays` has, placed as the ones before."""
+
+    def choose(path, leaf):
+        name = _join(path)
+        return jax.device_put(arrays[name], leaf.sharding) if name in arrays else leaf
+
+    return jax.tree_util.tree_map_with_path(choose, networks)
+
+
+def _join(path: tuple[Any, ...]) -> str:
+    network, *rest = path_name(path).split("/")
+    return "/".join([network, *(rest[1:] if network == "embedder" else rest)])

@@ -1,0 +1,285 @@
+"""Weights in and out: bit by bit, nothing missing, nothing left over, nothing written over."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tiny import make_tiny_config
+
+from retroguide_jax import __main__ as cli
+from retroguide_jax.config import config_from_json
+from retroguide_jax.evaluation import protocol, results
+from retroguide_jax.networks import make_networks
+from retroguide_jax.parallel.mesh import make_mesh
+from retroguide_jax.training.checkpoints import Checkpoints, Progress
+from retroguide_jax.training.loading import load_model
+from retroguide_jax.training.state import abstract_state, create_state
+from retroguide_jax.weights import importing, variables
+
+# Statistics of batches, and a scalar.
+FIELDS = {"embedder.saig.stem_norm": "batch", "embedder.learned_temperature": True}
+CONFIG = f"""
+from tiny import make_tiny_config
+def get_config(): return make_tiny_config(**{FIELDS})
+"""
+NETWORKS = ("embedder", "generator", "discriminator")
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A trained state: the averages differ from what is trained."""
+    config = make_tiny_config(**FIELDS)
+    state = create_state(config, make_networks(config), make_mesh({"data": -1}))
+    draw = np.random.default_rng(0)
+
+    def shift(leaf):
+        noisy = np.asarray(leaf) + draw.normal(size=leaf.shape).astype(leaf.dtype)
+        return jax.device_put(noisy, leaf.sharding)
+
+    moved = {key: jax.tree.map(shift, state[key]) for key in ("params", "stats", "ema")}
+    return state | moved | {"step": state["step"] + 7}
+
+
+@pytest.fixture(scope="module")
+def trained(state, tmp_path_factory):
+    """The work directory of that state."""
+    workdir = tmp_path_factory.mktemp("trained")
+    checkpoints = Checkpoints(workdir, make_tiny_config(**FIELDS))
+    checkpoints.save(Progress(state))
+    assert checkpoints.save_best(state, 0.5)
+    checkpoints.close()
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """What `weights export` makes of it."""
+    output = tmp_path_factory.mktemp("exported") / "files"
+    assert run("export", f"--workdir={trained}", f"--output={output}") == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny_networks.py"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def bring(config_file, tmp_path):
+    """Returns bring(files, *flags) -> the exit status of `weights import` into tmp_path/new."""
+
+    def bring(files, *flags):
+        place = (f"--config={config_file}", f"--output={tmp_path / 'new'}")
+        return run("import", "--from=torch", *map(str, files), *place, *flags)
+
+    return bring
+
+
+def run(*arguments):
+    return cli.main(["weights", *arguments])
+
+
+def list_files(folder):
+    return [folder / f"{network}.safetensors" for network in NETWORKS]
+
+
+def restore(workdir):
+    config = make_tiny_config(**FIELDS)
+    checkpoints = Checkpoints(workdir, config)
+    progress = checkpoints.restore(
+        abstract_state(config, make_networks(config), make_mesh({"data": -1}))
+    )
+    checkpoints.close()
+    return progress
+
+
+def check_equal(tree, other):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(tree), jax.device_get(other))
+
+
+def test_from_jax_to_pytorch_and_back_no_bit_changes(state, exported, bring, tmp_path):
+    assert bring(list_files(exported)) == 0
+    progress = restore(tmp_path / "new")
+    assert progress.position == 0 and int(progress.state["step"]) == 0
+    found, wanted = progress.state, state
+    check_equal(variables.get_networks(found), variables.get_networks(wanted))
+    # What is trained starts from the averages, which are the weights that were exported.
+    check_equal(found["params"]["embedder"], wanted["ema"]["embedder"]["params"])
+    check_equal(found["stats"]["embedder"], wanted["ema"]["embedder"]["stats"])
+    check_equal(found["params"]["generator"], wanted["ema"]["generator"])
+
+
+def test_from_pytorch_to_jax_and_back_no_bit_changes(exported, bring, tmp_path):
+    draw = np.random.default_rng(1)
+    for path in list_files(exported):
+        arrays = {
+            # A library of another kind prefixes the network's name; a NaN's bits are not compared.
+            f"{path.stem}.{name}": draw.normal(size=array.shape).astype(np.float32)
+            for name, array in load_file(path).items()
+        }
+        save_file(arrays, tmp_path / path.name)
+    assert bring(list_files(tmp_path)) == 0
+    again = tmp_path / "again"
+    assert run("export", f"--workdir={tmp_path / 'new'}", f"--output={again}") == 0
+    for path in list_files(tmp_path):
+        wanted, found = load_file(path), load_file(again / path.name)
+        assert set(wanted) == {f"{path.stem}.{name}" for name in found}
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, wanted[f"{path.stem}.{name}"])
+            assert array.shape == wanted[f"{path.stem}.{name}"].shape
+
+
+def test_pytorchs_own_file_is_read_too(exported, bring, tmp_path):
+    torch = pytest.importorskip("torch")
+    arrays = load_file(exported / "embedder.safetensors")
+    tensors = {f"module.{name}": torch.from_numpy(array) for name, array in arrays.items()}
+    counter = {"module.towers.aerial.stem.norm.0.num_batches_tracked": torch.tensor(3)}
+    torch.save({"model": tensors | counter, "epoch": 3}, tmp_path / "a.pth")
+    assert bring([tmp_path / "a.pth"], "--only=embedder") == 0
+    found = variables.flatten(load_model(tmp_path / "new").variables)
+    kernel = found["embedder/towers_ground/block_0/qkv/kernel"]
+    np.testing.assert_array_equal(kernel, arrays["towers.ground.block.0.qkv.weight"].T)
+
+
+def test_what_only_leaves_out_is_initialised_from_the_seed(exported, bring, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    assert bring([exported / "embedder.safetensors"], "--only=embedder", f"--report={report}") == 0
+    assert "arrays are new" in capsys.readouterr().out
+    config = make_tiny_config(**FIELDS)
+    fresh = create_state(config, make_networks(config), make_mesh({"data": -1}))
+    found = restore(tmp_path / "new").state
+    check_equal(found["params"]["generator"], fresh["params"]["generator"])
+    check_equal(found["opt"], fresh["opt"])
+    told = json.loads(report.read_text())
+    assert told == json.loads((tmp_path / "new" / importing.RECORD).read_text())
+    assert {name.partition("/")[0] for name in told["initialised"]} == set(NETWORKS[1:])
+    rows = {row["name"]: row for row in told["arrays"]}
+    assert rows["embedder/towers_aerial/stem/Conv_0/kernel"] == {
+        "source": "towers.aerial.stem.conv.0.weight",
+        "source_shape": [8, 3, 3, 3],
+        "name": "embedder/towers_aerial/stem/Conv_0/kernel",
+        "shape": [3, 3, 3, 8],
+        "transform": "OIHW to HWIO",
+        "remark": "",
+    }
+    stored = config_from_json((tmp_path / "new" / "config.json").read_text())
+    assert stored.to_dict() == config.to_dict()
+
+
+def test_what_is_wrong_is_told_and_nothing_is_written(exported, bring, tmp_path, capsys):
+    arrays = load_file(exported / "embedder.safetensors")
+    arrays["towers.aerial.norm.weights"] = arrays.pop("towers.aerial.norm.weight")
+    arrays["towers.ground.norm.bias"] = np.zeros(5, np.float32)
+    save_file(arrays, tmp_path / "a.safetensors")
+    flags = ("--only=embedder", f"--report={tmp_path / 'report.txt'}")
+    assert bring([tmp_path / "a.safetensors"], *flags) == 1
+    error = capsys.readouterr().err
+    assert "2 arrays of this config are not in it" in error
+    hint = "towers.aerial.norm.weight is missing; the nearest is towers.aerial.norm.weights"
+    assert f"embedder/towers_aerial/norm/scale ({hint})" in error
+    assert "embedder/towers_ground/norm/bias (towers.ground.norm.bias is [5], not [8])" in error
+    assert "1 of its arrays are left over: towers.aerial.norm.weights" in error
+    assert "--allow_leftover='towers.aerial.norm.*'" in error
+    assert not (tmp_path / "new").exists()
+    report = (tmp_path / "report.txt").read_text()
+    assert "left over: towers.aerial.norm.weights\n" in report
+    line = "towers.aerial.stem.conv.0.weight [8, 3, 3, 3] -> "
+    assert f"{line}embedder/towers_aerial/stem/Conv_0/kernel [3, 3, 3, 8] (OIHW to HWIO)" in report
+
+
+def test_what_may_be_left_over_is_named(exported, bring, tmp_path, capsys):
+    files = list_files(exported)
+    assert bring(files, "--only=embedder", "--allow_leftover=structure.*") == 1
+    assert "structure." not in capsys.readouterr().err
+    assert bring(files, "--only=embedder", "--only=generator") == 1
+    leftover = ("--allow_leftover=*",)
+    assert bring(files, "--only=embedder", "--only=generator", *leftover) == 0
+    assert not set(load_model(tmp_path / "new").variables) - {"embedder", "generator"}
+
+
+def test_a_pattern_that_names_nothing_is_an_error(exported, bring, capsys):
+    assert bring(list_files(exported), "--only=embeder") == 1
+    assert "--only=embeder: the config has no arrays of that name; the nearest is embedder" in (
+        capsys.readouterr().err
+    )
+
+
+def test_one_array_in_two_files_is_an_error(exported, bring, capsys):
+    assert bring([exported / "embedder.safetensors"] * 2) == 1
+    assert "is in another of the files too" in capsys.readouterr().err
+
+
+def test_a_run_is_never_written_over(exported, bring, tmp_path, capsys):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.json").write_text("precious")
+    assert bring(list_files(exported)) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["config.json"]
+
+
+def test_an_export_is_never_written_over(trained, exported, capsys):
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    assert run("export", f"--workdir={trained}", f"--output={exported}") == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in exported.iterdir()}
+
+
+def test_an_unknown_layout_is_an_error(bring, tmp_path, capsys):
+    assert bring([tmp_path / "a.npz"], "--from=timm") == 1
+    assert "choose one of torch, timm-convnext, saig" in capsys.readouterr().err
+
+
+def test_other_actions_read_no_config(capsys):
+    assert run("list", "--config.seed=3") == 1
+    assert "`weights list` reads no config" in capsys.readouterr().err
+
+
+def test_the_card_tells_what_is_recorded(state, trained, exported, tmp_path):
+    card = (exported / "README.md").read_text()
+    for path in list_files(exported):
+        assert f"`{path.name}`" in card
+    assert "step 7 of" in card and "random weights of seed 0" in card
+    assert "procedural_city" in card and "No licence has been stated" in card
+    assert "Not measured" in card
+    # A row of other weights says nothing of these.
+    model = load_model(trained)
+    row = {
+        "split": "test",
+        "dataset": "procedural_city/city_64",
+        "time": results.format_time(),
+        "protocol_hash": "0123456789abcdef",
+        "metrics": {"psnr": {"value": 12.5, "low": 12.0, "high": 13.0, "n": 9}},
+        "absent": [],
+    }
+    results.append_row(trained, row | {"weights": "of other ones"})
+    results.append_row(trained, row | {"weights": protocol.hash_weights(model.variables)})
+    output = tmp_path / "again"
+    assert run("export", f"--workdir={trained}", f"--output={output}") == 0
+    again = (output / "README.md").read_text()
+    assert again.count("12.5000") == 1 and "Not measured" not in again
+
+
+def test_the_card_tells_what_was_imported(exported, bring, tmp_path):
+    assert bring(list_files(exported)) == 0
+    output = tmp_path / "again"
+    assert run("export", f"--workdir={tmp_path / 'new'}", f"--output={output}") == 0
+    card = (output / "README.md").read_text()
+    assert "were imported (layout torch)" in card and "not trained since" in card
+    assert card.count(", sha256 ") == 3 and str(exported) not in card
+
+
+def test_the_best_checkpoint_has_a_discriminator_where_its_step_is_kept(state, trained, tmp_path):
+    best = ("--checkpoint=best", f"--output={tmp_path / 'best'}")
+    assert run("export", f"--workdir={trained}", *best) == 0
+    assert (tmp_path / "best" / "discriminator.safetensors").exists()
+    checkpoints = Checkpoints(tmp_path / "other", make_tiny_config(**FIELDS))
+    checkpoints.save_best(state, 0.5)
+    checkpoints.close()
+    alone = ("--checkpoint=best", f"--output={tmp_path / 'alone'}")
+    assert run("export", f"--workdir={tmp_path / 'other'}", *alone) == 0
+    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert names == ["README.md", "config.json", "embedder.safetensors", "generator.safetensors"]
