@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -24,10 +23,10 @@ class Model:
         self.source_view, self.target_view = networks.source_view, networks.target_view
         self.devices = LocalDevices()
         self._embed = {
-            view: self.devices.compile(functools.partial(self._embed_rows, view=view))
+            view: self.devices.compile(functools.partial(self.embed_rows, view=view))
             for view in ("aerial", "ground")
         }
-        self._generate = self.devices.compile(self._generate_rows)
+        self._generate = self.devices.compile(self.generate_rows)
 
     def load(self, variables: dict, step: int) -> None:
         """Takes these averaged weights (`state["ema"]`), of training step `step`.
@@ -40,6 +39,11 @@ class Model:
     def has_generator(self) -> bool:
         """False for an embedder trained on its own."""
         return self.networks.generator is not None
+
+    @property
+    def source_size(self) -> tuple[int, int]:
+        """Height and width of the images that `generate` takes, in pixels."""
+        return self.networks.sizes[self.source_view]
 
     @property
     def z_dim(self) -> int:
@@ -67,22 +71,25 @@ class Model:
         self._require_generator()
         return self._by_rows(self._generate, source, z)
 
-    def _require_generator(self):
-        if self.networks.generator is None:
-            raise UserError("this checkpoint is an embedder only (mode contrastive): no generator")
-        return self.networks.generator
-
-    def _embed_rows(self, variables: dict, images: jax.Array, view: str) -> jax.Array:
+    def embed_rows(self, variables: dict, images: jax.Array, view: str) -> jax.Array:
+        """`embed` as a traceable function of the weights too; shapes as there."""
         embedder = embedder_variables(**variables["embedder"])
         return self.networks.embedder.apply(embedder, images, view)[0]
 
-    def _generate_rows(self, variables: dict, source: jax.Array, z: jax.Array) -> jax.Array:
+    def generate_rows(self, variables: dict, source: jax.Array, z: jax.Array) -> jax.Array:
+        """`generate` as a traceable function of the weights too; shapes as there."""
         embedder = embedder_variables(**variables["embedder"])
         embedding, tokens = self.networks.embedder.apply(embedder, source, self.source_view)
         generator, params = self.networks.generator, {"params": variables["generator"]}
         style = generator.apply(params, z, method="map_noise")
-        keys = jnp.broadcast_to(jax.random.key(0), (source.shape[0],))
+        with jax.ensure_compile_time_eval():  # one key for all rows: a constant
+            keys = jax.random.key(0)[None]
         return generator.apply(params, embedding, tokens, style, keys, method="synthesize")[0]
+
+    def _require_generator(self):
+        if self.networks.generator is None:
+            raise UserError("this checkpoint is an embedder only (mode contrastive): no generator")
+        return self.networks.generator
 
     def _by_rows(self, fn, *arrays: np.ndarray) -> np.ndarray:
         return np.asarray(fn(self.variables, *self.devices.spread(*arrays)))[: len(arrays[0])]

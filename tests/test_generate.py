@@ -13,8 +13,7 @@ from retroguide_jax.errors import UserError
 class FakeModel:
     """Gives the mean colour of its source plus the first entry of the noise."""
 
-    source_view, target_view, z_dim = "aerial", "ground", 3
-    config = types.SimpleNamespace(data={"aerial_size": (16, 16), "ground_size": (8, 32)})
+    source_size, z_dim = (16, 16), 3
 
     def __init__(self):
         self.batches = []

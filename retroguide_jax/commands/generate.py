@@ -5,6 +5,9 @@ writes what the model makes of it. No ground truth is needed. NAME.jpg becomes N
 NAME_0.png, NAME_1.png, ... with several samples; subfolders are kept. Sample k uses the same noise
 for every file, so a file's picture does not depend on the other files. Files that cannot be read
 are listed and skipped, and the exit status is then 1.
+
+The model is a work directory's, or a program that `retroguide weights export` wrote
+(generate.stablehlo, generate.onnx), whose pictures are the same.
 """
 
 import argparse
@@ -16,16 +19,19 @@ from pathlib import Path
 from retroguide_jax.errors import UserError
 from retroguide_jax.paths import to_local_path
 
-EXAMPLE = "retroguide generate --workdir=runs/city --input=my_tiles --output=my_views"
+EXAMPLE = """
+retroguide generate --workdir=runs/city --input=my_tiles --output=my_views
+retroguide generate --exported=generate.stablehlo --input=my_tiles --output=my_views
+"""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `retroguide generate`."""
-    parser.add_argument(
-        "--workdir", required=True, metavar="DIR", help="work directory of the trained model"
-    )
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--workdir", metavar="DIR", help="work directory of the trained model")
+    model.add_argument("--exported", metavar="FILE", help="an exported .stablehlo or .onnx program")
     parser.add_argument(
         "--input", required=True, metavar="FILE|DIR", help="an image, or a folder of images"
     )
@@ -38,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--batch_size", type=int, default=8, help="images at a time")
     parser.add_argument(
-        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+        "--checkpoint", choices=("latest", "best"), help="of --workdir, which one (default: latest)"
     )
 
 
@@ -57,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from retroguide_jax.training.loading import load_model
-
-    model = load_model(args.workdir, checkpoint=args.checkpoint)
+    model = _open_model(args)
     skipped: dict[Path, str] = {}
     with tqdm(
         total=len(outputs) * args.num_samples, unit="image", leave=False, disable=None
@@ -73,6 +77,19 @@ def run(args: argparse.Namespace) -> int:
     if skipped:
         print(f"{len(skipped)} of {len(outputs)} files could not be read", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _open_model(args: argparse.Namespace):
+    """What has `source_size`, `z_dim` and `generate`."""
+    if not args.exported:
+        from retroguide_jax.training.loading import load_model
+
+        return load_model(args.workdir, checkpoint=args.checkpoint or "latest")
+    if args.checkpoint:
+        raise UserError("--checkpoint: an exported program holds one model; give --workdir for it")
+    from retroguide_jax.exported_generator import ExportedGenerator
+
+    return ExportedGenerator(to_local_path(args.exported))
 
 
 def plan_outputs(source: Path, output: Path, num_samples: int) -> dict[Path, list[Path]]:
@@ -156,7 +173,6 @@ def _write_images(
 
     from retroguide_jax.data import images
 
-    size = tuple(model.config.data[f"{model.source_view}_size"])
     noise = [
         np.asarray(
             jax.random.normal(jax.random.fold_in(jax.random.key(args.seed), k), (model.z_dim,))
@@ -177,7 +193,7 @@ def _write_images(
     for path, targets in outputs.items():
         try:
             image = images.to_float(
-                images.decode_image(path, size, formats=images.READABLE_FORMATS)
+                images.decode_image(path, model.source_size, formats=images.READABLE_FORMATS)
             )
         except UserError as error:
             skipped[path] = str(error).removeprefix(f"{path}: ")

@@ -25,9 +25,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="safetensors: arrays under PyTorch's names; stablehlo, onnx: programs with their "
         "weights inside",
     )
-    parser.add_argument(
-        "--batch_size", type=int, default=1, metavar="N", help="images a call, fixed; of onnx only"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,8 +55,10 @@ def _export(model, workdir, output, args: argparse.Namespace) -> dict[str, str]:
         from retroguide_jax.weights import safetensors_export
 
         return safetensors_export.export(model, workdir, output)
-    from retroguide_jax.weights import programs
-
     if args.format == "stablehlo":
+        from retroguide_jax.weights import programs
+
         return programs.export_stablehlo(model, output)
-    return programs.export_onnx(model, output, args.batch_size)
+    from retroguide_jax.weights import onnx_export
+
+    return onnx_export.export_onnx(model, output)

@@ -116,18 +116,31 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 class NoiseInjection(nn.Module):
     """Adds a map of Gaussian noise times a learned weight per channel that starts at zero.
 
-    Source: StyleGAN (Karras et al., 2019). `noise` is drawn per sample from that sample's own key,
-    so an image does not depend on the batch it was made in.
+    Source: StyleGAN (Karras et al., 2019). The noise is drawn per sample from that sample's own
+    key, so an image does not depend on the batch it was made in. `place` holds numbers that are
+    folded into the keys and so tell the layers of one network apart.
     """
+
+    place: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, h: jax.Array, keys: jax.Array) -> jax.Array:
-        """h [B, H, W, C], keys [B] (typed PRNG keys of this layer); returns h's shape."""
+        """h [B, H, W, C], keys [B] (typed PRNG keys), or [1] for all; returns h's shape."""
         scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],))
-        noise = jax.vmap(lambda key: jax.random.normal(key, (*h.shape[1:3], 1)))(keys)
+        noise = self.draw(keys, h.shape[1:3])
         # A broadcast, written as a 1 x 1 convolution for the sake of its gradient on CPUs.
         kernel = scale.reshape(1, 1, 1, -1).astype(h.dtype)
         return h + convolve(noise.astype(h.dtype), kernel, jnp.zeros_like(scale, h.dtype))
+
+    def draw(self, keys: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """One map a key: standard normal [len(keys), *size, 1]."""
+
+        def draw_one(key):
+            for number in self.place:
+                key = jax.random.fold_in(key, number)
+            return jax.random.normal(key, (*size, 1))
+
+        return jax.vmap(draw_one)(keys)
 
 
 class Affine(nn.Module):

@@ -104,7 +104,7 @@ def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tup
     # The rows' functions themselves: `Model` would run them on this process's own devices.
     functions = {
         f"embed {view}": (
-            local.compile(functools.partial(model._embed_rows, view=view)),
+            local.compile(functools.partial(model.embed_rows, view=view)),
             (variables, images[view]),
         )
         for view in images
@@ -112,7 +112,7 @@ def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tup
     if model.has_generator:
         noise = _shape((num, model.z_dim), whole)
         arguments = (variables, images[model.source_view], noise)
-        functions["generate"] = (local.compile(model._generate_rows), arguments)
+        functions["generate"] = (local.compile(model.generate_rows), arguments)
     return functions
 
 

@@ -1,0 +1,197 @@
+"""Programs in files, StableHLO of jax.export and ONNX, opened with care.
+
+Such a file holds a function with its constants, so that it runs with no code of whoever made it.
+PyTorch's own programs are refused: torch.export.load unpickles what a .pt2 file holds, and
+PyTorch's documentation says of torch.jit.load that a malicious file makes it execute code.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retroguide_jax.errors import UserError
+
+# What jax.export writes for ordinary networks. Others call code of the machine's with arguments
+# that the file chooses.
+_HARMLESS_CALLS = {"Sharding", "shape_assertion", "mhlo.erf", "stablehlo.dynamic_reduce_window"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function from arrays to arrays, from a file.
+
+    Attributes:
+      path: the file.
+      library: what runs it.
+      fingerprint: SHA-256 of the file, hexadecimal.
+      inputs: shapes; a side is an int, or something else where the caller chooses it.
+      outputs: shapes alike.
+      dtypes: of all of them.
+      call: (*arrays) -> list of arrays; traceable by jit, unless `on_host`.
+      on_host: `call` takes and gives NumPy arrays.
+    """
+
+    path: Path
+    library: str
+    fingerprint: str
+    inputs: list[tuple[Any, ...]]
+    outputs: list[tuple[Any, ...]]
+    dtypes: set[str]
+    call: Callable[..., list[Any]]
+    on_host: bool = False
+
+    @property
+    def signature(self) -> str:
+        """For messages: `[(b, 4)] -> [(b, 8, 8, 3)] of float32`."""
+        sides = [
+            "[" + ", ".join(f"({', '.join(map(str, shape))})" for shape in shapes) + "]"
+            for shapes in (self.inputs, self.outputs)
+        ]
+        return f"{' -> '.join(sides)} of {', '.join(sorted(self.dtypes))}"
+
+    def require_free_batch(self) -> None:
+        """Raises UserError if the number of rows is fixed."""
+        if isinstance(self.inputs[0][0], int):
+            raise UserError(
+                f"{self.path}: takes exactly {self.inputs[0][0]} images at a time; export it with "
+                'a free batch: jax.export.symbolic_shape("b, H, W, 3"), or dynamic_shapes of '
+                "torch.onnx.export"
+            )
+
+
+def open_program(path: str | Path, what: str) -> Program:
+    """Opens a program; nothing of it is run yet.
+
+    Args:
+      path: an .onnx file (run by ONNX Runtime on the host's CPU), or a .stablehlo file (what
+        jax.export.Exported.serialize gives; runs on the devices). An ONNX program for a fixed
+        number of rows is run as often as the rows need, so that here their number is free.
+      what: what it should be, for messages: "a feature network".
+
+    Raises:
+      UserError: the file is missing, damaged, of another kind, or made for other devices; it calls
+        the machine's code; a library is missing.
+    """
+    path = Path(path)
+    open_fn = {".onnx": _open_onnx, ".stablehlo": _open_stablehlo}.get(path.suffix.lower())
+    if open_fn is None:
+        raise UserError(_refuse(path, what))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return open_fn(path, content, hashlib.sha256(content).hexdigest())
+
+
+def require_flatbuffers(what: str) -> None:
+    """Raises UserError if the library that StableHLO files are written with is missing."""
+    try:
+        import flatbuffers  # noqa: F401  jax.export needs it, and would say so less clearly
+    except ImportError as error:
+        raise UserError(f"{what}: needs flatbuffers; pip install flatbuffers") from error
+
+
+def _open_onnx(path: Path, content: bytes, fingerprint: str) -> Program:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"{path}: needs ONNX Runtime; pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is said below
+    try:
+        # From bytes, so that the file cannot name others that should be read as well.
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UserError(_report_damage(path, "ONNX Runtime", error)) from error
+    arrays = (session.get_inputs(), session.get_outputs())
+    inputs, outputs = ([tuple(array.shape) for array in side] for side in arrays)
+    dtypes = {array.type for side in arrays for array in side}
+    names = [array.name for array in arrays[0]]
+
+    def call(*rows):
+        return session.run(None, dict(zip(names, rows, strict=True)))
+
+    numbers = {shape[0] if shape else None for shape in (*inputs, *outputs)}
+    if len(numbers) == 1 and isinstance(number := numbers.pop(), int):
+        call = _in_batches(call, number)
+        inputs, outputs = ([("b", *shape[1:]) for shape in side] for side in (inputs, outputs))
+    return Program(
+        path,
+        "ONNX Runtime",
+        fingerprint,
+        inputs,
+        outputs,
+        {"float32" if dtype == "tensor(float)" else dtype for dtype in dtypes},
+        call,
+        on_host=True,
+    )
+
+
+def _in_batches(call, size: int):
+    """Calls with exactly `size` rows, the last batch filled up and cut."""
+
+    def call_all(*rows):
+        num = len(rows[0])
+        filled = [np.concatenate([array, array[-1:].repeat(-num % size, 0)]) for array in rows]
+        batches = [
+            call(*(array[start : start + size] for array in filled))
+            for start in range(0, num, size)
+        ]
+        return [np.concatenate(parts)[:num] for parts in zip(*batches, strict=True)]
+
+    return call_all
+
+
+def _open_stablehlo(path: Path, content: bytes, fingerprint: str) -> Program:
+    require_flatbuffers(str(path))
+    import jax
+    from jax import export
+
+    try:
+        exported = export.deserialize(bytearray(content))
+        calls = re.findall(r"custom_call(?: @\"?([^\"(\s]+))?", exported.mlir_module())
+    except Exception as error:
+        raise UserError(_report_damage(path, "jax.export", error)) from error
+    unknown = sorted(set(calls) - _HARMLESS_CALLS)
+    if unknown:
+        raise UserError(
+            f"{path}: calls {', '.join(map(repr, unknown))}, which is not run from a file; export "
+            "it without callbacks, kernels and linear algebra"
+        )
+    backend = jax.default_backend()
+    if not {"gpu": {"cuda", "rocm"}}.get(backend, {backend}) & set(exported.platforms):
+        raise UserError(
+            f"{path}: is made for {', '.join(exported.platforms)}, not for this machine's "
+            f"{backend}; export it with platforms=[...] for both"
+        )
+
+    def call(*rows):
+        arguments, keywords = jax.tree.unflatten(exported.in_tree, rows)
+        return jax.tree.leaves(exported.call(*arguments, **keywords))
+
+    return Program(
+        path,
+        "jax.export",
+        fingerprint,
+        [array.shape for array in exported.in_avals],
+        [array.shape for array in exported.out_avals],
+        {str(array.dtype) for array in (*exported.in_avals, *exported.out_avals)},
+        call,
+    )
+
+
+def _refuse(path: Path, what: str) -> str:
+    wanted = "export it as .onnx (torch.onnx.export) or .stablehlo (jax.export)"
+    if path.suffix.lower() in (".pt2", ".pt", ".pth", ".ts"):
+        return f"{path}: loading PyTorch's own programs can execute code in the file; {wanted}"
+    return f"{path}: not {what} that can be read; {wanted}"
+
+
+def _report_damage(path: Path, library: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"{path}: {library} cannot read it ({type(error).__name__}: {reason}); export it again"

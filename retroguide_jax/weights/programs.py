@@ -1,0 +1,147 @@
+"""A trained model as programs with their weights inside, which run with none of our code."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from retroguide_jax.exported import require_flatbuffers
+from retroguide_jax.files import write_beside
+from retroguide_jax.inference import Model
+from retroguide_jax.models.layers import NoiseInjection
+from retroguide_jax.networks import make_networks
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """One function of a model.
+
+    Attributes:
+      name: "generate", "embed_aerial" or "embed_ground".
+      call: traceable, of float32 arrays in the order of `inputs`; its result is named `output`.
+      inputs: name -> shape of one row.
+      output: name of the result.
+      view: of the images it takes.
+      description: for a reader of the exported folder.
+    """
+
+    name: str
+    call: Callable[..., jax.Array]
+    inputs: dict[str, tuple[int, ...]]
+    output: str
+    view: str
+    description: str
+
+
+def list_functions(model: Model, dtype: str | None = None) -> list[Function]:
+    """The functions of a model, with its averaged weights as constants.
+
+    The fine per-layer noise is a constant as well, the pattern of `Model.generate`: the programs
+    draw no random numbers, whose algorithm would be JAX's own.
+
+    Args:
+      model: with its weights.
+      dtype: of the computation; by default the config's.
+    """
+    config = model.config.copy_and_resolve_references()
+    config.dtype = dtype or config.dtype
+    config.train.remat = "none"  # nothing is kept for a backward pass
+    plain = Model(config, make_networks(config))
+    variables = jax.device_get(model.variables)
+    functions = []
+    for view, (height, width) in plain.networks.sizes.items():
+        call = functools.partial(plain.embed_rows, variables, view=view)
+        inputs = {"images": (height, width, 3)}
+        text = f"{view} images [b, {height}, {width}, 3] in [-1, 1] to unit rows [b, D]"
+        functions.append(Function(f"embed_{view}", call, inputs, "embedding", view, text))
+    if plain.has_generator:
+        source, target = plain.source_view, plain.target_view
+        inputs = {"source": (*plain.source_size, 3), "z": (plain.z_dim,)}
+        text = (
+            f"{source} images [b, {', '.join(map(str, inputs['source']))}] in [-1, 1] and normal "
+            f"noise [b, {plain.z_dim}] to {target} images in [-1, 1]"
+        )
+        call = _fix_noise(functools.partial(plain.generate_rows, variables), inputs)
+        functions.append(Function("generate", call, inputs, "target", source, text))
+    return functions
+
+
+def export_stablehlo(model: Model, output: Path) -> dict[str, str]:
+    """Writes NAME.stablehlo for each function, for any batch size, on CPUs, NVIDIA GPUs and TPUs.
+
+    Args:
+      model: with its weights.
+      output: the folder.
+
+    Returns:
+      {name of a file: what it holds}.
+
+    Raises:
+      UserError: flatbuffers is missing, or a file cannot be written.
+    """
+    require_flatbuffers("--format=stablehlo")
+    from jax import export
+
+    files = {}
+    (batch,) = export.symbolic_shape("b")
+    for function in list_functions(model):
+        rows = [jax.ShapeDtypeStruct((batch, *s), jnp.float32) for s in function.inputs.values()]
+        with _without_folders():
+            program = export.export(jax.jit(function.call), platforms=PLATFORMS)(*rows).serialize()
+        name = f"{function.name}.stablehlo"
+        with write_beside(output / name) as path:
+            path.write_bytes(program)
+        files[name] = f"{function.description}; {len(program):,} bytes"
+    return files
+
+
+@contextlib.contextmanager
+def _without_folders() -> Iterator[None]:
+    """Source locations in a program name files, not where they lie on this machine."""
+    flag = "jax_hlo_source_file_canonicalization_regex"
+    before = getattr(jax.config, flag)
+    jax.config.update(flag, r".*[/\\]")
+    try:
+        yield
+    finally:
+        jax.config.update(flag, before)
+
+
+def _fix_noise(generate: Callable[..., jax.Array], inputs: dict) -> Callable[..., jax.Array]:
+    """`generate` with the maps that its noise layers draw for one row, as constants."""
+
+    def is_draw(context) -> bool:
+        return context.method_name == "draw" and isinstance(context.module, NoiseInjection)
+
+    def draw(*rows):
+        drawn = {}
+
+        def keep(next_fn, args, kwargs, context):
+            result = next_fn(*args, **kwargs)
+            if is_draw(context):
+                drawn[context.module.path] = result
+            return result
+
+        with nn.intercept_methods(keep):
+            generate(*rows)
+        return drawn
+
+    row = [np.zeros((1, *shape), np.float32) for shape in inputs.values()]
+    noise = jax.device_get(jax.jit(draw)(*row))
+
+    def give(next_fn, args, kwargs, context):
+        return noise[context.module.path] if is_draw(context) else next_fn(*args, **kwargs)
+
+    def generate_with_noise(source, z):
+        with nn.intercept_methods(give):
+            return generate(source, z)
+
+    return generate_with_noise
