@@ -14,7 +14,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.results import write_json
 from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
-from retroguide_jax.parallel.mesh import count_slices, make_mesh
+from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.state import create_state, initial_state
 from retroguide_jax.weights import files, reading, saig, timm_convnext, twin, variables
@@ -117,8 +117,8 @@ def write_workdir(config: ConfigDict, plan: Plan, workdir: Path) -> None:
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir}: is not empty; nothing is written over: name a new folder")
-    # The run's own mesh need not fit these devices.
-    mesh = make_mesh({"slice": count_slices(), "data": -1})
+    # Checkpoints do not depend on the mesh, and the run's own need not fit these devices.
+    mesh = make_mesh({}, jax.devices()[:1])
     state = create_state(config, make_networks(config), mesh)
     networks = variables.replace(variables.get_networks(state), plan.match.arrays)
     checkpoints = Checkpoints(workdir, config)

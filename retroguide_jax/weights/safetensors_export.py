@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from retroguide_jax.inference import Model
-from retroguide_jax.parallel.mesh import count_slices, make_mesh
+from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.training.checkpoints import MODEL_KEYS, list_steps
 from retroguide_jax.training.reading import Reader
 from retroguide_jax.training.state import abstract_state
@@ -58,8 +59,7 @@ def _read_discriminator(model: Model, workdir: Path) -> dict[str, Any]:
         return {}
     reader = Reader(workdir / "checkpoints")
     meta = reader.read_meta(model.step)
-    mesh = make_mesh({"slice": count_slices(), "data": -1})
-    abstract = abstract_state(model.config, model.networks, mesh)
+    abstract = abstract_state(model.config, model.networks, make_mesh({}, jax.devices()[:1]))
     # The checksum is that of all the rest of the state.
     trainer = {key: value for key, value in abstract.items() if key not in MODEL_KEYS}
     restored = reader.read_items(model.step, meta, trainer=trainer)["trainer"]

@@ -1,5 +1,6 @@
 """Weights in and out: bit by bit, nothing missing, nothing left over, nothing written over."""
 
+import copy
 import json
 
 import jax
@@ -16,7 +17,7 @@ from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.loading import load_model
 from retroguide_jax.training.state import abstract_state, create_state
-from retroguide_jax.weights import importing, variables
+from retroguide_jax.weights import card, importing, safetensors_export, variables
 
 # Statistics of batches, and a scalar.
 FIELDS = {"embedder.saig.stem_norm": "batch", "embedder.learned_temperature": True}
@@ -31,7 +32,7 @@ NETWORKS = ("embedder", "generator", "discriminator")
 def state():
     """A trained state: the averages differ from what is trained."""
     config = make_tiny_config(**FIELDS)
-    state = create_state(config, make_networks(config), make_mesh({"data": -1}))
+    state = create_state(config, make_networks(config), make_mesh({}, jax.devices()[:1]))
     draw = np.random.default_rng(0)
 
     def shift(leaf):
@@ -48,9 +49,13 @@ def trained(state, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained")
     checkpoints = Checkpoints(workdir, make_tiny_config(**FIELDS))
     checkpoints.save(Progress(state))
-    assert checkpoints.save_best(state, 0.5)
     checkpoints.close()
     return workdir
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_model(trained)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,15 @@ def config_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny_networks.py"
     path.write_text(CONFIG)
     return path
+
+
+@pytest.fixture(scope="module")
+def imported(exported, config_file, tmp_path_factory):
+    """The work directory that `weights import` makes of that again."""
+    workdir = tmp_path_factory.mktemp("imported") / "w"
+    flags = ("--from=torch", f"--config={config_file}", f"--output={workdir}")
+    assert run("import", *map(str, list_files(exported)), *flags) == 0
+    return workdir
 
 
 @pytest.fixture
@@ -87,12 +101,14 @@ def list_files(folder):
     return [folder / f"{network}.safetensors" for network in NETWORKS]
 
 
-def restore(workdir):
-    config = make_tiny_config(**FIELDS)
+def plan(files, config=None, **options):
+    return importing.plan_import(config or make_tiny_config(**FIELDS), "torch", files, **options)
+
+
+def restore(workdir, config):
     checkpoints = Checkpoints(workdir, config)
-    progress = checkpoints.restore(
-        abstract_state(config, make_networks(config), make_mesh({"data": -1}))
-    )
+    networks, mesh = make_networks(config), make_mesh({}, jax.devices()[:1])
+    progress = checkpoints.restore(abstract_state(config, networks, mesh))
     checkpoints.close()
     return progress
 
@@ -101,9 +117,8 @@ def check_equal(tree, other):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(tree), jax.device_get(other))
 
 
-def test_from_jax_to_pytorch_and_back_no_bit_changes(state, exported, bring, tmp_path):
-    assert bring(list_files(exported)) == 0
-    progress = restore(tmp_path / "new")
+def test_from_jax_to_pytorch_and_back_no_bit_changes(state, imported):
+    progress = restore(imported, make_tiny_config(**FIELDS))
     assert progress.position == 0 and int(progress.state["step"]) == 0
     found, wanted = progress.state, state
     check_equal(variables.get_networks(found), variables.get_networks(wanted))
@@ -113,50 +128,55 @@ def test_from_jax_to_pytorch_and_back_no_bit_changes(state, exported, bring, tmp
     check_equal(found["params"]["generator"], wanted["ema"]["generator"])
 
 
-def test_from_pytorch_to_jax_and_back_no_bit_changes(exported, bring, tmp_path):
-    draw = np.random.default_rng(1)
-    for path in list_files(exported):
-        arrays = {
-            # A library of another kind prefixes the network's name; a NaN's bits are not compared.
-            f"{path.stem}.{name}": draw.normal(size=array.shape).astype(np.float32)
-            for name, array in load_file(path).items()
-        }
-        save_file(arrays, tmp_path / path.name)
-    assert bring(list_files(tmp_path)) == 0
+def test_from_pytorch_to_jax_and_back_no_bit_changes(exported, imported, tmp_path):
     again = tmp_path / "again"
-    assert run("export", f"--workdir={tmp_path / 'new'}", f"--output={again}") == 0
-    for path in list_files(tmp_path):
+    assert run("export", f"--workdir={imported}", f"--output={again}") == 0
+    for path in list_files(exported):
         wanted, found = load_file(path), load_file(again / path.name)
-        assert set(wanted) == {f"{path.stem}.{name}" for name in found}
+        assert wanted.keys() == found.keys()
         for name, array in found.items():
-            np.testing.assert_array_equal(array, wanted[f"{path.stem}.{name}"])
-            assert array.shape == wanted[f"{path.stem}.{name}"].shape
+            np.testing.assert_array_equal(array, wanted[name])
+            assert array.shape == wanted[name].shape
+    card = (again / "README.md").read_text()
+    assert "were imported (layout torch)" in card and "not trained since" in card
+    assert card.count(", sha256 ") == 3 and str(exported) not in card
 
 
-def test_pytorchs_own_file_is_read_too(exported, bring, tmp_path):
+def test_pytorchs_own_file_is_read_too(exported, tmp_path):
     torch = pytest.importorskip("torch")
     arrays = load_file(exported / "embedder.safetensors")
     tensors = {f"module.{name}": torch.from_numpy(array) for name, array in arrays.items()}
     counter = {"module.towers.aerial.stem.norm.0.num_batches_tracked": torch.tensor(3)}
     torch.save({"model": tensors | counter, "epoch": 3}, tmp_path / "a.pth")
-    assert bring([tmp_path / "a.pth"], "--only=embedder") == 0
-    found = variables.flatten(load_model(tmp_path / "new").variables)
-    kernel = found["embedder/towers_ground/block_0/qkv/kernel"]
+    found = plan([tmp_path / "a.pth"], only=["embedder"])
+    found.check()
+    kernel = found.match.arrays["embedder/towers_ground/block_0/qkv/kernel"]
     np.testing.assert_array_equal(kernel, arrays["towers.ground.block.0.qkv.weight"].T)
+
+
+def test_names_may_begin_with_the_networks(exported, tmp_path):
+    files = list_files(exported)
+    arrays = {f"{p.stem}.{name}": a for p in files for name, a in load_file(p).items()}
+    save_file(arrays, tmp_path / "a.safetensors")
+    found, wanted = plan([tmp_path / "a.safetensors"]), plan(files)
+    found.check()
+    check_equal(found.match.arrays, wanted.match.arrays)
 
 
 def test_what_only_leaves_out_is_initialised_from_the_seed(exported, bring, tmp_path, capsys):
     report = tmp_path / "report.json"
-    assert bring([exported / "embedder.safetensors"], "--only=embedder", f"--report={report}") == 0
+    flags = ("--config.mode=contrastive", "--only=embedder/towers_*", f"--report={report}")
+    assert bring([exported / "embedder.safetensors"], *flags, "--allow_leftover=*") == 0
     assert "arrays are new" in capsys.readouterr().out
-    config = make_tiny_config(**FIELDS)
-    fresh = create_state(config, make_networks(config), make_mesh({"data": -1}))
-    found = restore(tmp_path / "new").state
-    check_equal(found["params"]["generator"], fresh["params"]["generator"])
+    config = make_tiny_config(**FIELDS, mode="contrastive")
+    fresh = create_state(config, make_networks(config), make_mesh({}, jax.devices()[:1]))
+    found = restore(tmp_path / "new", config).state
+    embedders = found["params"]["embedder"], fresh["params"]["embedder"]
+    check_equal(*(embedder["heads_aerial"] for embedder in embedders))
     check_equal(found["opt"], fresh["opt"])
     told = json.loads(report.read_text())
     assert told == json.loads((tmp_path / "new" / importing.RECORD).read_text())
-    assert {name.partition("/")[0] for name in told["initialised"]} == set(NETWORKS[1:])
+    assert all(n.startswith(("embedder/heads", "embedder/log")) for n in told["initialised"])
     rows = {row["name"]: row for row in told["arrays"]}
     assert rows["embedder/towers_aerial/stem/Conv_0/kernel"] == {
         "source": "towers.aerial.stem.conv.0.weight",
@@ -191,14 +211,14 @@ def test_what_is_wrong_is_told_and_nothing_is_written(exported, bring, tmp_path,
     assert f"{line}embedder/towers_aerial/stem/Conv_0/kernel [3, 3, 3, 8] (OIHW to HWIO)" in report
 
 
-def test_what_may_be_left_over_is_named(exported, bring, tmp_path, capsys):
+def test_what_may_be_left_over_is_named(exported):
     files = list_files(exported)
-    assert bring(files, "--only=embedder", "--allow_leftover=structure.*") == 1
-    assert "structure." not in capsys.readouterr().err
-    assert bring(files, "--only=embedder", "--only=generator") == 1
-    leftover = ("--allow_leftover=*",)
-    assert bring(files, "--only=embedder", "--only=generator", *leftover) == 0
-    assert not set(load_model(tmp_path / "new").variables) - {"embedder", "generator"}
+    found = plan(files, only=["embedder"], allow_leftover=["structure.*", "rgb.bias"]).match
+    dropped = set(found.leftover) - set(found.refused)
+    assert {name.split(".")[0] for name in dropped} == {"structure", "rgb"}
+    assert "rgb.weight" in found.refused
+    assert not plan(files, only=["embedder"], allow_leftover=["*"]).match.refused
+    assert not plan(files[:2], only=["embedder", "generator"]).match.leftover
 
 
 def test_a_pattern_that_names_nothing_is_an_error(exported, bring, capsys):
@@ -238,15 +258,14 @@ def test_other_actions_read_no_config(capsys):
     assert "`weights list` reads no config" in capsys.readouterr().err
 
 
-def test_the_card_tells_what_is_recorded(state, trained, exported, tmp_path):
-    card = (exported / "README.md").read_text()
+def test_the_card_tells_what_is_recorded(model, trained, exported, tmp_path):
+    text = (exported / card.NAME).read_text()
     for path in list_files(exported):
-        assert f"`{path.name}`" in card
-    assert "step 7 of" in card and "random weights of seed 0" in card
-    assert "procedural_city" in card and "No licence has been stated" in card
-    assert "Not measured" in card
+        assert f"`{path.name}`" in text
+    assert "step 7 of" in text and "random weights of seed 0" in text
+    assert "procedural_city" in text and "No licence has been stated" in text
+    assert "Not measured" in text
     # A row of other weights says nothing of these.
-    model = load_model(trained)
     row = {
         "split": "test",
         "dataset": "procedural_city/city_64",
@@ -257,29 +276,17 @@ def test_the_card_tells_what_is_recorded(state, trained, exported, tmp_path):
     }
     results.append_row(trained, row | {"weights": "of other ones"})
     results.append_row(trained, row | {"weights": protocol.hash_weights(model.variables)})
-    output = tmp_path / "again"
-    assert run("export", f"--workdir={trained}", f"--output={output}") == 0
-    again = (output / "README.md").read_text()
-    assert again.count("12.5000") == 1 and "Not measured" not in again
+    card.write_card(model, trained, tmp_path, {})
+    text = (tmp_path / card.NAME).read_text()
+    assert text.count("12.5000") == 1 and "Not measured" not in text
 
 
-def test_the_card_tells_what_was_imported(exported, bring, tmp_path):
-    assert bring(list_files(exported)) == 0
-    output = tmp_path / "again"
-    assert run("export", f"--workdir={tmp_path / 'new'}", f"--output={output}") == 0
-    card = (output / "README.md").read_text()
-    assert "were imported (layout torch)" in card and "not trained since" in card
-    assert card.count(", sha256 ") == 3 and str(exported) not in card
-
-
-def test_the_best_checkpoint_has_a_discriminator_where_its_step_is_kept(state, trained, tmp_path):
-    best = ("--checkpoint=best", f"--output={tmp_path / 'best'}")
-    assert run("export", f"--workdir={trained}", *best) == 0
-    assert (tmp_path / "best" / "discriminator.safetensors").exists()
-    checkpoints = Checkpoints(tmp_path / "other", make_tiny_config(**FIELDS))
-    checkpoints.save_best(state, 0.5)
-    checkpoints.close()
-    alone = ("--checkpoint=best", f"--output={tmp_path / 'alone'}")
-    assert run("export", f"--workdir={tmp_path / 'other'}", *alone) == 0
-    names = sorted(path.name for path in (tmp_path / "alone").iterdir())
-    assert names == ["README.md", "config.json", "embedder.safetensors", "generator.safetensors"]
+def test_the_discriminator_is_exported_where_its_step_is_kept(model, trained, tmp_path, capsys):
+    # As of a best checkpoint after which training went on.
+    older = copy.copy(model)
+    older.step -= 1
+    written = safetensors_export.export(older, trained, tmp_path)
+    assert list(written) == ["embedder.safetensors", "generator.safetensors"]
+    flags = ("--checkpoint=best", f"--output={tmp_path / 'best'}")
+    assert run("export", f"--workdir={trained}", *flags) == 1
+    assert "best: holds no checkpoint yet" in capsys.readouterr().err
