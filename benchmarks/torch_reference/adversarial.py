@@ -65,10 +65,10 @@ class AdversarialUpdate:
             config.optimizer.discriminator, self.discriminator.parameters(), num_steps
         )
         self.averaged = list(averaged.parameters())
-        self._embed_fn = switches.prepare(self._embed)
-        self._draw_fn = switches.prepare(self._draw)
-        self._judge_fn = switches.prepare(self._compute_discriminator_loss)
-        self._please_fn = switches.prepare(self._compute_generator_loss)
+        self.embed = switches.prepare(self._embed)
+        self.draw = switches.prepare(self._draw)
+        self.compute_discriminator_loss = switches.prepare(self._compute_discriminator_loss)
+        self.compute_generator_loss = switches.prepare(self._compute_generator_loss)
 
     def draw_noise(self) -> Noise:
         """Fresh random numbers for one step."""
@@ -110,14 +110,14 @@ class AdversarialUpdate:
             "g/param_norm": norm_of(self.g_optimizer.params).detach(),
         }
         with torch.no_grad():
-            embedding, tokens = self._embed_fn(source)
-        drawn = self._draw_fn(embedding, tokens, target, noise)
+            embedding, tokens = self.embed(source)
+        drawn = self.draw(embedding, tokens, target, noise)
 
-        d_loss, logits = self._judge_fn(target, drawn.image.detach(), embedding)
+        d_loss, logits = self.compute_discriminator_loss(target, drawn.image.detach(), embedding)
         total, metrics = d_loss, {"d/loss": d_loss.detach()}
         if step % config.losses.penalty_every == 0:
             # Never compiled: torch.compile cannot differentiate twice.
-            penalty = self._compute_penalty(target, embedding)
+            penalty = self.compute_penalty(target, embedding)
             metrics["d/penalty"] = penalty.detach()
             total = d_loss + config.losses.penalty_weight * config.losses.penalty_every * penalty
         d_grads = self.d_optimizer.differentiate(total)
@@ -127,7 +127,7 @@ class AdversarialUpdate:
 
         # G's gradient passes through D; those of D's own weights would be computed for nothing.
         self.discriminator.requires_grad_(False)
-        loss, terms = self._please_fn(drawn, embedding, target)
+        loss, terms = self.compute_generator_loss(drawn, embedding, target)
         self.discriminator.requires_grad_(True)
         g_grads = self.g_optimizer.differentiate(loss)
         if not alternating:
@@ -188,7 +188,7 @@ class AdversarialUpdate:
         means = {"d/real": real, "d/fake": made, "d/mismatched": wrong}
         return loss, {name: value.detach().mean() for name, value in means.items()}
 
-    def _compute_penalty(self, target: Tensor, embedding: Tensor) -> Tensor:
+    def compute_penalty(self, target: Tensor, embedding: Tensor) -> Tensor:
         kind = self.config.losses.penalty
         with self.switches.cast(target.device):
             return losses.gradient_penalty(kind, self.discriminator, target, embedding)

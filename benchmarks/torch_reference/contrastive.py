@@ -26,12 +26,12 @@ class ContrastiveUpdate:
         self.buffers = list(embedder.buffers())
         self.current = [*self.optimizer.params, *self.buffers]
         self.averaged = [*guide.parameters(), *guide.buffers()]
-        self._loss_fn = switches.prepare(self._compute_loss)
+        self.compute_loss = switches.prepare(self._compute_loss)
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """One update from images [B, 3, H, W] a view, before which `step` were done; metrics."""
         kept = [buffer.clone() for buffer in self.buffers]
-        loss, accuracy = self._loss_fn(batch["aerial"], batch["ground"])
+        loss, accuracy = self.compute_loss(batch["aerial"], batch["ground"])
         metrics = {
             "contrastive/loss": loss.detach(),
             "contrastive/accuracy": accuracy,

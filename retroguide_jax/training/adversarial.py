@@ -171,35 +171,56 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
     return loss_fn
 
 
-def _update_discriminator(recipe: Recipe, state: State, params, target, fake, embedding):
-    """One update of D, whose gathered parameters are `params`."""
-    weights, discriminator = recipe.config.losses, recipe.networks.discriminator
+def discriminator_objective(recipe: Recipe, real, fake, embedding):
+    """D's loss as a function of its parameters: `params -> (loss, {name: mean logit})`.
+
+    Args:
+      recipe: the static parts.
+      real: target images [n, H, W, 3] in [-1, 1].
+      fake: what G drew for the same sources, likewise; a constant.
+      embedding: [n, E] of the sources.
+    """
+    discriminator = recipe.networks.discriminator
 
     def loss_fn(params):
         def run(method, *args):
             return discriminator.apply({"params": params}, *args, method=method)
 
         # Real and generated images share one pass; wrong pairs reuse the real images' features.
-        features, patches = run("extract", _interleave(target, fake))
+        features, patches = run("extract", _interleave(real, fake))
         real_features, fake_features = _separate(features)
         real_patches, fake_patches = _separate(patches)
-        real = run("judge", real_features, embedding)
+        right = run("judge", real_features, embedding)
         made = run("judge", fake_features, embedding)
         wrong = run("judge", real_features, jnp.roll(embedding, 1, 0))
         loss = losses.discriminator_loss(
-            weights.adversarial,
-            jnp.concatenate([real[:, None], real_patches], 1),
+            recipe.config.losses.adversarial,
+            jnp.concatenate([right[:, None], real_patches], 1),
             jnp.concatenate([made[:, None], fake_patches], 1),
             wrong,
         )
-        logits = {"d/real": real.mean(), "d/fake": made.mean(), "d/mismatched": wrong.mean()}
-        return loss, logits
+        return loss, {"d/real": right.mean(), "d/fake": made.mean(), "d/mismatched": wrong.mean()}
+
+    return loss_fn
+
+
+def penalty_objective(recipe: Recipe, real, embedding):
+    """D's gradient penalty as a function of its parameters; arguments as above."""
 
     def penalty_fn(params):
         def judge(images, embedding):
-            return discriminator.apply({"params": params}, images, embedding)
+            return recipe.networks.discriminator.apply({"params": params}, images, embedding)
 
-        return losses.gradient_penalty(weights.penalty, judge, target, embedding)
+        return losses.gradient_penalty(recipe.config.losses.penalty, judge, real, embedding)
+
+    return penalty_fn
+
+
+def _update_discriminator(recipe: Recipe, state: State, params, target, fake, embedding):
+    """One update of D, whose gathered parameters are `params`."""
+    weights = recipe.config.losses
+    loss_fn = discriminator_objective(recipe, target, fake, embedding)
+    penalty_fn = penalty_objective(recipe, target, embedding)
 
     def no_penalty(params):
         return jnp.float32(jnp.nan), jax.tree.map(jnp.zeros_like, params)

@@ -27,9 +27,9 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     """
     config = recipe.config
     params, stats = state["params"]["embedder"], state["stats"]["embedder"]
-    differentiate = _differentiate_pieces if config.train.micro_batch_size else _differentiate
+    take = _differentiate_pieces if config.train.micro_batch_size else differentiate
     whole = replicate(params, recipe.mesh)
-    loss, accuracy, grads, new_stats = differentiate(recipe, whole, stats, batch)
+    loss, accuracy, grads, new_stats = take(recipe, whole, stats, batch)
     state, ok, norm = apply_gradients(recipe, state, "embedder", loss, grads)
     stats = select(ok, new_stats, stats)
     current = {"params": state["params"]["embedder"], "stats": stats}
@@ -45,7 +45,7 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     return state, metrics | {"contrastive/param_norm": optax.tree.norm(params)}, ok
 
 
-def _differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.Array]):
+def differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.Array]):
     """Loss, accuracy, gradients and new statistics, with the whole batch embedded at once."""
     embedder = recipe.networks.embedder
 

@@ -1,0 +1,119 @@
+"""Our side of step.py."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from retroguide_jax.inference import Model
+from retroguide_jax.networks import embedder_variables, make_networks
+from retroguide_jax.parallel.mesh import make_mesh, place_batch
+from retroguide_jax.training import adversarial, contrastive
+from retroguide_jax.training.state import abstract_state, create_state, make_optimizers
+from retroguide_jax.training.steps import make_train_step
+from retroguide_jax.training.updates import Recipe
+
+
+class Side:
+    """One of the two sides: `run(work)` does it once, and returns when the device has done it."""
+
+    def __init__(self, config: ConfigDict, images: dict[str, np.ndarray]):
+        """Takes the config and a batch: view -> [B, H, W, 3] in [-1, 1]."""
+        self.config, self.networks = config, make_networks(config)
+        self.mesh = make_mesh({"data": 1}, jax.devices()[:1])
+        self.images, self.batch = images, place_batch(images, self.mesh)
+        self.state = create_state(config, self.networks, self.mesh)
+        self.state["step"] = jnp.int32(config.train.contrastive_warmup_steps)
+        self.works: dict[str, Callable] = {}
+
+    def run(self, work: str) -> None:
+        """Does a work of `step.WORKS`; the first time it is compiled."""
+        if work not in self.works:
+            name, _, size = work.partition(" ")
+            make = {"step": self._make_step, "generate": self._make_generate}
+            make |= {"embed": self._make_embed}
+            self.works[work] = make[name](int(size)) if size else make.get(name, self._make)(name)
+        self.works[work]()
+
+    def read_peak(self) -> int:
+        """Bytes of device memory in use at the worst moment so far; 0 where it is not told."""
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+    def _make_step(self, name: str) -> Callable:
+        abstract = abstract_state(self.config, self.networks, self.mesh)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        step_fn = make_train_step(self.config, self.networks, self.mesh, shardings)
+
+        def step():
+            self.state, metrics = step_fn(self.state, self.batch)
+            jax.block_until_ready(metrics)
+
+        return step
+
+    def _make(self, name: str) -> Callable:
+        """Gradients of one phase of the step, on inputs that are ready."""
+        config, networks = self.config, self.networks
+        shardings = abstract_state(config, networks, self.mesh)["params"]
+        recipe = Recipe(config, networks, self.mesh, shardings, make_optimizers(config))
+        guide = embedder_variables(**self.state["ema"]["embedder"])
+        num = config.train.adversarial_batch_size
+        source, target = (
+            self.batch[view][:num] for view in (networks.source_view, networks.target_view)
+        )
+        embed = jax.jit(functools.partial(networks.embedder.apply, view=networks.source_view))
+        embedding, tokens = embed(guide, source)
+
+        def differentiate_generator(params, guide, embedding, tokens, target, batch):
+            key = jax.random.key(0)
+            draw = adversarial.draw_images(recipe, embedding, tokens, target, key)
+            drawn, pull_back = jax.vjp(draw, params["generator"])
+            objective = adversarial.generator_objective(
+                recipe, params["discriminator"], guide, params["generator"], embedding, target
+            )
+            return pull_back(jax.grad(objective, has_aux=True)(drawn)[0])
+
+        def differentiate_discriminator(params, guide, embedding, tokens, target, batch):
+            fake = target[::-1]
+            objective = adversarial.discriminator_objective(recipe, target, fake, embedding)
+            return jax.grad(objective, has_aux=True)(params["discriminator"])
+
+        def differentiate_penalty(params, guide, embedding, tokens, target, batch):
+            objective = adversarial.penalty_objective(recipe, target, embedding)
+            return jax.grad(objective)(params["discriminator"])
+
+        def differentiate_embedder(params, guide, embedding, tokens, target, batch):
+            stats = guide["batch_stats"]
+            return contrastive.differentiate(recipe, params["embedder"], stats, batch)
+
+        phases = {
+            "embedder": differentiate_embedder,
+            "D": differentiate_discriminator,
+            "R1": differentiate_penalty,
+            "G": differentiate_generator,
+        }
+        phase = jax.jit(phases[name])
+        # Copies: the step takes its state's arrays away. Arguments, so that nothing is folded.
+        params, guide = jax.tree.map(jnp.copy, (self.state["params"], guide))
+        inputs = (params, guide, embedding, tokens, target, self.batch)
+        return lambda: jax.block_until_ready(phase(*inputs))
+
+    @functools.cached_property
+    def _model(self) -> Model:
+        model = Model(self.config, self.networks)
+        model.load(jax.tree.map(jnp.copy, self.state["ema"]), 0)
+        return model
+
+    def _make_generate(self, size: int) -> Callable:
+        z = np.zeros((size, self.config.generator.z_dim), np.float32) + 1
+        source = self._repeat(self.networks.source_view, size)
+        return lambda: self._model.generate(source, z)
+
+    def _make_embed(self, size: int) -> Callable:
+        images = self._repeat("ground", size)
+        return lambda: self._model.embed(images, "ground")
+
+    def _repeat(self, view: str, size: int) -> np.ndarray:
+        return np.resize(self.images[view], (size, *self.images[view].shape[1:]))
