@@ -16,7 +16,7 @@ from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
-from retroguide_jax.training.state import create_state, initial_state
+from retroguide_jax.training.state import create_state
 from retroguide_jax.weights import files, reading, saig, timm_convnext, twin, variables
 from retroguide_jax.weights.layouts import Source
 from retroguide_jax.weights.matching import Match, match
@@ -90,10 +90,7 @@ def plan_import(
         if twice := sorted(arrays.keys() & found.keys()):
             raise UserError(f"{path}: {twice[0]} is in another of the files too; name one of them")
         arrays |= found
-    networks = make_networks(config)
-    state = jax.eval_shape(lambda: initial_state(config, networks))
-    leaves = variables.flatten(variables.get_networks(state))
-    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    shapes = variables.list_shapes(config)
     try:
         source = LAYOUTS[layout](arrays)
     except UserError as error:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.rules import path_name
+from retroguide_jax.training.state import initial_state
 
 State = dict[str, Any]
 
@@ -38,6 +41,13 @@ def flatten(networks: Mapping[str, Any]) -> dict[str, Any]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(networks)
     return {_join(path): leaf for path, leaf in leaves}
+
+
+def list_shapes(config: ConfigDict) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of all arrays of a config's networks; computes nothing."""
+    networks = make_networks(config)
+    state = jax.eval_shape(lambda: initial_state(config, networks))
+    return {name: leaf.shape for name, leaf in flatten(get_networks(state)).items()}
 
 
 def replace(networks: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:

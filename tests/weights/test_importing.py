@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from page_commands import read_commands, replace_config
 from safetensors.numpy import load_file, save_file
 from tiny import make_tiny_config
 
@@ -44,9 +45,18 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def trained(state, tmp_path_factory):
-    """The work directory of that state."""
-    workdir = tmp_path_factory.mktemp("trained")
+def place(tmp_path_factory):
+    """Where the commands of the page are run."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("place")
+        patch.chdir(place)
+        yield place
+
+
+@pytest.fixture(scope="module")
+def trained(state, place):
+    """The work directory of that state, in the place of which the page speaks."""
+    workdir = place / "runs" / "city"
     checkpoints = Checkpoints(workdir, make_tiny_config(**FIELDS))
     checkpoints.save(Progress(state))
     checkpoints.close()
@@ -59,11 +69,10 @@ def model(trained):
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """What `weights export` makes of it."""
-    output = tmp_path_factory.mktemp("exported") / "files"
-    assert run("export", f"--workdir={trained}", f"--output={output}") == 0
-    return output
+def exported(trained, place):
+    """What the page's export makes of it."""
+    assert cli.main(read_commands()[0]) == 0
+    return place / "city_weights"
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +83,10 @@ def config_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def imported(exported, config_file, tmp_path_factory):
-    """The work directory that `weights import` makes of that again."""
-    workdir = tmp_path_factory.mktemp("imported") / "w"
-    flags = ("--from=torch", f"--config={config_file}", f"--output={workdir}")
-    assert run("import", *map(str, list_files(exported)), *flags) == 0
-    return workdir
+def imported(exported, config_file, place):
+    """The work directory that the page's import makes of that again."""
+    assert cli.main(replace_config(read_commands()[1], config_file)) == 0
+    return place / "runs" / "city_again"
 
 
 @pytest.fixture

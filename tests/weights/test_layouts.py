@@ -55,13 +55,6 @@ def plan(tmp_path, layout, arrays, config, **options):
     return importing.plan_import(config, layout, [tmp_path / "a.safetensors"], **options)
 
 
-def get_shapes(config):
-    networks = make_networks(config)
-    state = jax.eval_shape(lambda: initial_state(config, networks))
-    leaves = variables.flatten(variables.get_networks(state))
-    return {name: leaf.shape for name, leaf in leaves.items()}
-
-
 def build(config, found):
     """The embedder and its variables, of a plan that has all of them."""
     networks = make_networks(config)
@@ -189,7 +182,7 @@ def test_a_pair_on_another_grid_is_refused(tmp_path):
     ],
 )
 def test_every_array_has_a_name_of_its_own_in_pytorch(fields):
-    shapes = get_shapes(make_tiny_config(**fields))
+    shapes = variables.list_shapes(make_tiny_config(**fields))
     names = [twin.name_parameter(name.partition("/")[2]) for name in shapes]
     assert len(set(names)) == len(names)
     # PyTorch has no such leaves.
