@@ -1,29 +1,27 @@
-"""A model with random weights of sensible size in every array, made without compiling anything."""
+"""Random weights of sensible size in every array, as a model or a run, with nothing compiled."""
 
 import jax
 import numpy as np
 
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.parallel.mesh import make_mesh
+from retroguide_jax.training.checkpoints import Checkpoints, Progress
+from retroguide_jax.training.state import abstract_state
 
 
 def make_model(config):
     """Unlike fresh ones, its weights are nowhere zero: every layer has a part in the output."""
-    networks = make_networks(config)
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        values = rng.normal(size=leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5
-        name = jax.tree_util.keystr(path)
-        if "scale" in name:
-            values = 1 + values / 10
-        return (np.abs(values) if "var" in name else values).astype(np.float32)
-
-    shapes = jax.eval_shape(lambda: initial_state(config, networks))["ema"]
-    model = Model(config, networks)
-    model.load(jax.tree_util.tree_map_with_path(draw, shapes), step=7)
+    model = Model(config, make_networks(config))
+    model.load(_make_state(config)["ema"], step=7)
     return model
+
+
+def save_run(workdir, config):
+    """The work directory of a run with the weights of `make_model`."""
+    checkpoints = Checkpoints(workdir, config)
+    checkpoints.save(Progress(_make_state(config)))
+    checkpoints.close()
 
 
 def draw_inputs(model, num_rows, seed=1):
@@ -31,3 +29,20 @@ def draw_inputs(model, num_rows, seed=1):
     rng = np.random.default_rng(seed)
     source = rng.uniform(-1, 1, (num_rows, *model.source_size, 3)).astype(np.float32)
     return source, rng.normal(size=(num_rows, model.z_dim)).astype(np.float32)
+
+
+def _make_state(config):
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = jax.tree_util.keystr(path)
+        values = rng.normal(size=leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5
+        if "scale" in name:
+            values = 1 + values / 10
+        values = np.abs(values) if "var" in name else values
+        return jax.device_put(values.astype(leaf.dtype), leaf.sharding)
+
+    mesh = make_mesh({}, jax.devices()[:1])
+    return jax.tree_util.tree_map_with_path(
+        draw, abstract_state(config, make_networks(config), mesh)
+    )

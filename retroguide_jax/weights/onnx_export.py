@@ -44,16 +44,18 @@ def export_onnx(model: Model, output: Path) -> dict[str, str]:
     except ImportError as error:
         raise UserError(f"--format=onnx: needs {error.name}; {_INSTALL}") from error
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # shapes that it leaves to be inferred
-    files = {}
+    contents, files = {}, {}
     for function in list_functions(model, dtype="float32"):
         try:
-            proto = jax2onnx.to_onnx(
-                function.call,
-                [("b", *shape) for shape in function.inputs.values()],
-                model_name=function.name,
-                input_names=list(function.inputs),
-                output_names=[function.output],
-            )
+            # Nested jits are what jax2onnx 0.17.1 cannot read with JAX 0.12.
+            with jax.disable_jit():
+                proto = jax2onnx.to_onnx(
+                    function.call,
+                    [("b", *shape) for shape in function.inputs.values()],
+                    model_name=function.name,
+                    input_names=list(function.inputs),
+                    output_names=[function.output],
+                )
             onnx.helper.set_model_props(proto, _describe(model, function))
             content = proto.SerializeToString()
             session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -70,11 +72,13 @@ def export_onnx(model: Model, output: Path) -> dict[str, str]:
                 "or jax2onnx 0.17.1, which this was written for"
             )
         name = f"{function.name}.onnx"
-        with write_beside(output / name) as path:
-            path.write_bytes(content)
+        contents[name] = content
         files[name] = (
             f"{function.description}; {len(content):,} bytes, differs from JAX by {difference:.1e}"
         )
+    for name, content in contents.items():
+        with write_beside(output / name) as path:
+            path.write_bytes(content)
     return files
 
 
