@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retroguide_jax import exported
 from retroguide_jax.commands import generate
 from retroguide_jax.errors import UserError
 from retroguide_jax.exported_generator import ExportedGenerator
@@ -141,6 +142,13 @@ def test_other_programs_are_told(write_stablehlo, write_onnx, tmp_path):
         ExportedGenerator(path)
     with pytest.raises(UserError, match="not a generator that can be read; export it as .onnx"):
         ExportedGenerator(tmp_path / "weights.safetensors")
+
+
+def test_a_file_that_the_parser_crashes_on(write_stablehlo, monkeypatch):
+    path = write_stablehlo()
+    monkeypatch.setattr(exported, "_LIST_CALLS", "import os; os.abort()")
+    with pytest.raises(UserError, match="jax.export cannot read it .*its parser crashes"):
+        ExportedGenerator(path)
 
 
 @pytest.mark.parametrize("flags", [[], ["--workdir=w", "--exported=p.onnx"]])
