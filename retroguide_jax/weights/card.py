@@ -126,19 +126,20 @@ def _format_size(size: tuple[int, int]) -> str:
 
 
 def _tell_origin(model: Model, workdir: Path) -> str:
-    record = _read_record(workdir / RECORD)
+    record, config = _read_record(workdir / RECORD), model.config
     if record is None:
-        return (
-            f"Trained by `retroguide train` from random weights of seed {model.config.seed}, as "
-            "far as the work directory says."
-        )
+        start = f"random weights of seed {config.seed}"
+        if config.mode == "frozen":
+            embedder = Path(config.frozen_embedder).name
+            start += f" and the embedder of another work directory, {embedder}, which it keeps"
+        return f"Trained by `retroguide train` from {start}, as far as the work directory says."
     names = "\n".join(
         f"* `{Path(path).name}`, sha256 {digest}" for path, digest in record["files"].items()
     )
     later = f"then trained for {model.step} steps" if model.step else "and not trained since"
     return (
         f"{len(record['arrays'])} arrays were imported (layout {record['layout']}), "
-        f"{len(record['initialised'])} initialised from seed {model.config.seed}, {later}. "
+        f"{len(record['initialised'])} initialised from seed {config.seed}, {later}. "
         f"Imported from:\n\n{names}"
     )
 

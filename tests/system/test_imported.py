@@ -74,6 +74,7 @@ def test_train_goes_on_from_it(train, imported, copied):
         check_near(*generators, 0.0)
 
 
+@pytest.mark.slow  # a second training, of which test_run.py tests all but whose embedder it takes
 def test_frozen_mode_takes_its_embedder(train, imported, tmp_path):
     done = train(tmp_path / "w", *FLAGS, f"--config.frozen_embedder={imported}")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ CONFIG = f"""
 from tiny import make_tiny_config
 def get_config(): return make_tiny_config(**{FIELDS})
 """
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NETWORKS = ("embedder", "generator", "discriminator")
 
 
@@ -286,6 +288,27 @@ def test_the_card_tells_what_is_recorded(model, trained, exported, tmp_path):
     card.write_card(model, trained, tmp_path, {})
     text = (tmp_path / card.NAME).read_text()
     assert text.count("12.5000") == 1 and "Not measured" not in text
+
+
+def test_the_card_tells_whose_embedder_was_kept(model, tmp_path):
+    frozen = copy.copy(model)
+    fields = {"mode": "frozen", "frozen_embedder": "/home/somebody/runs/retrieval"}
+    frozen.config = make_tiny_config(**FIELDS, **fields)
+    card.write_card(frozen, tmp_path, tmp_path, {})
+    text = (tmp_path / card.NAME).read_text()
+    assert "embedder of another work directory, retrieval," in text and "somebody" not in text
+
+
+def test_the_networks_in_pytorch_take_what_is_exported(exported, monkeypatch):
+    pytest.importorskip("torch")
+    from safetensors.torch import load_file as load_tensors
+
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from torch_reference.networks import build_networks
+
+    networks = build_networks(make_tiny_config(**FIELDS))
+    for path in list_files(exported):
+        getattr(networks, path.stem).load_state_dict(load_tensors(path))
 
 
 def test_the_discriminator_is_exported_where_its_step_is_kept(model, trained, tmp_path, capsys):
