@@ -73,9 +73,8 @@ class Optimizer:
 
 def average(averaged: list[Tensor], current: list[Tensor], decay: float, ok: Tensor) -> None:
     """averaged = decay averaged + (1 - decay) current, in place, where the scalar `ok` is true."""
-    weight = torch.where(ok, 1.0 - decay, 0.0)
     change = torch._foreach_sub(current, averaged)
-    torch._foreach_mul_(change, weight.to(change[0].dtype))
+    torch._foreach_mul_(change, (1.0 - decay) * ok.to(change[0].dtype))
     torch._foreach_add_(averaged, change)
 
 

@@ -1,0 +1,164 @@
+"""Whole training steps on both sides, from the same weights, batches and noise."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from parity_cases import precision
+from parity_cases.arrays import flatten, load, swap
+from parity_cases.case import twin
+from parity_cases.noise import draw_step
+from retroguide_jax.config import load_config
+from retroguide_jax.networks import make_networks
+from retroguide_jax.parallel.mesh import make_mesh, place_batch
+from retroguide_jax.training.state import abstract_state, create_state
+from retroguide_jax.training.steps import make_train_step
+
+NETWORKS = ("embedder", "generator", "discriminator")
+
+
+class StepDifference(NamedTuple):
+    """How far both sides are apart after a step.
+
+    step: counted from one. metrics: the largest relative difference of a loss, with its name.
+    params: for each network the length of the difference of all its parameters over the length of
+    what training has changed since the start; nan before its first update. average: the same of the
+    averaged embedder and generator together. largest: max |a - b| / max |a| over all arrays.
+    """
+
+    step: int
+    metrics: float
+    metric_name: str
+    params: dict[str, float]
+    average: float
+    largest: float
+
+
+def make_city_config() -> ConfigDict:
+    """`city` as it is, but that all kinds of updates fall within ten steps."""
+    config = load_config("city", [])
+    config.train.contrastive_warmup_steps = 2
+    config.train.contrastive_every = 2
+    config.losses.penalty_every = 4
+    config.train.num_steps = 20
+    for optimizer in config.optimizer.values():
+        optimizer.warmup_steps = 2
+    return config
+
+
+def compare_steps(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator[StepDifference]:
+    """Trains both sides; ours on one device."""
+    ours = _train_ours(config, num_steps, dtype)
+    theirs = _train_theirs(config, num_steps, dtype, start := next(ours))
+    for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
+        relative = {
+            name: abs(a.metrics[name] - b.metrics[name]) / abs(a.metrics[name])
+            for name in a.metrics
+            if np.isfinite(a.metrics[name]) and a.metrics[name]
+        }
+        if missing := {name for name in relative if name not in b.metrics}:
+            raise ValueError(f"the twin lacks {sorted(missing)}")
+        name = max(relative, key=relative.get)
+        params = {
+            network: _compare_paths(a.params[network], b.params[network], start.params[network])
+            for network in a.params
+        }
+        average = _compare_paths(a.average, b.average, start.average)
+        largest = max(
+            float(np.abs(x - y[name]).max() / max(np.abs(x).max(), np.finfo(dtype).tiny))
+            for left, y in [(a.average, b.average), *((a.params[n], b.params[n]) for n in a.params)]
+            for name, x in left.items()
+        )
+        yield StepDifference(step, relative[name], name, params, average, largest)
+
+
+class _Moment(NamedTuple):
+    params: dict[str, dict[str, np.ndarray]]
+    average: dict[str, np.ndarray]
+    metrics: dict[str, float]
+
+
+def make_batch(config: ConfigDict, step: int, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Smooth random images [B, H, W, 3] of both views in [-1, 1], pairs related in colour."""
+    draw = np.random.RandomState(step)
+    colours = draw.uniform(-0.5, 0.5, (config.train.batch_size, 1, 1, 3))
+    return {
+        view: np.clip(
+            colours + draw.normal(0, 0.3, (len(colours), *config.data[f"{view}_size"], 3)), -1, 1
+        ).astype(dtype)
+        for view in ("aerial", "ground")
+    }
+
+
+def _train_ours(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator[_Moment]:
+    """First the start, then each step."""
+    mesh = make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
+    networks = make_networks(config)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, networks, mesh))
+    state = jax.device_get(create_state(config, networks, mesh))
+    with precision.use(dtype):
+        state = precision.widen_state(state, dtype)
+        wide = {name: precision.widen(getattr(networks, name), dtype) for name in NETWORKS}
+        networks = dataclasses.replace(networks, **wide)
+        step_fn = make_train_step(config, networks, mesh, shardings)
+        yield _freeze(state, {})
+        for step in range(num_steps):
+            batch = place_batch(make_batch(config, step, dtype), mesh)
+            state, metrics = step_fn(state, batch)
+            yield _freeze(jax.device_get(state), jax.device_get(metrics))
+
+
+def _freeze(state: dict[str, Any], metrics: dict[str, np.ndarray]) -> _Moment:
+    params = {name: flatten(tree) for name, tree in state["params"].items()}
+    average = flatten(state["ema"]["embedder"]["params"])
+    average |= flatten(state["ema"]["embedder"]["stats"])
+    average |= {f"g.{name}": x for name, x in flatten(state["ema"]["generator"]).items()}
+    metrics = {
+        name: float(value) for name, value in metrics.items() if not name.startswith("skipped")
+    }
+    return _Moment(params, average, metrics)
+
+
+def _train_theirs(
+    config: ConfigDict, num_steps: int, dtype: np.dtype, start: _Moment
+) -> Iterator[_Moment]:
+    import torch
+
+    networks = twin.networks.build_networks(config)
+    averaged = {name: x for name, x in start.average.items() if not name.startswith("g.")}
+    load(networks.embedder, averaged | start.params["embedder"], dtype)
+    load(networks.generator, start.params["generator"], dtype)
+    load(networks.discriminator, start.params["discriminator"], dtype)
+    step_fn = twin.step.TrainStep(config, networks)
+    for step in range(num_steps):
+        batch = {
+            view: torch.from_numpy(swap(x).copy())
+            for view, x in make_batch(config, step, dtype).items()
+        }
+        with precision.use(dtype):
+            noise = draw_step(config, networks.generator, step)
+        metrics = step_fn(batch, noise)
+        params = {
+            name: {key: x.detach().numpy().copy() for key, x in module.named_parameters()}
+            for name, module in zip(
+                NETWORKS,
+                (networks.embedder, networks.generator, networks.discriminator),
+                strict=True,
+            )
+        }
+        average = {key: x.numpy().copy() for key, x in step_fn.guide.state_dict().items()}
+        average |= {
+            f"g.{key}": x.numpy().copy() for key, x in step_fn.averaged.state_dict().items()
+        }
+        yield _Moment(params, average, {key: float(x) for key, x in metrics.items()})
+
+
+def _compare_paths(a: dict, b: dict, start: dict) -> float:
+    """Length of the difference over the length of the change since the start."""
+    apart = sum(float(np.square(a[name] - b[name]).sum()) for name in a)
+    moved = sum(float(np.square(a[name] - start[name]).sum()) for name in a)
+    return float(np.sqrt(apart / moved)) if moved else float("nan")
