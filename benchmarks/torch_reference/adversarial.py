@@ -189,6 +189,7 @@ class AdversarialUpdate:
         return loss, {name: value.detach().mean() for name, value in means.items()}
 
     def compute_penalty(self, target: Tensor, embedding: Tensor) -> Tensor:
+        """D's penalty at images [n, 3, H, W] and unit rows [n, E], to be differentiated."""
         kind = self.config.losses.penalty
         with self.switches.cast(target.device):
             return losses.gradient_penalty(kind, self.discriminator, target, embedding)

@@ -34,7 +34,14 @@ class Optimizer:
 
     def differentiate(self, loss: Tensor) -> tuple[Tensor, ...]:
         """The gradient of a loss, zeros for parameters it does not depend on."""
-        return torch.autograd.grad(loss, self.params, materialize_grads=True)
+        # Not autograd.grad: its results may lie in memory in another order than their parameters,
+        # and the fused kernel, which reads both straight through, would mix up their elements.
+        torch.autograd.backward(loss, inputs=self.params)
+        grads = tuple(
+            torch.zeros_like(param) if param.grad is None else param.grad for param in self.params
+        )
+        self.adamw.zero_grad()
+        return grads
 
     def update(self, loss: Tensor, grads: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """One step, or none where the loss or the gradient is not finite.
