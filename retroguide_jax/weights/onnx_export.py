@@ -16,7 +16,8 @@ from retroguide_jax.weights.programs import Function, list_functions
 _LARGEST_DIFFERENCE = 1e-4
 # jax2onnx excludes the checkpoint library's releases that this package needs, and works with them.
 _INSTALL = (
-    "pip install onnx onnxruntime onnx-ir equinox einops dm-pix && pip install --no-deps jax2onnx"
+    "pip install onnx onnxruntime onnx-ir equinox einops dm-pix && "
+    "pip install --no-deps jax2onnx==0.17.1"
 )
 
 
