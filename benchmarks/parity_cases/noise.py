@@ -6,8 +6,6 @@ In the floating type that `precision.use` sets.
 import jax
 import numpy as np
 
-from parity_cases.case import twin
-
 
 def draw_maps(keys: jax.Array, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
     """The maps of noise of a generator.
@@ -29,19 +27,17 @@ def draw_maps(keys: jax.Array, sizes: list[tuple[int, int]]) -> list[np.ndarray]
 def draw_map(keys: jax.Array, size: tuple[int, int]) -> np.ndarray:
     """One map [B, 1, H, W] from a layer's own keys [B]."""
     rows = jax.vmap(lambda key: jax.random.normal(key, (*size, 1)))(keys)
-    return np.moveaxis(np.asarray(rows), -1, 1)
+    return np.array(np.moveaxis(rows, -1, 1))
 
 
 def draw_step(config, generator, step: int):
-    """What `retroguide_jax.training.adversarial` draws at this step, as the twin's `Noise`.
+    """What `retroguide_jax.training.adversarial` draws at this step: z, other, maps of `Noise`.
 
     Args:
       config: of the run.
       generator: the twin's, for its sizes.
       step: number of the step.
     """
-    import torch
-
     num, style = config.train.adversarial_batch_size, config.losses.style
     key = jax.random.fold_in(jax.random.key(config.seed), step)
     keys = jax.random.split(jax.random.fold_in(key, 0), num)
@@ -49,8 +45,5 @@ def draw_step(config, generator, step: int):
     z = jax.random.normal(first, (num, generator.z_dim))
     widths = {"encoder": config.generator.style_dim, "mode_seeking": generator.z_dim}
     other = jax.random.normal(second, (num, widths[style])) if style in widths else None
-    maps = draw_maps(keys, generator.noise_sizes())
-    z, other, *maps = (
-        None if array is None else torch.from_numpy(np.array(array)) for array in (z, other, *maps)
-    )
-    return twin.adversarial.Noise(z, other, maps)
+    other = None if other is None else np.array(other)
+    return np.array(z), other, draw_maps(keys, generator.noise_sizes())

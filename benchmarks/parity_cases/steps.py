@@ -1,6 +1,7 @@
 """Whole training steps on both sides, from the same weights, batches and noise."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -69,24 +70,39 @@ def make_city_config() -> ConfigDict:
 def compare_steps(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator[StepDifference]:
     """Trains both sides; ours on one device."""
     ours = _train_ours(config, num_steps, dtype)
-    theirs = _train_theirs(config, num_steps, dtype, start := next(ours))
-    for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
+    start = next(ours)
+    return _compare(start, ours, _train_theirs(config, num_steps, dtype, dtype, start))
+
+
+def compare_rounding(config: ConfigDict, num_steps: int) -> Iterator[StepDifference]:
+    """Trains the twin in float64 and in float32, from the same float32 weights, batches and noise.
+
+    What float32 does to a training by itself: the measure for `compare_steps` in float32.
+    """
+    start = next(_train_ours(config, 0, np.dtype("float32")))
+    exact, rounded = (
+        _train_theirs(config, num_steps, np.dtype(dtype), np.dtype("float32"), start)
+        for dtype in ("float64", "float32")
+    )
+    return _compare(start, exact, rounded)
+
+
+def _compare(start: "_Moment", left: Iterator, right: Iterator) -> Iterator[StepDifference]:
+    for step, (a, b) in enumerate(zip(left, right, strict=True), 1):
         relative = {
-            name: abs(a.metrics[name] - b.metrics[name]) / abs(a.metrics[name])
-            for name in a.metrics
-            if np.isfinite(a.metrics[name]) and a.metrics[name]
+            name: abs(value - b.metrics[name]) / abs(value)
+            for name, value in a.metrics.items()
+            if np.isfinite(value) and value
         }
-        if missing := {name for name in relative if name not in b.metrics}:
-            raise ValueError(f"the twin lacks {sorted(missing)}")
         name = max(relative, key=relative.get)
         params = {
             network: _compare_paths(a.params[network], b.params[network], start.params[network])
             for network in a.params
         }
         average = _compare_paths(a.average, b.average, start.average)
-        left, right = a.params.get("generator", {}), b.params.get("generator", {})
-        free = max(np.abs(left[name] - right[name]).max() for name in find_free(left))
-        yield StepDifference(step, relative[name], name, params, average, float(free))
+        mine, other = a.params["generator"], b.params["generator"]
+        free = max(float(np.abs(mine[name] - other[name]).max()) for name in find_free(mine))
+        yield StepDifference(step, relative[name], name, params, average, free)
 
 
 class _Moment(NamedTuple):
@@ -112,17 +128,16 @@ def _train_ours(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator
     mesh = make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
     networks = make_networks(config)
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, networks, mesh))
-    state = jax.device_get(create_state(config, networks, mesh))
-    with precision.use(dtype):
-        state = precision.widen_state(state, dtype)
-        wide = {name: precision.widen(getattr(networks, name), dtype) for name in NETWORKS}
-        networks = dataclasses.replace(networks, **wide)
-        step_fn = make_train_step(config, networks, mesh, shardings)
-        yield _freeze(state, {})
-        for step in range(num_steps):
-            batch = place_batch(make_batch(config, step, dtype), mesh)
-            state, metrics = step_fn(state, batch)
-            yield _freeze(jax.device_get(state), jax.device_get(metrics))
+    state = precision.widen_state(jax.device_get(create_state(config, networks, mesh)), dtype)
+    wide = {name: precision.widen(getattr(networks, name), dtype) for name in NETWORKS}
+    networks = dataclasses.replace(networks, **wide)
+    step_fn = make_train_step(config, networks, mesh, shardings)
+    yield _freeze(state, {})
+    for step in range(num_steps):
+        with precision.use(dtype):
+            state, metrics = step_fn(state, place_batch(make_batch(config, step, dtype), mesh))
+            moment = _freeze(jax.device_get(state), jax.device_get(metrics))
+        yield moment
 
 
 def _freeze(state: dict[str, Any], metrics: dict[str, np.ndarray]) -> _Moment:
@@ -137,9 +152,12 @@ def _freeze(state: dict[str, Any], metrics: dict[str, np.ndarray]) -> _Moment:
 
 
 def _train_theirs(
-    config: ConfigDict, num_steps: int, dtype: np.dtype, start: _Moment
+    config: ConfigDict, num_steps: int, dtype: np.dtype, drawn: np.dtype, start: _Moment
 ) -> Iterator[_Moment]:
+    """Each step; batches and noise are drawn in the type `drawn`."""
     import torch
+
+    to_tensor = functools.partial(torch.as_tensor, dtype=getattr(torch, dtype.name))
 
     networks = twin.networks.build_networks(config)
     averaged = {name: x for name, x in start.average.items() if not name.startswith("g.")}
@@ -149,11 +167,13 @@ def _train_theirs(
     step_fn = twin.step.TrainStep(config, networks)
     for step in range(num_steps):
         batch = {
-            view: torch.from_numpy(swap(x).copy())
-            for view, x in make_batch(config, step, dtype).items()
+            view: to_tensor(swap(x).copy()) for view, x in make_batch(config, step, drawn).items()
         }
-        with precision.use(dtype):
-            noise = draw_step(config, networks.generator, step)
+        with precision.use(drawn):
+            z, other, maps = draw_step(config, networks.generator, step)
+        noise = twin.adversarial.Noise(
+            to_tensor(z), None if other is None else to_tensor(other), list(map(to_tensor, maps))
+        )
         metrics = step_fn(batch, noise)
         params = {
             name: {key: x.detach().numpy().copy() for key, x in module.named_parameters()}
@@ -173,6 +193,11 @@ def _train_theirs(
 def _compare_paths(a: dict, b: dict, start: dict) -> float:
     """Length of the difference over the length of the change since the start."""
     names = a.keys() - find_free(a)
-    apart = sum(float(np.square(a[name] - b[name]).sum()) for name in names)
-    moved = sum(float(np.square(a[name] - start[name]).sum()) for name in names)
-    return float(np.sqrt(apart / moved)) if moved else float("nan")
+    apart, moved = (
+        np.sqrt(sum(float(np.square(a[name] - other[name]).sum()) for name in names))
+        for other in (b, start)
+    )
+    length = np.sqrt(sum(float(np.square(a[name]).sum()) for name in names))
+    # The average of equal numbers moves too, by rounding.
+    has_moved = moved > np.finfo(next(iter(a.values())).dtype).eps * length
+    return apart / moved if has_moved else float("nan")
