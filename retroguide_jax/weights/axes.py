@@ -50,7 +50,7 @@ def _fit_position(array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray
         return array, _SAME
     if array.shape == (1, height * width, channels):
         return array.reshape(shape), "cut into rows"
-    if array.ndim != 3 or array.shape[0] == 1 or array.shape[2] != channels:
+    if array.ndim != 3 or min(array.shape[:2]) < 2 or array.shape[2] != channels:
         return None
     resized = np.asarray(jax.image.resize(array, shape, "bicubic"))
     return resized, f"resized bicubically from {array.shape[0]} x {array.shape[1]}"

@@ -54,7 +54,7 @@ class Match:
             wrong.append(
                 f"{len(self.missing)} arrays of this config are not in it: {named}; what may stay "
                 "as it is initialised is left out by naming the rest with --only, such as "
-                "--only=embedder"
+                "--only=embedder or --only='embedder/towers_*'"
             )
         if self.refused:
             example = self.refused[0].rpartition(".")[0]

@@ -39,9 +39,9 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     arrays, remarks = dict(arrays), {}
     if not is_pair:
         position = arrays[_POSITION]
-        side = math.isqrt(position.size // position.shape[-1])
-        if position.size == side * side * position.shape[-1]:
-            arrays[_POSITION] = position.reshape(side, side, -1)
+        side = math.isqrt(position.shape[1]) if position.ndim == 3 else 0
+        if position.shape == (1, side * side, *position.shape[2:]):
+            arrays[_POSITION] = position.reshape(side, side, position.shape[2])
             remarks[_POSITION] = f"{side * side} tokens taken as a square"
     return Source(arrays, lambda name: _name(name, is_pair), remarks, _NOTE)
 

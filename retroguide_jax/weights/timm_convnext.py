@@ -42,7 +42,8 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     """
     prefix = "model." if "model.stem.0.weight" in arrays else ""
     weight, bias = (f"{prefix}stem.0.{leaf}" for leaf in ("weight", "bias"))
-    if not {weight, bias} <= arrays.keys() or arrays[weight].shape[1:] != (3, 4, 4):
+    shapes = [np.shape(arrays.get(name)) for name in (weight, bias)]
+    if shapes[0][1:] != (3, 4, 4) or shapes[1] != shapes[0][:1]:
         raise UserError(
             f"not the layout of timm's ConvNeXt: no stem.0.weight [C, 3, 4, 4] with its bias; "
             f"the file begins with {min(arrays)}"

@@ -196,6 +196,17 @@ def test_another_layout_is_told(tmp_path, layout):
         plan(tmp_path, layout, {"rgb.bias": np.zeros(3, np.float32)}, make_tiny_config())
 
 
+@pytest.mark.parametrize("shape", [(), (8,), (0,), (1, 0, 8), (1, 16, 0), (1, 2, 8), (4, 4, 4, 4)])
+def test_arrays_of_odd_shapes_are_told(tmp_path, shape):
+    config = make_tiny_config(mode="contrastive")
+    odd, only = np.ones(shape, np.float32), ["embedder/towers_aerial/position"]
+    found = plan(tmp_path, "saig", {"pos_embed": odd}, config, only=only)
+    with pytest.raises(UserError, match=r"\(pos_embed is \[.*\], not \[4, 4, 8\]\)"):
+        found.check()
+    with pytest.raises(UserError, match="not the layout of timm's ConvNeXt"):
+        plan(tmp_path, "timm-convnext", {"stem.0.weight": odd, "stem.0.bias": odd}, config)
+
+
 def test_the_first_convolution_is_the_same_function_of_other_images():
     draw = np.random.default_rng(0)
     weight, bias = draw.normal(size=(5, 3, 4, 4)), draw.normal(size=5)
