@@ -60,6 +60,7 @@ def test_generate_and_evaluate_use_it(run_command, copied, data_dir, tmp_path):
     assert row["step"] == 0 and row["metrics"]["psnr"]["n"] == 4
 
 
+@pytest.mark.slow  # a training; restoring as it does is one of tests/weights/test_importing.py
 def test_train_goes_on_from_it(train, imported, copied):
     before = load_model(imported)
     done = train(copied, *FLAGS)
