@@ -5,6 +5,9 @@ convolution, both gradients tens of times slower inside a conditional (where the
 the training step live), and the gradient of a bias together with everything that leads up to it.
 There, gradients are taken by hand: one matrix product a tap for the kernel, a plain convolution
 for the input. Accelerators use XLA's own rule.
+
+A kernel whose windows tile the image (1 x 1, or 2 x 2 with stride 2) is one matrix product, and so
+are its gradients, everywhere.
 """
 
 import functools
@@ -20,7 +23,6 @@ def _convolve(x, kernel, bias, stride: int, pads: tuple[int, int]) -> jax.Array:
     return y + bias
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def convolve(
     x: jax.Array,
     kernel: jax.Array,
@@ -40,12 +42,58 @@ def convolve(
     Returns:
       [B, (H + 2 pads[0] - k) // stride + 1, (W + 2 pads[1] - k) // stride + 1, D].
     """
+    size = kernel.shape[0]
+    if size == stride and pads == (0, 0):
+        return _multiply(_tile(x, size), kernel.reshape(-1, kernel.shape[-1]), bias)
+    return _slide(x, kernel, bias, stride, pads)
+
+
+def _tile(x: jax.Array, size: int) -> jax.Array:
+    """[B, H, W, C] to [B, H // size, W // size, size * size * C]: the pixels of each tile."""
+    if size == 1:
+        return x
+    batch, height, width, channels = x.shape
+    rows, columns = height // size, width // size
+    x = x[:, : rows * size, : columns * size]
+    x = x.reshape(batch, rows, size, columns, size, channels).swapaxes(2, 3)
+    return x.reshape(batch, rows, columns, size * size * channels)
+
+
+@jax.custom_vjp
+def _multiply(x: jax.Array, matrix: jax.Array, bias: jax.Array) -> jax.Array:
+    """[..., K] times [K, D] plus [D]."""
+    return jax.lax.dot_general(x, matrix, (((x.ndim - 1,), (0,)), ((), ()))) + bias
+
+
+def _multiply_backward(residuals, grad):
+    x, matrix = residuals
+    # Without the barrier the products below would each recompute what leads up to the gradient.
+    grad = jax.lax.optimization_barrier(grad)
+    grad_x = jax.lax.dot_general(grad, matrix, (((grad.ndim - 1,), (1,)), ((), ())))
+    rows = tuple(range(x.ndim - 1))
+    grad_matrix = jax.lax.dot_general(x, grad, ((rows, rows), ((), ())))
+    return grad_x, grad_matrix, _sum_rows(grad)
+
+
+_multiply.defvjp(lambda *args: (_multiply(*args), args[:2]), _multiply_backward)
+
+
+def _sum_rows(grad: jax.Array) -> jax.Array:
+    """[..., D] to [D], as a product: XLA's CPU backend would recompute what leads up to a sum."""
+    rows = tuple(range(grad.ndim - 1))
+    ones = jnp.ones(grad.shape[:-1], grad.dtype)
+    exact = jax.lax.Precision.HIGHEST
+    return jax.lax.dot_general(ones, grad, ((rows, rows), ((), ())), precision=exact)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _slide(x, kernel, bias, stride: int, pads: tuple[int, int]) -> jax.Array:
     return _convolve(x, kernel, bias, stride, pads)
 
 
 def _forward(x, kernel, bias, stride, pads):
     # Through the custom rule again, so that a gradient of a gradient (R1) keeps it too.
-    return convolve(x, kernel, bias, stride, pads), (x, kernel, bias)
+    return _slide(x, kernel, bias, stride, pads), (x, kernel, bias)
 
 
 def _backward(stride, pads, residuals, grad):
@@ -57,7 +105,7 @@ def _backward(stride, pads, residuals, grad):
     )
 
 
-convolve.defvjp(_forward, _backward)
+_slide.defvjp(_forward, _backward)
 
 
 def _backward_by_xla(stride, pads, x, kernel, bias, grad):
@@ -66,7 +114,7 @@ def _backward_by_xla(stride, pads, x, kernel, bias, grad):
 
 
 def _backward_by_taps(stride, pads, x, kernel, bias, grad):
-    # Without the barrier the products below would each recompute what leads up to the gradient.
+    # As in `_multiply_backward`.
     grad = jax.lax.optimization_barrier(grad)
     size, channels, features = kernel.shape[0], kernel.shape[2], kernel.shape[3]
     sizes, counts = x.shape[1:3], grad.shape[1:3]
@@ -81,32 +129,36 @@ def _backward_by_taps(stride, pads, x, kernel, bias, grad):
         inner = tuple((0, end, stride - 1) for end in ends)
         zero = jnp.zeros((), grad.dtype)
         spread = jax.lax.pad(grad, zero, ((0, 0, 0), *inner, (0, 0, 0)))
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    turned = jax.lax.rev(kernel, (0, 1)).swapaxes(2, 3)
     around = (size - 1 - pads[0], size - 1 - pads[1])
     no_bias = jnp.zeros((channels,), grad.dtype)
-    grad_x = convolve(spread, turned, no_bias, 1, around)
+    grad_x = _slide(spread, turned, no_bias, 1, around)
 
-    flat = grad.reshape(-1, features)
+    # One matrix product a tap, with the narrower of the two sides shifted.
     if stride == 1 and features < channels:
-        # One matrix product a tap, with the narrower of the two sides shifted.
-        taps = [x.reshape(-1, channels).T @ side for side in _shifts(grad, around, sizes, size, 1)]
-        taps = taps[::-1]
+        taps = [_correlate(x, side) for side in _shifts(grad, around, sizes, size, 1)][::-1]
     else:
-        taps = [side.T @ flat for side in _shifts(x, pads, counts, size, stride)]
+        taps = [_correlate(side, grad) for side in _shifts(x, pads, counts, size, stride)]
     grad_kernel = jnp.stack(taps).reshape(kernel.shape)
-    grad_bias = jnp.ones((1, flat.shape[0]), flat.dtype) @ flat
-    return grad_x, grad_kernel, grad_bias.reshape(bias.shape)
+    return grad_x, grad_kernel, _sum_rows(grad)
+
+
+def _correlate(x: jax.Array, y: jax.Array) -> jax.Array:
+    """[B, H, W, C] and [B, H, W, D] to [C, D]."""
+    rows = (0, 1, 2)
+    return jax.lax.dot_general(x, y, ((rows, rows), ((), ())))
 
 
 def _shifts(x, pads, counts, size: int, stride: int) -> list[jax.Array]:
-    """What each tap of the window sees: size^2 arrays [B * counts[0] * counts[1], C]."""
+    """What each tap of the window sees: size^2 arrays [B, *counts, C]."""
     batch, channels = x.shape[0], x.shape[3]
-    x = jnp.pad(x, ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0)))
+    borders = ((0, 0, 0), (pads[0], pads[0], 0), (pads[1], pads[1], 0), (0, 0, 0))
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), borders)
     rows, columns = (stride * (count - 1) + 1 for count in counts)
     return [
         jax.lax.slice(
             x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1)
-        ).reshape(-1, channels)
+        )
         for i in range(size)
         for j in range(size)
     ]

@@ -69,18 +69,43 @@ class Conv(nn.Module):
         return convolve(x, kernel, bias, self.strides, (pad, pad))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _double(x: jax.Array, axis: int, circular: bool) -> jax.Array:
     """Doubles one axis with the weights 3/4, 1/4 of a half-pixel-centred linear interpolation."""
-    length = x.shape[axis]
-    if circular:
-        before, after = jnp.roll(x, 1, axis), jnp.roll(x, -1, axis)
-    else:
-        first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
-        before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, length - 1, axis=axis)], axis)
-        after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, length, axis=axis), last], axis)
+    before, after = _shift(x, 1, axis, circular), _shift(x, -1, axis, circular)
     pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
-    return pair.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+    return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+
+
+def _double_backward(axis: int, circular: bool, _, grad: jax.Array) -> tuple[jax.Array]:
+    """The transpose, in one pass over the gradient; what is derived costs CPUs many."""
+    length = grad.shape[axis] // 2
+    pair = grad.reshape(*grad.shape[:axis], length, 2, *grad.shape[axis + 1 :])
+    even, odd = (jax.lax.index_in_dim(pair, k, axis + 1, keepdims=False) for k in (0, 1))
+    # The first of a pair took a quarter from the pixel before, the second from the one after.
+    if circular:
+        quarters = _shift(even, -1, axis, True) + _shift(odd, 1, axis, True)
+        return (0.75 * (even + odd) + 0.25 * quarters,)
+    first = jax.lax.slice_in_dim(even, 0, 1, axis=axis)
+    last = jax.lax.slice_in_dim(odd, length - 1, length, axis=axis)
+    after = jnp.concatenate([jax.lax.slice_in_dim(even, 1, length, axis=axis), last], axis)
+    before = jnp.concatenate([first, jax.lax.slice_in_dim(odd, 0, length - 1, axis=axis)], axis)
+    return (0.75 * (even + odd) + 0.25 * (after + before),)
+
+
+_double.defvjp(lambda x, axis, circular: (_double(x, axis, circular), None), _double_backward)
+
+
+def _shift(x: jax.Array, by: int, axis: int, circular: bool) -> jax.Array:
+    """Moves x one place up (1) or down (-1) an axis; what falls out comes in again, or the edge."""
+    length = x.shape[axis]
+    head = jax.lax.slice_in_dim(x, 0, length - 1 if by == 1 else 1, axis=axis)
+    tail = jax.lax.slice_in_dim(x, length - 1 if by == 1 else 1, length, axis=axis)
+    if by == 1:
+        edge = tail if circular else jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+        return jnp.concatenate([edge, head], axis)
+    edge = head if circular else jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
+    return jnp.concatenate([tail, edge], axis)
 
 
 def upsample(x: jax.Array, circular: bool = False) -> jax.Array:

@@ -1,6 +1,7 @@
 """The training loop: batches in, steps, and now and then numbers, pictures, scores, checkpoints."""
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,7 +100,8 @@ def train(
             beat_fn(f"waiting for the batch of step {step + 1}")
             batch = place_batch(next(iterator), mesh)
             beat_fn(f"in step {step + 1}")
-            state, metrics = step_fn(state, batch)
+            with _no_collection():
+                state, metrics = step_fn(state, batch)
             step += 1
             try:
                 reporter.after_step(step, state, metrics)
@@ -129,6 +131,16 @@ def train(
     # After the last checkpoint is whole: an evaluation that waits for more then looks once again.
     _mark_finished(workdir, config.train.num_steps)
     return 0
+
+
+@contextlib.contextmanager
+def _no_collection():
+    """The first call traces: a million new objects, and a quarter of it to look for old ones."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _list_facts(config: ConfigDict, builder, workdir: Path) -> dict[str, str]:

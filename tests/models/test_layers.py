@@ -226,3 +226,14 @@ def test_parameters_stay_float32_under_bfloat16(module):
     out, variables = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), *args))
     assert out.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_the_gradient_of_upsampling_is_its_transpose(circular):
+    grad = RNG.normal(size=(2, 8, 16, 6)).astype(np.float32)
+    (found,) = jax.vjp(lambda h: upsample(h, circular), H)[1](grad)
+    # Linear: its value at a unit map, weighed with the gradient, is one entry of the transpose.
+    units = np.eye(4 * 8, dtype=np.float32).reshape(32, 4, 8, 1)
+    columns = np.asarray(upsample(units, circular))[..., 0]
+    expected = np.einsum("nhw,bhwc->bnc", columns, grad).reshape(2, 4, 8, 6)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

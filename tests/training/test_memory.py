@@ -27,7 +27,7 @@ def differentiate(num_devices, **fields):
     state = create_state(config, networks, mesh)
     recipe = Recipe(config, networks, mesh, {}, {})
     micro = config.train.micro_batch_size
-    fn = contrastive._differentiate_pieces if micro else contrastive._differentiate
+    fn = contrastive._differentiate_pieces if micro else contrastive.differentiate
     batch = place_batch(make_batch(config), mesh)
     return jax.jit(lambda params, batch: fn(recipe, params, {}, batch)[:3])(
         state["params"]["embedder"], batch
