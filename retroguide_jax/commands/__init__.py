@@ -14,5 +14,5 @@ COMMANDS = {
     "generate": "make views of the other side from image files",
     "data": "check raw images, build a data set, or look at one",
     "plan": "say what training would need and take on TPUs that are not at hand",
-    "weights": "find, fetch or convert the weight files that metrics need",
+    "weights": "find, fetch or convert weight files; bring models in and out",
 }
