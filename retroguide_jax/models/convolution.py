@@ -118,21 +118,12 @@ def _backward_by_taps(stride, pads, x, kernel, bias, grad):
     grad = jax.lax.optimization_barrier(grad)
     size, channels, features = kernel.shape[0], kernel.shape[2], kernel.shape[3]
     sizes, counts = x.shape[1:3], grad.shape[1:3]
-    # The transpose of a strided convolution: spread the gradient out, then convolve it with the
-    # kernel turned by 180 degrees. Trailing pixels that no tap reached get zeros.
-    spread = grad
-    if stride > 1:
-        ends = [
-            length + 2 * pad - size - stride * (count - 1)
-            for length, pad, count in zip(sizes, pads, counts, strict=True)
-        ]
-        inner = tuple((0, end, stride - 1) for end in ends)
-        zero = jnp.zeros((), grad.dtype)
-        spread = jax.lax.pad(grad, zero, ((0, 0, 0), *inner, (0, 0, 0)))
-    turned = jax.lax.rev(kernel, (0, 1)).swapaxes(2, 3)
     around = (size - 1 - pads[0], size - 1 - pads[1])
-    no_bias = jnp.zeros((channels,), grad.dtype)
-    grad_x = _slide(spread, turned, no_bias, 1, around)
+    if stride == 1:
+        turned = jax.lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+        grad_x = _slide(grad, turned, jnp.zeros((channels,), grad.dtype), 1, around)
+    else:
+        grad_x = _spread(grad, kernel, stride, pads, sizes)
 
     # One matrix product a tap, with the narrower of the two sides shifted.
     if stride == 1 and features < channels:
@@ -141,6 +132,34 @@ def _backward_by_taps(stride, pads, x, kernel, bias, grad):
         taps = [_correlate(side, grad) for side in _shifts(x, pads, counts, size, stride)]
     grad_kernel = jnp.stack(taps).reshape(kernel.shape)
     return grad_x, grad_kernel, _sum_rows(grad)
+
+
+def _spread(grad, kernel, stride: int, pads, sizes) -> jax.Array:
+    """The transpose of a strided convolution: [B, *counts, D] to [B, *sizes, C].
+
+    Pixel stride q + p of the bordered input was seen by the taps stride t + p of the windows q - t.
+    So the pixels of all phases p come from one convolution of the gradient, without strides, that
+    gives stride^2 C features; with zeros between the gradient's pixels it would be stride^2 times
+    the work.
+    """
+    size, _, channels, features = kernel.shape
+    taps = -(-size // stride)
+    missing = (0, taps * stride - size, 0)
+    kernel = jax.lax.pad(kernel, jnp.zeros((), kernel.dtype), (missing, missing, *((0, 0, 0),) * 2))
+    kernel = kernel.reshape(taps, stride, taps, stride, channels, features)
+    kernel = jax.lax.rev(kernel, (0, 2)).transpose(0, 2, 5, 1, 3, 4)
+    kernel = kernel.reshape(taps, taps, features, -1)
+    no_bias = jnp.zeros((kernel.shape[-1],), grad.dtype)
+    x = _slide(grad, kernel, no_bias, 1, (taps - 1, taps - 1))
+    batch, rows, columns, _ = x.shape
+    x = x.reshape(batch, rows, columns, stride, stride, channels).swapaxes(2, 3)
+    x = x.reshape(batch, rows * stride, columns * stride, channels)
+    # Borders are cut off; trailing pixels that no tap reached get zeros.
+    borders = [
+        (-pad, pad + length - have, 0)
+        for pad, length, have in zip(pads, sizes, x.shape[1:3], strict=True)
+    ]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *borders, (0, 0, 0)))
 
 
 def _correlate(x: jax.Array, y: jax.Array) -> jax.Array:
