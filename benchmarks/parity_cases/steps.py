@@ -133,6 +133,8 @@ def _train_ours(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator
     networks = dataclasses.replace(networks, **wide)
     step_fn = make_train_step(config, networks, mesh, shardings)
     yield _freeze(state, {})
+    with precision.use(dtype):
+        state = jax.device_put(state, shardings)
     for step in range(num_steps):
         with precision.use(dtype):
             state, metrics = step_fn(state, place_batch(make_batch(config, step, dtype), mesh))
@@ -161,7 +163,7 @@ def _train_theirs(
 
     networks = twin.networks.build_networks(config)
     averaged = {name: x for name, x in start.average.items() if not name.startswith("g.")}
-    load(networks.embedder, averaged | start.params["embedder"], dtype)
+    load(networks.embedder, averaged | start.params.get("embedder", {}), dtype)
     load(networks.generator, start.params["generator"], dtype)
     load(networks.discriminator, start.params["discriminator"], dtype)
     step_fn = twin.step.TrainStep(config, networks)

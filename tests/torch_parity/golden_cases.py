@@ -1,0 +1,36 @@
+"""Which cases golden.npz holds, and how little of each: the same for its maker and its test."""
+
+import numpy as np
+from parity_cases import layers, losses, networks, updates
+
+NETWORKS = ("embedder, batch norm", "generator, default", "discriminator, patch")
+# What these networks have inside; and second derivatives of more than one discriminator.
+LEFT_OUT = (
+    "attentional AdaIN, mask",
+    "facade block",
+    "gradient penalty, matching_aware, concat",
+    "gradient penalty, r1, projection",
+    "mapping network",
+    "region mask, 1",
+    "region modulation, 1",
+    "residual down",
+    "self-attention block",
+    "stem, batch norm, training",
+    "structure block",
+    "style encoder",
+)
+NUM_ELEMENTS = 60  # of an array
+
+
+def list_cases():
+    cases = [case for module in (layers, losses, updates) for case in module.make_cases()]
+    cases = [case for case in cases if not case.name.startswith(LEFT_OUT)]
+    return cases + [case for case in networks.make_cases() if case.name in NETWORKS]
+
+
+def thin_out(results):
+    """A few evenly spaced elements of each array, by name in order."""
+    return {
+        name: np.ravel(results[name])[:: max(1, results[name].size // NUM_ELEMENTS)]
+        for name in sorted(results)
+    }
