@@ -1,0 +1,64 @@
+"""benchmarks/step.py on the smallest networks, beside the twin where torch is installed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "tests" / "system" / "tiny_job.py"
+
+
+@pytest.fixture
+def run_step(fast_compile):
+    """Returns run(*flags) -> what it printed."""
+
+    def run(*flags):
+        command = [sys.executable, str(ROOT / "benchmarks" / "step.py"), f"--config={CONFIG}"]
+        variables = os.environ | {"XLA_FLAGS": fast_compile, "PYTHONPATH": str(ROOT / "tests")}
+        done = subprocess.run(
+            [*command, *flags], env=variables, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+WORKS = ("step", "embedder", "D", "G", "R1", "generate 1", "generate 32", "embed 32")
+
+
+@pytest.mark.parametrize("works", [("D", "embed 32"), pytest.param(WORKS, marks=pytest.mark.slow)])
+def test_works_are_timed_by_turns(run_step, works, tmp_path):
+    has_torch = importlib.util.find_spec("torch") is not None
+    path = tmp_path / "figures.json"
+    quick = (f"--works={','.join(works)}", "--num_rounds=2", "--seconds=0.01", f"--json={path}")
+    printed = run_step(*quick, f"--twins={'eager' if has_torch else ''}")
+    figures = json.loads(path.read_text())
+    sides = {"ours", "eager"} if has_torch else {"ours"}
+    if "step" in works:
+        peaks = figures.pop("peak_bytes")
+        assert peaks.keys() == sides and min(peaks.values()) > 1e8
+    assert list(figures) == list(works)
+    for work, times in figures.items():
+        assert f"\n{work} " in printed
+        assert times["seconds"].keys() == times["first"].keys() == sides
+        assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in times["seconds"].values())
+        ratios = times["ratios"]
+        if has_torch:
+            pairs = zip(times["seconds"]["eager"], times["seconds"]["ours"], strict=True)
+            assert ratios == pytest.approx([theirs / ours for theirs, ours in pairs])
+        else:
+            assert not ratios
+
+
+@pytest.mark.slow
+def test_the_first_step_is_timed_with_and_without_a_cache(run_step, tmp_path):
+    path = tmp_path / "figures.json"
+    run_step("--first_step", "--twins=", f"--json={path}")
+    (figures,) = json.loads(path.read_text()).values()
+    assert 0 < figures["warm"] < figures["cold"]
