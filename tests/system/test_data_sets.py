@@ -22,8 +22,8 @@ CASES = {
     ),
     "vigor cross-area": (raw_vigor.write_tree, {}, "vigor_gen", "as_is_cross_area", "test"),
 }
-# What these two do differently is tested under tests/datasets/ as well.
-SLOW = ("cvact", "vigor cross-area")
+# What these do differently is tested under tests/datasets/ as well.
+SLOW = ("cvact", "vigor same-area", "vigor cross-area")
 STEPS = ("num_steps", "eval_every", "checkpoint_every", "sample_every")
 
 
