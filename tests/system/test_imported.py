@@ -47,6 +47,7 @@ def check_near(tree, other, tolerance):
     jax.tree.map(check, jax.device_get(tree), jax.device_get(other))
 
 
+@pytest.mark.slow
 def test_generate_and_evaluate_use_it(run_command, copied, data_dir, tmp_path):
     Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
     files = (f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
