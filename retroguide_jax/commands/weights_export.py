@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: the output folder is not empty, or see `load_model` and the format's `export`.
     """
+    from retroguide_jax.exchange import card
     from retroguide_jax.paths import to_local_path, to_path
     from retroguide_jax.training.loading import load_model
-    from retroguide_jax.weights import card
 
     workdir, output = to_path(args.workdir), to_local_path(args.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
 def _export(model, workdir, output, args: argparse.Namespace) -> dict[str, str]:
     """What was written: file name -> what it holds."""
     if args.format == "safetensors":
-        from retroguide_jax.weights import safetensors_export
+        from retroguide_jax.exchange import safetensors_export
 
         return safetensors_export.export(model, workdir, output)
     if args.format == "stablehlo":
-        from retroguide_jax.weights import programs
+        from retroguide_jax.exchange import programs
 
         return programs.export_stablehlo(model, output)
-    from retroguide_jax.weights import onnx_export
+    from retroguide_jax.exchange import onnx_export
 
     return onnx_export.export_onnx(model, output)

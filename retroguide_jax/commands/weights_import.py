@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
         left over, or there is a run in the folder.
     """
     from retroguide_jax.config import load_config
+    from retroguide_jax.exchange import importing
+    from retroguide_jax.exchange.report import format_report, summarise
     from retroguide_jax.files import write_beside
     from retroguide_jax.paths import to_path
-    from retroguide_jax.weights import importing
-    from retroguide_jax.weights.report import format_report, summarise
 
     if args.layout not in importing.LAYOUTS:
         raise UserError(f"--from={args.layout}: choose one of {', '.join(importing.LAYOUTS)}")

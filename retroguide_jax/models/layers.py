@@ -72,40 +72,41 @@ class Conv(nn.Module):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _double(x: jax.Array, axis: int, circular: bool) -> jax.Array:
     """Doubles one axis with the weights 3/4, 1/4 of a half-pixel-centred linear interpolation."""
-    before, after = _shift(x, 1, axis, circular), _shift(x, -1, axis, circular)
+    first, last = _ends(x, axis)
+    before = _move_up(x, last if circular else first, axis)
+    after = _move_down(x, first if circular else last, axis)
     pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
     return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
 def _double_backward(axis: int, circular: bool, _, grad: jax.Array) -> tuple[jax.Array]:
     """The transpose, in one pass over the gradient; what is derived costs CPUs many."""
-    length = grad.shape[axis] // 2
-    pair = grad.reshape(*grad.shape[:axis], length, 2, *grad.shape[axis + 1 :])
+    pair = grad.reshape(*grad.shape[:axis], -1, 2, *grad.shape[axis + 1 :])
     even, odd = (jax.lax.index_in_dim(pair, k, axis + 1, keepdims=False) for k in (0, 1))
     # The first of a pair took a quarter from the pixel before, the second from the one after.
-    if circular:
-        quarters = _shift(even, -1, axis, True) + _shift(odd, 1, axis, True)
-        return (0.75 * (even + odd) + 0.25 * quarters,)
-    first = jax.lax.slice_in_dim(even, 0, 1, axis=axis)
-    last = jax.lax.slice_in_dim(odd, length - 1, length, axis=axis)
-    after = jnp.concatenate([jax.lax.slice_in_dim(even, 1, length, axis=axis), last], axis)
-    before = jnp.concatenate([first, jax.lax.slice_in_dim(odd, 0, length - 1, axis=axis)], axis)
+    first, last = _ends(even, axis)[0], _ends(odd, axis)[1]
+    after = _move_down(even, first if circular else last, axis)
+    before = _move_up(odd, last if circular else first, axis)
     return (0.75 * (even + odd) + 0.25 * (after + before),)
 
 
 _double.defvjp(lambda x, axis, circular: (_double(x, axis, circular), None), _double_backward)
 
 
-def _shift(x: jax.Array, by: int, axis: int, circular: bool) -> jax.Array:
-    """Moves x one place up (1) or down (-1) an axis; what falls out comes in again, or the edge."""
+def _ends(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     length = x.shape[axis]
-    head = jax.lax.slice_in_dim(x, 0, length - 1 if by == 1 else 1, axis=axis)
-    tail = jax.lax.slice_in_dim(x, length - 1 if by == 1 else 1, length, axis=axis)
-    if by == 1:
-        edge = tail if circular else jax.lax.slice_in_dim(x, 0, 1, axis=axis)
-        return jnp.concatenate([edge, head], axis)
-    edge = head if circular else jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
-    return jnp.concatenate([tail, edge], axis)
+    cut = functools.partial(jax.lax.slice_in_dim, x, axis=axis)
+    return cut(0, 1), cut(length - 1, length)
+
+
+def _move_up(x: jax.Array, edge: jax.Array, axis: int) -> jax.Array:
+    """Each place takes what was in the one before it, the first takes `edge`."""
+    return jnp.concatenate([edge, jax.lax.slice_in_dim(x, 0, x.shape[axis] - 1, axis=axis)], axis)
+
+
+def _move_down(x: jax.Array, edge: jax.Array, axis: int) -> jax.Array:
+    """Each place takes what was in the one after it, the last takes `edge`."""
+    return jnp.concatenate([jax.lax.slice_in_dim(x, 1, x.shape[axis], axis=axis), edge], axis)
 
 
 def upsample(x: jax.Array, circular: bool = False) -> jax.Array:

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 
 from retroguide_jax import __main__ as cli
 from retroguide_jax.config import load_config
+from retroguide_jax.exchange import axes, twin, variables
 from retroguide_jax.training.checkpoints import list_steps
 from retroguide_jax.training.loading import load_model
-from retroguide_jax.weights import axes, twin, variables
 
 # Those of a test of test_run.py, whose compiled programs serve here too.
 FLAGS = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.train.eval_every=2")
@@ -61,7 +61,7 @@ def test_generate_and_evaluate_use_it(run_command, copied, data_dir, tmp_path):
     assert row["step"] == 0 and row["metrics"]["psnr"]["n"] == 4
 
 
-@pytest.mark.slow  # a training; restoring as it does is one of tests/weights/test_importing.py
+@pytest.mark.slow  # a training; restoring as it does is one of tests/exchange/test_importing.py
 def test_train_goes_on_from_it(train, imported, copied):
     before = load_model(imported)
     done = train(copied, *FLAGS)

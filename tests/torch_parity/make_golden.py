@@ -8,7 +8,7 @@ environment with torch:
 
 from pathlib import Path
 
-import conftest  # noqa: F401
+import conftest  # noqa: F401  puts the benchmarks on the path
 import numpy as np
 from golden_cases import list_cases, thin_out
 

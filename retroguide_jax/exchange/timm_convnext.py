@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.weights.layouts import Source, name_leaf
+from retroguide_jax.exchange.layouts import Source, name_leaf
 
 # Of the images that timm's ConvNeXts were trained with, as red, green, blue in [0, 1].
 _MEAN = np.array([0.485, 0.456, 0.406])

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from retroguide_jax import __main__ as cli
 from retroguide_jax.config import load_config
+from retroguide_jax.exchange import axes, importing, variables
 from retroguide_jax.training.checkpoints import list_steps
-from retroguide_jax.weights import axes, importing, variables
 
 TINY = """
 from tiny import make_tiny_config

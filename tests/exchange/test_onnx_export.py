@@ -7,9 +7,9 @@ from random_model import draw_inputs, make_model
 from tiny import make_tiny_config
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.exchange.onnx_export import export_onnx
 from retroguide_jax.exported_generator import ExportedGenerator
 from retroguide_jax.metric_nets.external import open_net
-from retroguide_jax.weights.onnx_export import export_onnx
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

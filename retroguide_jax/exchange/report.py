@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from retroguide_jax.weights.importing import Plan
+from retroguide_jax.exchange.importing import Plan
 
 
 def summarise(plan: Plan) -> str:

@@ -3,7 +3,7 @@
 Run in an environment with torch, beside a checkout of github.com/yanghongji2007/SAIG (made with its
 commit feaad69), which brings a timm of its own:
 
-    PYTHONPATH=SAIG:SAIG/pytorch-image-models python tests/weights/make_saig_golden.py
+    PYTHONPATH=SAIG:SAIG/pytorch-image-models python tests/exchange/make_saig_golden.py
 """
 
 from pathlib import Path

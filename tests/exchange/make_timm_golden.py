@@ -2,7 +2,7 @@
 
 Run in an environment with torch and timm (made with 1.0.31):
 
-    python tests/weights/make_timm_golden.py
+    python tests/exchange/make_timm_golden.py
 """
 
 from pathlib import Path

@@ -12,14 +12,15 @@ from ml_collections import ConfigDict
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.results import write_json
+from retroguide_jax.exchange import saig, timm_convnext, twin, variables
+from retroguide_jax.exchange.layouts import Source
+from retroguide_jax.exchange.matching import Match, match
 from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.state import create_state
-from retroguide_jax.weights import files, reading, saig, timm_convnext, twin, variables
-from retroguide_jax.weights.layouts import Source
-from retroguide_jax.weights.matching import Match, match
+from retroguide_jax.weights import files, reading
 
 LAYOUTS: dict[str, Callable[[Mapping[str, np.ndarray]], Source]] = {
     "torch": twin.open_source,

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.weights import axes
-from retroguide_jax.weights.layouts import Source
+from retroguide_jax.exchange import axes
+from retroguide_jax.exchange.layouts import Source
 
 _MOST_NAMED = 5
 

@@ -10,9 +10,9 @@ from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import protocol, results, table
+from retroguide_jax.exchange.importing import RECORD
 from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
-from retroguide_jax.weights.importing import RECORD
 
 NAME = "README.md"
 

@@ -9,8 +9,8 @@ from tiny import make_tiny_config
 
 from retroguide_jax.config import load_config
 from retroguide_jax.errors import UserError
+from retroguide_jax.exchange.programs import PLATFORMS, export_stablehlo
 from retroguide_jax.metric_nets.external import open_net
-from retroguide_jax.weights.programs import PLATFORMS, export_stablehlo
 
 pytest.importorskip("flatbuffers")
 from jax import export  # noqa: E402  needs flatbuffers
