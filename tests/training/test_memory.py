@@ -128,7 +128,11 @@ def judge(remat):
     return loss_fn, params
 
 
-@pytest.mark.parametrize("network", [embed, generate, judge], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize(
+    "network",
+    [embed, judge, pytest.param(generate, marks=pytest.mark.slow)],
+    ids=lambda fn: fn.__name__,
+)
 def test_rematerialisation_keeps_less_and_changes_nothing(network):
     found = {}
     for remat in ("none", "elementwise", "blocks"):
