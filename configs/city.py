@@ -28,6 +28,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.embedder.saig.stem_strides = (2, 2, 2, 1)
     config.embedder.saig.stem_norm = "group"
 
+    config.generator.unet_features = (24, 48, 96, 128)
     config.generator.structure_features = (128, 96, 48)
     config.generator.facade_features = (24,)
     config.generator.width = 128

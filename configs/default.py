@@ -56,6 +56,9 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.embedder.convnext.depths = (3, 3, 27, 3)
 
     config.generator = ConfigDict()
+    # embedder | for baselines: encoder (not contrastive, trained with G), pixels (U-Net)
+    config.generator.guidance = "embedder"
+    config.generator.unet_features = (64, 128, 256, 512, 512)  # of guidance pixels
     config.generator.structure_features = (512, 512, 512, 256)
     if direction == "g2a":  # 4 x 4, doubled six times
         config.generator.structure_features = (512, 512, 512, 512, 256)
@@ -76,7 +79,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.discriminator = ConfigDict()
     config.discriminator.features = (64, 128, 256, 512, 512)
     config.discriminator.width = 512
-    config.discriminator.conditioning = "projection"  # projection | concat (one-way, DF-GAN)
+    # projection | concat (one-way, DF-GAN) | for baselines: encoder, pixels (pix2pix), none
+    config.discriminator.conditioning = "projection"
     config.discriminator.patch = False  # add patch logits at a finer scale
 
     config.losses = ConfigDict()

@@ -123,6 +123,21 @@ def config_from_json(text: str) -> ConfigDict:
     return ConfigDict(_restore_tuples(tree)).lock()
 
 
+def complete_config(config: ConfigDict) -> ConfigDict:
+    """The config of an older run with the fields that it could not know, at their defaults.
+
+    A new field's default is what was done before there was a choice.
+    """
+    defaults = _call_get_config("default").to_dict()
+    return ConfigDict(_merge(defaults, config.to_dict())).lock()
+
+
+def _merge(defaults: Any, values: Any) -> Any:
+    if not isinstance(defaults, dict) or not isinstance(values, dict):
+        return values
+    return defaults | {name: _merge(defaults.get(name), value) for name, value in values.items()}
+
+
 def _restore_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _restore_tuples(item) for key, item in value.items()}

@@ -84,7 +84,9 @@ class Model:
         style = generator.apply(params, z, method="map_noise")
         with jax.ensure_compile_time_eval():  # one key for all rows: a constant
             keys = jax.random.key(0)[None]
-        return generator.apply(params, embedding, tokens, style, keys, method="synthesize")[0]
+        return generator.apply(params, embedding, tokens, style, keys, source, method="synthesize")[
+            0
+        ]
 
     def _require_generator(self):
         if self.networks.generator is None:

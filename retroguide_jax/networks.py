@@ -9,9 +9,11 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.choices import check_choices
 from retroguide_jax.errors import UserError
+from retroguide_jax.models.convnext import find_stride
 from retroguide_jax.models.discriminator import Discriminator
-from retroguide_jax.models.embedder import Embedder
+from retroguide_jax.models.embedder import Embedder, SourceEncoder
 from retroguide_jax.models.generator import Generator
+from retroguide_jax.models.unet import UNet
 
 DIRECTIONS = {"a2g": ("aerial", "ground"), "g2a": ("ground", "aerial")}
 
@@ -21,7 +23,7 @@ class Networks:
     """The modules of one run; generator and discriminator are None in mode `contrastive`."""
 
     embedder: Embedder
-    generator: Generator | None
+    generator: Generator | UNet | None
     discriminator: Discriminator | None
     source_view: str
     target_view: str
@@ -41,13 +43,14 @@ def make_networks(config: ConfigDict) -> Networks:
     embedder = _make_embedder(config, sizes, common)
     if config.mode == "contrastive":
         return Networks(embedder, None, None, source_view, target_view, sizes)
-    circular = bool(config.data.panorama) and target_view == "ground"
-    doublings = len(config.generator.structure_features) - 1 + len(config.generator.facade_features)
-    start = _divide(f"data.{target_view}_size", sizes[target_view], 2**doublings)
-    generator = Generator(start=start, circular=circular, **common, **_kwargs(config.generator))
+    common["circular"] = bool(config.data.panorama) and target_view == "ground"
+    generator = _make_generator(config, sizes, common)
     halvings = len(config.discriminator.features)
     _divide(f"data.{target_view}_size", sizes[target_view], 2**halvings)
-    discriminator = Discriminator(circular=circular, **common, **_kwargs(config.discriminator))
+    fields = _kwargs(config.discriminator)
+    if fields["conditioning"] == "encoder":
+        fields["encoder"] = _make_encoder(config, sizes)
+    discriminator = Discriminator(**common, **fields)
     return Networks(embedder, generator, discriminator, source_view, target_view, sizes)
 
 
@@ -60,11 +63,40 @@ def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
     fields = _kwargs(config.embedder)
     towers = {"saig": fields.pop("saig"), "convnext": fields.pop("convnext")}
     tower = towers[fields["backbone"]]
-    stride = math.prod(tower["stem_strides"]) if fields["backbone"] == "saig" else 32
+    if fields["backbone"] == "saig":
+        stride = math.prod(tower["stem_strides"])
+    else:
+        stride = find_stride(tower["widths"])
     grids = {view: _divide(f"data.{view}_size", size, stride) for view, size in sizes.items()}
     return Embedder(
         grids=grids, tower=tower, panorama=bool(config.data.panorama), **common, **fields
     )
+
+
+def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet:
+    fields = _kwargs(config.generator)
+    guidance, features = fields.pop("guidance"), fields.pop("unet_features")
+    target_view = DIRECTIONS[config.direction][1]
+    name, size = f"data.{target_view}_size", sizes[target_view]
+    if guidance == "pixels":
+        _divide(name, size, 2 ** len(features))
+        codes = {field: fields[field] for field in ("z_dim", "style_dim")}
+        kept = {field: common[field] for field in ("circular", "dtype")}
+        return UNet(size=size, features=features, **codes, **kept)
+    doublings = len(fields["structure_features"]) - 1 + len(fields["facade_features"])
+    encoder = _make_encoder(config, sizes) if guidance == "encoder" else None
+    start = _divide(name, size, 2**doublings)
+    return Generator(start=start, encoder=encoder, **common, **fields)
+
+
+def _make_encoder(config: ConfigDict, sizes) -> SourceEncoder:
+    """The embedder's architecture for G or D to train as they need it."""
+    config = config.copy_and_resolve_references().unlock()
+    # Batch statistics would be a state beside the parameters of G and D.
+    config.embedder.saig.stem_norm = "group"
+    config.embedder.learned_temperature = False
+    embedder = _make_embedder(config, sizes, {"dtype": jnp.dtype(config.dtype)})
+    return SourceEncoder(embedder, DIRECTIONS[config.direction][0])
 
 
 def _kwargs(config: ConfigDict) -> dict:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from retroguide_jax.config import (
+    complete_config,
     config_from_json,
     config_to_json,
     list_packaged_configs,
@@ -252,6 +253,14 @@ def test_json_gives_back_what_was_stored(tree):
 def test_a_damaged_stored_config_is_explained(text):
     with pytest.raises(UserError, match="damaged"):
         config_from_json(text)
+
+
+def test_an_older_run_gets_the_defaults_of_newer_fields():
+    older = ConfigDict({"generator": {"width": 3, "gone": 1}, "seed": 7})
+    config = complete_config(older)
+    assert (config.generator.width, config.generator.gone, config.seed) == (3, 1, 7)
+    assert config.generator.guidance == load_config("default").generator.guidance
+    assert config.is_locked
 
 
 @pytest.mark.parametrize("name", list_packaged_configs())

@@ -64,27 +64,26 @@ class Side:
             self.batch[view][:num] for view in (networks.source_view, networks.target_view)
         )
         embed = jax.jit(functools.partial(networks.embedder.apply, view=networks.source_view))
-        embedding, tokens = embed(guide, source)
+        guidance = adversarial.Guidance(*embed(guide, source), source)
 
-        def differentiate_generator(params, guide, embedding, tokens, target, batch):
-            key = jax.random.key(0)
-            draw = adversarial.draw_images(recipe, embedding, tokens, target, key)
+        def differentiate_generator(params, guide, guidance, target, batch):
+            draw = adversarial.draw_images(recipe, guidance, target, jax.random.key(0))
             drawn, pull_back = jax.vjp(draw, params["generator"])
             objective = adversarial.generator_objective(
-                recipe, params["discriminator"], guide, params["generator"], embedding, target
+                recipe, params["discriminator"], guide, params["generator"], guidance, target
             )
             return pull_back(jax.grad(objective, has_aux=True)(drawn)[0])
 
-        def differentiate_discriminator(params, guide, embedding, tokens, target, batch):
+        def differentiate_discriminator(params, guide, guidance, target, batch):
             fake = target[::-1]
-            objective = adversarial.discriminator_objective(recipe, target, fake, embedding)
+            objective = adversarial.discriminator_objective(recipe, target, fake, guidance)
             return jax.grad(objective, has_aux=True)(params["discriminator"])
 
-        def differentiate_penalty(params, guide, embedding, tokens, target, batch):
-            objective = adversarial.penalty_objective(recipe, target, embedding)
+        def differentiate_penalty(params, guide, guidance, target, batch):
+            objective = adversarial.penalty_objective(recipe, target, guidance)
             return jax.grad(objective)(params["discriminator"])
 
-        def differentiate_embedder(params, guide, embedding, tokens, target, batch):
+        def differentiate_embedder(params, guide, guidance, target, batch):
             stats = guide["batch_stats"]
             return contrastive.differentiate(recipe, params["embedder"], stats, batch)
 
@@ -97,7 +96,7 @@ class Side:
         phase = jax.jit(phases[name])
         # Copies: the step takes its state's arrays away. Arguments, so that nothing is folded.
         params, guide = jax.tree.map(jnp.copy, (self.state["params"], guide))
-        inputs = (params, guide, embedding, tokens, target, self.batch)
+        inputs = (params, guide, guidance, target, self.batch)
         return lambda: jax.block_until_ready(phase(*inputs))
 
     @functools.cached_property

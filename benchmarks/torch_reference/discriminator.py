@@ -43,6 +43,8 @@ class Discriminator(nn.Module):
         circular: bool,
     ):
         super().__init__()
+        if conditioning not in ("projection", "concat"):
+            raise ValueError(f"conditioning {conditioning}: the PyTorch twin has no baselines")
         self.width, self.conditioning = width, conditioning
         self.from_rgb = Conv(3, features[0], circular=circular)
         ends = (*features[1:], features[-1])

@@ -27,7 +27,7 @@ def build_networks(config: ConfigDict) -> Networks:
     """Builds the modules that `retroguide_jax.networks.make_networks` builds, with its names.
 
     Raises:
-      ValueError: the config asks for the backbone `convnext`.
+      ValueError: the config asks for the backbone `convnext` or for a baseline's guidance.
     """
     source_view, target_view = DIRECTIONS[config.direction]
     sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}
@@ -49,12 +49,16 @@ def build_networks(config: ConfigDict) -> Networks:
     }
     height, columns = sizes[target_view]
     blocks = len(config.generator.structure_features) + len(config.generator.facade_features)
+    guided = dict(config.generator.to_dict())
+    del guided["unet_features"]
+    if guided.pop("guidance") != "embedder":
+        raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
         token_width=width,
         height=height,
         **common,
-        **config.generator.to_dict(),
+        **guided,
     )
     discriminator = Discriminator(
         size=(height, columns), **common, **config.discriminator.to_dict()

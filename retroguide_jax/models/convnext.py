@@ -4,7 +4,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.models.layers import Dtype, rematerialise
+from retroguide_jax.models.depthwise import convolve_depthwise
+from retroguide_jax.models.layers import Conv, Dtype, rematerialise
+
+
+class Depthwise(nn.Module):
+    """A window of its own for each channel, keeping the size; columns wrap round if `circular`."""
+
+    size: int = 7
+    circular: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] to [B, H, W, C]."""
+        init, shape = nn.initializers.lecun_normal(), (self.size, self.size, 1, x.shape[-1])
+        kernel = self.param("kernel", init, shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],)).astype(self.dtype)
+        around = (self.size // 2, self.size // 2)
+        x = jnp.pad(x, ((0, 0), around, (0, 0), (0, 0)))
+        x = jnp.pad(
+            x, ((0, 0), (0, 0), around, (0, 0)), mode="wrap" if self.circular else "constant"
+        )
+        return convolve_depthwise(x, kernel[:, :, 0]) + bias
 
 
 class ConvNeXtBlock(nn.Module):
@@ -17,17 +39,7 @@ class ConvNeXtBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H, W, C]."""
         width = x.shape[-1]
-        columns, h = (3, 3), x
-        if self.circular:
-            h, columns = jnp.pad(x, ((0, 0), (0, 0), (3, 3), (0, 0)), mode="wrap"), (0, 0)
-        h = nn.Conv(
-            width,
-            (7, 7),
-            padding=((3, 3), columns),
-            feature_group_count=width,
-            dtype=self.dtype,
-            name="depthwise",
-        )(h)
+        h = Depthwise(circular=self.circular, dtype=self.dtype, name="depthwise")(x)
         h = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(h)
         h = nn.gelu(nn.Dense(4 * width, dtype=self.dtype, name="expand")(h), approximate=False)
         h = nn.Dense(width, dtype=self.dtype, name="project")(h)
@@ -36,9 +48,9 @@ class ConvNeXtBlock(nn.Module):
 
 
 class ConvNeXtTower(nn.Module):
-    """Patch stem (4 x 4), four stages of blocks with 2 x 2 downsampling between, LayerNorm.
+    """Patch stem (4 x 4), stages of blocks with 2 x 2 downsampling between, LayerNorm.
 
-    The defaults are ConvNeXt-B. The token grid is the image's size divided by 32.
+    The defaults are ConvNeXt-B. The token grid is the image's size divided by `find_stride`.
     """
 
     widths: tuple[int, ...] = (128, 256, 512, 1024)
@@ -49,18 +61,18 @@ class ConvNeXtTower(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / 32^2, widths[-1]]."""
+        """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / stride^2, widths[-1]]."""
         del train  # LayerNorm only: nothing differs between training and inference.
         x = images.astype(self.dtype)
         block = rematerialise(ConvNeXtBlock, self.remat)
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             if stage == 0:
-                x = _patchify(width, 4, self.dtype, "stem")(x)
+                x = Conv(width, 4, strides=4, dtype=self.dtype, name="stem")(x)
                 x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="stem_norm")(x)
             else:
                 name = f"downsample_{stage}"
                 x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"{name}_norm")(x)
-                x = _patchify(width, 2, self.dtype, name)(x)
+                x = Conv(width, 2, strides=2, dtype=self.dtype, name=name)(x)
             for index in range(depth):
                 name = f"stage_{stage}_block_{index}"
                 x = block(self.circular, self.dtype, name=name)(x)
@@ -68,5 +80,6 @@ class ConvNeXtTower(nn.Module):
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
 
 
-def _patchify(width: int, size: int, dtype: Dtype, name: str) -> nn.Conv:
-    return nn.Conv(width, (size, size), (size, size), padding="VALID", dtype=dtype, name=name)
+def find_stride(widths: tuple[int, ...]) -> int:
+    """Pixels a side of a token: 32 for four stages."""
+    return 2 ** (len(widths) + 1)

@@ -6,7 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.models.layers import Conv, Dtype, downsample, leaky_relu, rematerialise
+from retroguide_jax.models.layers import (
+    Conv,
+    Dtype,
+    downsample,
+    fit_to,
+    leaky_relu,
+    rematerialise,
+)
 
 
 class ResidualDown(nn.Module):
@@ -31,11 +38,15 @@ class ResidualDown(nn.Module):
 class Discriminator(nn.Module):
     """Residual blocks that halve the map, then an unconditional and a conditional judgement.
 
-    It never sees the source image: aerial and panorama pixels do not align, so the condition is the
-    embedding. `conditioning`:
+    Aerial and panorama pixels do not align, so the condition is the embedding, not the source
+    image. `conditioning`:
 
     * `projection` (Miyato & Koyama, 2018): <FC(features), FC(e)> added to an unconditional logit;
     * `concat` (one-way, DF-GAN, Tao et al., 2022): e beside every position, one logit.
+
+    For baselines also: `encoder`, projection onto what `encoder`, a module of D's own, makes of the
+    source; `pixels` (pix2pix, Isola et al., 2017), the source resized and laid beside the image's
+    colours; `none`.
 
     `patch` adds one unconditional logit per position of the map before the last two blocks, so that
     texture is judged at more than one scale. `remat` as in `layers.rematerialise`.
@@ -46,8 +57,14 @@ class Discriminator(nn.Module):
     conditioning: str = "projection"
     patch: bool = False
     circular: bool = True
+    encoder: nn.Module | None = None
     remat: str = "none"
     dtype: Dtype = jnp.float32
+
+    @property
+    def tells_mismatches(self) -> bool:
+        """Whether a real image can be judged against another place's condition at no new pass."""
+        return self.conditioning not in ("pixels", "none")
 
     def setup(self):
         """Declares the layers."""
@@ -65,15 +82,27 @@ class Discriminator(nn.Module):
         if self.conditioning == "concat":
             self.joint = conv(self.width // 4, 3)
             self.joint_logit = nn.Dense(1, dtype=self.dtype)
-        elif self.conditioning != "projection":
+        elif self.conditioning not in ("projection", "encoder", "pixels", "none"):
             raise ValueError(f"unknown conditioning: {self.conditioning!r}")
         self.patch_logit = conv(1, 1) if self.patch else None
 
-    def extract(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def condition(self, embedding: jax.Array, source: jax.Array | None = None) -> jax.Array:
+        """What images are judged against: unit embeddings [B, E], or those of D's own encoder.
+
+        `source` [B, Hs, Ws, 3] in [-1, 1] is needed by that encoder alone.
+        """
+        return self.encoder(source)[0] if self.conditioning == "encoder" else embedding
+
+    def extract(
+        self, images: jax.Array, source: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, 3] in [-1, 1] to the last map [B, h, w, C] and patch logits [B, P].
 
-        P is 0 without `patch`. The same features can then be judged against several embeddings.
+        P is 0 without `patch`. The same features can then be judged against several conditions.
+        `source` as in `condition`, for `pixels` alone.
         """
+        if self.conditioning == "pixels":
+            images = jnp.concatenate([images, fit_to(source, images.shape[1:3])], -1)
         x = leaky_relu(self.from_rgb(images.astype(self.dtype)))
         patches = jnp.zeros((images.shape[0], 0), jnp.float32)
         for index, block in enumerate(self.blocks):
@@ -82,9 +111,10 @@ class Discriminator(nn.Module):
             x = block(x)
         return x, patches
 
-    def judge(self, features: jax.Array, embedding: jax.Array) -> jax.Array:
-        """Logits [B] of features [B, h, w, C] given unit embeddings [B, E], float32."""
-        e = leaky_relu(self.embed(embedding * jnp.sqrt(embedding.shape[-1])))
+    def judge(self, features: jax.Array, condition: jax.Array) -> jax.Array:
+        """Logits [B] of features [B, h, w, C] given conditions [B, E] of length 1, float32."""
+        if self.tells_mismatches:
+            e = leaky_relu(self.embed(condition * jnp.sqrt(condition.shape[-1])))
         if self.conditioning == "concat":
             maps = jnp.broadcast_to(e[:, None, None], (*features.shape[:3], e.shape[-1]))
             h = leaky_relu(self.joint(jnp.concatenate([features, maps], -1)))
@@ -92,10 +122,15 @@ class Discriminator(nn.Module):
         # Flattened, not pooled: where things stand is what the embedding has an opinion on.
         h = leaky_relu(self.reduce(features)).reshape(features.shape[0], -1)
         h = leaky_relu(self.describe(h))
-        logit = self.unconditional(h)[:, 0] + (h * e).sum(-1) / jnp.sqrt(self.width)
+        logit = self.unconditional(h)[:, 0]
+        if self.tells_mismatches:
+            logit += (h * e).sum(-1) / jnp.sqrt(self.width)
         return logit.astype(jnp.float32)
 
-    def __call__(self, images: jax.Array, embedding: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, embedding: jax.Array, source: jax.Array | None = None
+    ) -> jax.Array:
         """Logits [B, 1 + P]: the conditional judgement, then the patches'."""
-        features, patches = self.extract(images)
-        return jnp.concatenate([self.judge(features, embedding)[:, None], patches], -1)
+        features, patches = self.extract(images, source)
+        logits = self.judge(features, self.condition(embedding, source))
+        return jnp.concatenate([logits[:, None], patches], -1)

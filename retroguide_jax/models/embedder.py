@@ -196,3 +196,14 @@ class Embedder(nn.Module):
         if self.log_scale is None:
             return jnp.float32(1.0 / self.temperature)
         return jnp.exp(self.log_scale)
+
+
+class SourceEncoder(nn.Module):
+    """One side of an embedder as an encoder for another network to train: no contrastive loss."""
+
+    embedder: Embedder
+    view: str
+
+    def __call__(self, images: jax.Array):
+        """As `Embedder.__call__` for this view."""
+        return self.embedder(images, self.view)

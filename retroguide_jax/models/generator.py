@@ -134,6 +134,9 @@ class Generator(nn.Module):
     feed zeros in their place; `start_from_embedding` False starts from a learned constant;
     `aain_form` `plain`; `num_regions` 0; no facade features: one stage. `remat` as in
     `layers.rematerialise`.
+
+    `encoder`, a module that maps source images to embedding and tokens, takes the place of the
+    retrieval embedder and is trained with G: the baseline of a generic encoder.
     """
 
     start: tuple[int, int]
@@ -152,6 +155,7 @@ class Generator(nn.Module):
     use_embedding: bool = True
     use_style: bool = True
     circular: bool = True
+    encoder: nn.Module | None = None
     remat: str = "none"
     dtype: Dtype = jnp.float32
 
@@ -195,7 +199,7 @@ class Generator(nn.Module):
         """Target images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim]."""
         return self.style_encoder(images)
 
-    def synthesize(self, embedding, tokens, style_code, keys):
+    def synthesize(self, embedding, tokens, style_code, keys, source=None):
         """Draws images.
 
         Args:
@@ -203,12 +207,15 @@ class Generator(nn.Module):
           tokens: [B, N, T] token map of the same.
           style_code: [B, style_dim] from `map_noise` or `encode_style`.
           keys: [B] PRNG keys of the per-layer noise, one per image; or [1], one for all.
+          source: [B, H, W, 3] in [-1, 1], the source images, for an encoder of its own.
 
         Returns:
           Images [B, H, W, 3] in [-1, 1], and the structure stage's own low-resolution images (or
           None with one stage), both float32.
         """
         batch = embedding.shape[0]
+        if self.encoder is not None:
+            embedding, tokens = self.encoder(source)
         # A unit vector of D dimensions has tiny entries; sqrt(D) brings them to unit variance.
         e = self.embedding_to_e(embedding * jnp.sqrt(embedding.shape[-1]))
         w = self.style_to_w(style_code)
@@ -230,7 +237,7 @@ class Generator(nn.Module):
             h = block(h, condition, keys)
         return jnp.tanh(self.rgb(leaky_relu(h)).astype(jnp.float32)), low
 
-    def __call__(self, embedding, tokens, z, images, keys):
+    def __call__(self, embedding, tokens, z, images, keys, source=None):
         """Touches every parameter once: for initialisation. Shapes as in the methods above."""
         self.encode_style(images)
-        return self.synthesize(embedding, tokens, self.map_noise(z), keys)
+        return self.synthesize(embedding, tokens, self.map_noise(z), keys, source)

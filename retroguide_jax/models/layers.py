@@ -126,6 +126,11 @@ def downsample(x: jax.Array) -> jax.Array:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
+def fit_to(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Resizes [B, H, W, C] to `size`, whatever becomes of the aspect: bilinear, antialiased."""
+    return jax.image.resize(images, (images.shape[0], *size, images.shape[-1]), "linear")
+
+
 def instance_norm(h: jax.Array, epsilon: float = 1e-5) -> jax.Array:
     """(h - mu) / sqrt(var + epsilon) per sample and channel of [B, H, W, C], in float32."""
     h32 = h.astype(jnp.float32)

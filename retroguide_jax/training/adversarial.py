@@ -7,7 +7,7 @@ The embedder's output is a constant here: only the contrastive loss trains it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,18 @@ from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.training import losses, pairwise
 from retroguide_jax.training.state import State
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
+
+
+class Guidance(NamedTuple):
+    """What G and D may know of n sources.
+
+    embedding: [n, E] unit rows of the guiding embedder; tokens: [n, N, T] of the same.
+    source: [n, H, W, 3] in [-1, 1], the images, which only baselines read.
+    """
+
+    embedding: jax.Array
+    tokens: jax.Array
+    source: jax.Array
 
 
 def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: jax.Array):
@@ -40,16 +52,17 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
     target = _take(batch[networks.target_view], num)
     guide = embedder_variables(**replicate(state["ema"]["embedder"], recipe.mesh))
     embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
+    guidance = Guidance(embedding, tokens, source)
     params = replicate(state["params"]["generator"], recipe.mesh)
-    drawn, pull_back = jax.vjp(draw_images(recipe, embedding, tokens, target, key), params)
+    drawn, pull_back = jax.vjp(draw_images(recipe, guidance, target, key), params)
 
     judge = replicate(state["params"]["discriminator"], recipe.mesh)
     state, metrics, d_ok = _update_discriminator(
-        recipe, state, judge, target, drawn["image"], embedding
+        recipe, state, judge, target, drawn["image"], guidance
     )
     if config.train.update_order == "alternating":
         judge = replicate(state["params"]["discriminator"], recipe.mesh)
-    objective = generator_objective(recipe, judge, guide, params, embedding, target)
+    objective = generator_objective(recipe, judge, guide, params, guidance, target)
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
@@ -67,7 +80,7 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
     return state, metrics | terms | norms, d_ok & g_ok
 
 
-def draw_images(recipe: Recipe, embedding, tokens, target, key) -> Callable[[Any], dict]:
+def draw_images(recipe: Recipe, guidance: Guidance, target, key) -> Callable[[Any], dict]:
     """A function of G's parameters that draws one image per row.
 
     With the style encoder, even rows use the style encoded from their own target (reconstruction
@@ -88,6 +101,11 @@ def draw_images(recipe: Recipe, embedding, tokens, target, key) -> Callable[[Any
         def run(method, *args):
             return generator.apply({"params": params}, *args, method=method)
 
+        def synthesize(code):
+            return run(
+                "synthesize", guidance.embedding, guidance.tokens, code, layer_keys, guidance.source
+            )
+
         mapped = run("map_noise", z)
         encoded, code = jax.lax.stop_gradient(mapped), mapped
         if config.losses.style == "encoder":
@@ -96,11 +114,11 @@ def draw_images(recipe: Recipe, embedding, tokens, target, key) -> Callable[[Any
             rows = reconstruction_rows(config, num)[:, None]
             # F follows the encoder's distribution alone; D's opinion must not pull it away.
             code = jnp.where(rows > 0, encoded + jitter, jax.lax.stop_gradient(mapped))
-        image, low = run("synthesize", embedding, tokens, code, layer_keys)
+        image, low = synthesize(code)
         drawn = {"image": image, "low": low, "code": code, "encoded": encoded, "mapped": mapped}
         if config.losses.style == "mode_seeking":
             other = run("map_noise", jax.random.normal(noise_keys[1], z.shape))
-            second, _ = run("synthesize", embedding, tokens, other, layer_keys)
+            second, _ = synthesize(other)
             drawn |= {"second": second, "second_code": other}
         return drawn
 
@@ -114,7 +132,7 @@ def reconstruction_rows(config, num: int) -> jax.Array:
     return jnp.ones(num)
 
 
-def generator_objective(recipe: Recipe, judge, guide, params, embedding, target):
+def generator_objective(recipe: Recipe, judge, guide, params, guidance: Guidance, target):
     """G's loss as a function of what it drew: `drawn -> (loss, {name: term})`.
 
     Args:
@@ -122,7 +140,7 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
       judge: D's parameters.
       guide: the averaged embedder's variables.
       params: G's parameters, for the style encoder that reads styles back.
-      embedding: [n, E] of the sources.
+      guidance: of the sources.
       target: [n, H, W, 3].
     """
     config, networks = recipe.config, recipe.networks
@@ -131,7 +149,9 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
 
     def loss_fn(drawn):
         image = drawn["image"]
-        logits = networks.discriminator.apply({"params": judge}, image, embedding)
+        logits = networks.discriminator.apply(
+            {"params": judge}, image, guidance.embedding, guidance.source
+        )
         terms = {
             "g/adversarial": losses.generator_loss(weights.adversarial, logits),
             "g/l1": losses.masked_l1(image, target, rows),
@@ -147,10 +167,13 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
             if weights.retrieval == "info_nce":
                 scale = 1.0 / weights.retrieval_temperature
                 terms["g/retrieval"] = pairwise.info_nce(
-                    generated, embedding, scale, gather_fn=lambda rows: replicate(rows, recipe.mesh)
+                    generated,
+                    guidance.embedding,
+                    scale,
+                    gather_fn=lambda rows: replicate(rows, recipe.mesh),
                 )
             else:
-                terms["g/retrieval"] = losses.retrieval_cosine(generated, embedding)
+                terms["g/retrieval"] = losses.retrieval_cosine(generated, guidance.embedding)
             total += weights.retrieval_weight * terms["g/retrieval"]
         if weights.style == "encoder":
             # Read the style back with a frozen copy of S, where the style came from noise.
@@ -171,14 +194,14 @@ def generator_objective(recipe: Recipe, judge, guide, params, embedding, target)
     return loss_fn
 
 
-def discriminator_objective(recipe: Recipe, real, fake, embedding):
+def discriminator_objective(recipe: Recipe, real, fake, guidance: Guidance):
     """D's loss as a function of its parameters: `params -> (loss, {name: mean logit})`.
 
     Args:
       recipe: the static parts.
       real: target images [n, H, W, 3] in [-1, 1].
       fake: what G drew for the same sources, likewise; a constant.
-      embedding: [n, E] of the sources.
+      guidance: of the sources.
     """
     discriminator = recipe.networks.discriminator
 
@@ -187,40 +210,50 @@ def discriminator_objective(recipe: Recipe, real, fake, embedding):
             return discriminator.apply({"params": params}, *args, method=method)
 
         # Real and generated images share one pass; wrong pairs reuse the real images' features.
-        features, patches = run("extract", _interleave(real, fake))
+        twice = _interleave(guidance.source, guidance.source)
+        features, patches = run("extract", _interleave(real, fake), twice)
         real_features, fake_features = _separate(features)
         real_patches, fake_patches = _separate(patches)
-        right = run("judge", real_features, embedding)
-        made = run("judge", fake_features, embedding)
-        wrong = run("judge", real_features, jnp.roll(embedding, 1, 0))
+        condition = run("condition", guidance.embedding, guidance.source)
+        right = run("judge", real_features, condition)
+        made = run("judge", fake_features, condition)
+        means = {"d/real": right.mean(), "d/fake": made.mean()}
+        wrong = None
+        if discriminator.tells_mismatches:
+            wrong = run("judge", real_features, jnp.roll(condition, 1, 0))
+            means["d/mismatched"] = wrong.mean()
         loss = losses.discriminator_loss(
             recipe.config.losses.adversarial,
             jnp.concatenate([right[:, None], real_patches], 1),
             jnp.concatenate([made[:, None], fake_patches], 1),
             wrong,
         )
-        return loss, {"d/real": right.mean(), "d/fake": made.mean(), "d/mismatched": wrong.mean()}
+        return loss, means
 
     return loss_fn
 
 
-def penalty_objective(recipe: Recipe, real, embedding):
+def penalty_objective(recipe: Recipe, real, guidance: Guidance):
     """D's gradient penalty as a function of its parameters; arguments as above."""
 
     def penalty_fn(params):
         def judge(images, embedding):
-            return recipe.networks.discriminator.apply({"params": params}, images, embedding)
+            return recipe.networks.discriminator.apply(
+                {"params": params}, images, embedding, guidance.source
+            )
 
-        return losses.gradient_penalty(recipe.config.losses.penalty, judge, real, embedding)
+        return losses.gradient_penalty(
+            recipe.config.losses.penalty, judge, real, guidance.embedding
+        )
 
     return penalty_fn
 
 
-def _update_discriminator(recipe: Recipe, state: State, params, target, fake, embedding):
+def _update_discriminator(recipe: Recipe, state: State, params, target, fake, guidance: Guidance):
     """One update of D, whose gathered parameters are `params`."""
     weights = recipe.config.losses
-    loss_fn = discriminator_objective(recipe, target, fake, embedding)
-    penalty_fn = penalty_objective(recipe, target, embedding)
+    loss_fn = discriminator_objective(recipe, target, fake, guidance)
+    penalty_fn = penalty_objective(recipe, target, guidance)
 
     def no_penalty(params):
         return jnp.float32(jnp.nan), jax.tree.map(jnp.zeros_like, params)

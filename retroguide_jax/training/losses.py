@@ -14,21 +14,26 @@ def retrieval_cosine(generated: jax.Array, source: jax.Array) -> jax.Array:
     return 1.0 - (generated * source).sum(-1).mean()
 
 
+# What a logit costs on an image that ought to be called wrong.
+_WRONGNESS = {"logistic": jax.nn.softplus, "hinge": lambda logits: jax.nn.relu(1.0 + logits)}
+
+
 def discriminator_loss(
-    kind: str, real: jax.Array, fake: jax.Array, mismatched: jax.Array
+    kind: str, real: jax.Array, fake: jax.Array, mismatched: jax.Array | None
 ) -> jax.Array:
     """Loss of D on logits of matched real, generated and mismatched real images, each [B, ...].
 
     `logistic` (non-saturating; Goodfellow et al., 2014) or `hinge` (Lim & Ye, 2017). The two kinds
-    of wrong pairs share one unit of weight (Reed et al., 2016).
+    of wrong pairs share one unit of weight (Reed et al., 2016), which the generated images have
+    alone where `mismatched` is None.
     """
-    if kind == "logistic":
-        wrong = 0.5 * (jax.nn.softplus(fake).mean() + jax.nn.softplus(mismatched).mean())
-        return jax.nn.softplus(-real).mean() + wrong
-    if kind == "hinge":
-        wrong = 0.5 * (jax.nn.relu(1.0 + fake).mean() + jax.nn.relu(1.0 + mismatched).mean())
-        return jax.nn.relu(1.0 - real).mean() + wrong
-    raise ValueError(f"unknown adversarial loss: {kind!r}")
+    if kind not in _WRONGNESS:
+        raise ValueError(f"unknown adversarial loss: {kind!r}")
+    penalise = _WRONGNESS[kind]
+    wrong = penalise(fake).mean()
+    if mismatched is not None:
+        wrong = 0.5 * (wrong + penalise(mismatched).mean())
+    return penalise(-real).mean() + wrong
 
 
 def generator_loss(kind: str, fake: jax.Array) -> jax.Array:

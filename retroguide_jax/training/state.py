@@ -76,9 +76,11 @@ def initial_state(config: ConfigDict, networks: Networks) -> State:
         z = jnp.zeros((2, networks.generator.z_dim))
         noise_keys = jax.random.split(keys[1], 2)
         params["generator"] = networks.generator.init(
-            keys[1], embedding, tokens, z, target, noise_keys
+            keys[1], embedding, tokens, z, target, noise_keys, source
         )["params"]
-        params["discriminator"] = networks.discriminator.init(keys[2], target, embedding)["params"]
+        params["discriminator"] = networks.discriminator.init(keys[2], target, embedding, source)[
+            "params"
+        ]
         ema["generator"] = params["generator"]
     optimizers = make_optimizers(config)
     updates = [name for name in ("embedder", "generator") if name in params]

@@ -47,6 +47,19 @@ BUNDLES = {
         "losses.style": "mode_seeking",
         "data.panorama": False,
     },
+    "encoder": {
+        "mode": "frozen",
+        "generator.guidance": "encoder",
+        "discriminator.conditioning": "encoder",
+        "losses.retrieval": "off",
+    },
+    "pixels": {
+        "mode": "frozen",
+        "generator.guidance": "pixels",
+        "generator.unet_features": (4, 8),
+        "discriminator.conditioning": "pixels",
+        "losses.style": "none",
+    },
     "convnext": {
         "mode": "contrastive",
         "embedder.backbone": "convnext",
@@ -60,6 +73,8 @@ ABSENT = {
     "one_stage": ("g/l1_low", "g/retrieval"),
     "g2a": (),
     "no_mask": ("g/style_matching",),
+    "encoder": ("contrastive/loss", "g/retrieval"),
+    "pixels": ("g/l1_low", "d/mismatched", "g/style_matching"),
     "convnext": ("g/l1", "d/loss"),
 }
 

@@ -1,0 +1,41 @@
+"""The demo with one part taken out or exchanged; `benchmarks/ablate.py` runs and compares them.
+
+retroguide train --config=ablations:no_style --workdir=runs/no_style
+"""
+
+from ml_collections import ConfigDict
+from retroguide_jax.configs import city
+
+CHANGES = {
+    "full": {},
+    "no_embedding": {"generator.use_embedding": False},
+    # With no style to explain a target, all rows are asked to reconstruct it.
+    "no_style": {"generator.use_style": False, "losses.style": "none"},
+    "no_style_encoder": {"losses.style": "none"},
+    "mode_seeking": {"losses.style": "mode_seeking"},
+    "plain_adain": {"generator.aain_form": "plain"},
+    "channel_adain": {"generator.aain_form": "channel"},
+    "token_adain": {"generator.aain_form": "tokens"},
+    "no_mask": {"generator.num_regions": 0},
+    "four_regions": {"generator.num_regions": 4},
+    "one_stage": {
+        "generator.structure_features": (128, 96, 48, 24),
+        "generator.facade_features": (),
+    },
+    "constant_start": {"generator.start_from_embedding": False},
+    "no_retrieval_loss": {"losses.retrieval": "off"},
+    "concat_discriminator": {"discriminator.conditioning": "concat"},
+}
+
+
+def get_config(name: str = "full") -> ConfigDict:
+    """`city` with one of `CHANGES`.
+
+    Raises:
+      ValueError: there is no such change.
+    """
+    if name not in CHANGES:
+        raise ValueError(f"no ablation {name!r}; choose one of {', '.join(CHANGES)}")
+    config = city.get_config()
+    config.update_from_flattened_dict(CHANGES[name])
+    return config

@@ -1,0 +1,39 @@
+"""What the method is measured against: the same data, budget and evaluation as the demo.
+
+    retroguide train --config=baselines:pix2pix --workdir=runs/pix2pix
+
+A fourth baseline, the nearest training panorama, has nothing to train: `benchmarks/ablate.py`.
+"""
+
+from ml_collections import ConfigDict
+from retroguide_jax.configs import city
+
+CHANGES = {
+    # Isola et al., 2017: a U-Net on the resized source, judged beside it patch by patch.
+    "pix2pix": {
+        "generator.guidance": "pixels",
+        "discriminator.conditioning": "pixels",
+        "discriminator.patch": True,
+        "losses.style": "none",
+    },
+    # The same generator, its embedder's architecture trained by the losses of G and D alone.
+    "generic_encoder": {"generator.guidance": "encoder", "discriminator.conditioning": "encoder"},
+    "unconditional": {
+        "generator.use_embedding": False,
+        "generator.start_from_embedding": False,
+        "discriminator.conditioning": "none",
+    },
+}
+
+
+def get_config(name: str = "pix2pix") -> ConfigDict:
+    """`city` without the retrieval embedder; what is left of it serves the evaluation.
+
+    Raises:
+      ValueError: there is no such baseline.
+    """
+    if name not in CHANGES:
+        raise ValueError(f"no baseline {name!r}; choose one of {', '.join(CHANGES)}")
+    config = city.get_config()
+    config.update_from_flattened_dict({**CHANGES[name], "losses.retrieval": "off"})
+    return config
