@@ -1,0 +1,1 @@
+"""Embeddings kept in a folder, and images found among them exactly."""

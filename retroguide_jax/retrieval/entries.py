@@ -1,0 +1,84 @@
+"""What the rows of an index stand for, one JSON object a line, read when asked for."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from retroguide_jax.errors import UserError
+
+_BLOCK = 2**24  # bytes looked through at a time
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of an index.
+
+    Attributes:
+      id: of a file its path inside the folder without suffix, "city/0001"; of a data set the
+        example's id.
+      path: of the file inside the folder, parts joined by "/"; None for a data set's.
+      position: in the split of the data set, from 0; None for a file.
+      coordinates: latitude and longitude in degrees, or the data set's own metres, where known.
+    """
+
+    id: str
+    path: str | None = None
+    position: int | None = None
+    coordinates: tuple[float, float] | None = None
+
+    def to_line(self) -> bytes:
+        """JSON with a line break; what is None is left out."""
+        fields = {
+            name: value for name, value in dataclasses.asdict(self).items() if value is not None
+        }
+        return json.dumps(fields).encode() + b"\n"
+
+
+class Entries(Sequence):
+    """The lines of a file as entries. Only where each line ends is kept in memory, 8 bytes each."""
+
+    def __init__(self, path: str | os.PathLike):
+        """Looks for the lines' ends.
+
+        Raises:
+          OSError, ValueError: the file cannot be read or is empty.
+        """
+        self._path = path
+        self._bytes = np.memmap(path, np.uint8, mode="r")
+        blocks = range(0, len(self._bytes), _BLOCK)
+        ends = [np.flatnonzero(self._bytes[i : i + _BLOCK] == ord("\n")) + i for i in blocks]
+        self._starts = np.concatenate([[0], *(end + 1 for end in ends)])
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, row: int) -> Entry:
+        """The entry of a row, 0 .. N - 1.
+
+        Raises:
+          IndexError: there is no such row.
+          UserError: its line is no entry.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        line = self._bytes[self._starts[row] : self._starts[row + 1]].tobytes()
+        try:
+            fields = json.loads(line)
+            if "coordinates" in fields:
+                latitude, longitude = map(float, fields["coordinates"])
+                fields["coordinates"] = (latitude, longitude)
+            entry = Entry(**fields)
+        except (TypeError, ValueError):
+            entry = None
+        if entry is None or not _is_sound(entry):
+            raise UserError(f"{self._path}, line {row + 1}: is damaged; make the index anew")
+        return entry
+
+
+def _is_sound(entry: Entry) -> bool:
+    is_file = isinstance(entry.path, str) and entry.position is None
+    is_example = isinstance(entry.position, int) and entry.path is None
+    return isinstance(entry.id, str) and (is_file or is_example)
