@@ -14,18 +14,29 @@ all, and agrees better than a sharp panorama of a wrong place (labels on city_64
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tensorflow_datasets as tfds
 from flax import traverse_util
 
-from retroguide_jax.datasets.procedural_city.materials import NAMES, SKY
+from retroguide_jax.datasets.procedural_city.materials import (
+    BUILDING,
+    KERB,
+    MARKING,
+    NAMES,
+    PAVED,
+    PAVEMENT,
+    ROAD,
+    SKY,
+)
 from retroguide_jax.datasets.procedural_city.pairs import SKY_DEPTH
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
@@ -33,6 +44,8 @@ from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.models.layout_reader import LayoutReader
 from retroguide_jax.paths import is_in_bucket, to_path
 from retroguide_jax.training.layout import LayoutRecipe, make_layout_reader, train_layout_reader
+
+PAVED_GROUND = (ROAD, MARKING, PAVEMENT, KERB, PAVED)
 
 
 def open_layout_reader(
@@ -103,6 +116,27 @@ def score_layout(
       {"label_agreement", "mean_iou", "skyline_error", "depth_error"}, float32 [B] each.
     """
     return _score_layout(read["labels"], read["depth"], labels, depth)
+
+
+def compare_noises(read: Sequence[jax.Array]) -> jax.Array:
+    """Mean label agreement between what two noises of one source show, float32 [B].
+
+    1 when the noise leaves the layout alone. A network that reads labels errs on each image in a
+    way of its own, so what it scores on real images is about as much as can be asked.
+
+    Args:
+      read: K >= 2 times uint8 [B, H, W], the labels read off the images of noise k.
+    """
+    pairs = itertools.combinations(read, 2)
+    return jnp.mean(jnp.stack([label_agreement(a, b) for a, b in pairs]), axis=0)
+
+
+def mask_surfaces(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Where an image shows what noise may colour: bool [B, H, W] by name, of labels [B, H, W].
+
+    "light" is the paved ground, of much the same materials everywhere: its colour is the light's.
+    """
+    return {"light": np.isin(labels, PAVED_GROUND), "facade": labels == BUILDING}
 
 
 @jax.jit

@@ -151,7 +151,10 @@ METRICS: dict[str, Metric] = {
         "noise", "one", "spread of the sky's colour over the noises / over the real images"
     ),
     "layout": Metric(
-        "layout", "higher", "labels and depth read off the image against the true ones"
+        "layout",
+        "higher",
+        "labels and depth read off the image against the true ones and between two noises; the "
+        "light's and the facades' spread as sky_spread_ratio",
     ),
 }
 

@@ -9,7 +9,8 @@ METRIC [N, K]   figures of each image under each of K noises
 METRIC_shuffled, METRIC_mean_image [N]   floors: the image drawn from another source, and the
                 mean training target, against the target. NaN in the one row that has no partner
 METRIC_real [N]   of the target alone
-diversity [N], sky [N, K, 3], sky_real [N, 3]   see diversity.py
+diversity [N], label_consistency [N]   between the noises, see diversity.py and layout.py
+SURFACE [N, K, 3], SURFACE_real [N, 3]   mean colour of the sky; with labels, of light and facades
 """
 
 import dataclasses
@@ -174,7 +175,11 @@ class Scorer:
 
     def _look_at_generated(self, batch: Mapping, examples, mean_image) -> dict[str, Any]:
         target, samples = batch["target"], batch["samples"]
-        per_noise = [self._score_sample(batch, generated, examples) for generated in samples]
+        read = [self._read_layout(generated) for generated in samples]
+        per_noise = [
+            self._score_sample(batch, *sample, examples)
+            for sample in zip(samples, read, strict=True)
+        ]
         record = {
             name: np.stack([np.asarray(scores[name]) for scores in per_noise], axis=1)
             for name in per_noise[0]
@@ -185,43 +190,56 @@ class Scorer:
         for name, values in shuffled.items():
             record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
         if self.instruments.layout is not None:
-            floors = self._read_layout(batch, samples[0][partner])
-            for name, values in floors.items():
+            other = {name: values[partner] for name, values in read[0].items()}
+            for name, values in self._score_layout(batch, other).items():
                 record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
-            for name, values in self._read_layout(batch, target).items():
+            for name, values in self._score_layout(batch, self._read_layout(target)).items():
                 record[f"{name}_real"] = values
         if mean_image is not None:
             mean_images = np.broadcast_to(mean_image, target.shape)
             floors = dict(self._floor({}, mean_images, target))
             if self.instruments.layout is not None:
-                floors |= self._read_layout(batch, mean_images)
+                floors |= self._score_layout(batch, self._read_layout(mean_images))
             record |= {f"{name}_mean_image": values for name, values in floors.items()}
-        return record | self._compare_noises(batch, samples)
+        return record | self._compare_noises(batch, samples, read)
 
-    def _score_sample(self, batch: Mapping, generated: np.ndarray, examples) -> dict[str, Any]:
+    def _score_sample(self, batch: Mapping, generated, read, examples) -> dict[str, Any]:
         target = batch["target"]
         scores = self._pair(generated, target) | self._alone(generated)
         if "sky_mask" in batch:
             scores |= self._masked(generated, target, batch["sky_mask"])
         if self.instruments.layout is not None:
-            scores |= self._read_layout(batch, generated)
+            scores |= self._score_layout(batch, read)
         for name, judge in self.instruments.judges.items():
             scores[f"generated/{name}"] = judge.embed(to_float(generated), examples.target_view)
         return scores | {f"generated/{n}": rows for n, rows in self._ask_nets(generated).items()}
 
-    def _read_layout(self, batch: Mapping, images: np.ndarray) -> dict[str, Any]:
+    def _read_layout(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        if self.instruments.layout is None:
+            return {}
+        return {name: np.asarray(rows) for name, rows in self._nets["layout"](images).items()}
+
+    def _score_layout(self, batch: Mapping, read: Mapping) -> dict[str, Any]:
         from retroguide_jax.evaluation import layout
 
-        return layout.score_layout(self._nets["layout"](images), batch["labels"], batch["depth"])
+        return layout.score_layout(read, batch["labels"], batch["depth"])
 
-    def _compare_noises(self, batch: Mapping, samples: np.ndarray) -> dict[str, Any]:
-        record = {}
-        if len(samples) > 1 and "diversity" in self.metrics:
+    def _compare_noises(self, batch: Mapping, samples: np.ndarray, read) -> dict[str, Any]:
+        if len(samples) < 2:
+            return {}
+        record, surfaces = {}, {}
+        if "diversity" in self.metrics:
             record["diversity"] = diversity.mean_pairwise_distance(samples)
-        if len(samples) > 1 and "sky_spread_ratio" in self.metrics and "sky_mask" in batch:
-            sky = diversity.mean_colour(samples, batch["sky_mask"])
-            record["sky"] = np.swapaxes(sky, 0, 1)
-            record["sky_real"] = diversity.mean_colour(batch["target"], batch["sky_mask"])
+        if "sky_spread_ratio" in self.metrics and "sky_mask" in batch:
+            surfaces["sky"] = batch["sky_mask"]
+        if self.instruments.layout is not None:
+            from retroguide_jax.evaluation import layout
+
+            record["label_consistency"] = layout.compare_noises([of["labels"] for of in read])
+            surfaces |= layout.mask_surfaces(batch["labels"])
+        for name, mask in surfaces.items():
+            record[name] = np.swapaxes(diversity.mean_colour(samples, mask), 0, 1)
+            record[f"{name}_real"] = diversity.mean_colour(batch["target"], mask)
         return record
 
 

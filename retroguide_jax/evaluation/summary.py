@@ -70,7 +70,9 @@ def _add_means(figures: Figures, columns: Mapping, metrics: Sequence[str]) -> No
                 figures.add_mean(name + variant, columns[name + variant], keep=not variant)
 
 
-LAYOUT = ("label_agreement", "mean_iou", "skyline_error", "depth_error")
+# Figures of the metric `layout`: of each image, and between the noises of one source.
+LAYOUT = ("label_agreement", "mean_iou", "skyline_error", "depth_error", "label_consistency")
+LAYOUT_SURFACES = ("light", "facade")
 
 
 def _add_sharpness(figures: Figures, columns: Mapping) -> None:
@@ -94,23 +96,29 @@ def _add_noise(figures: Figures, columns: Mapping, metrics: Sequence[str]) -> No
         else:
             figures.add_absent("diversity", "needs at least 2 noises")
     if "sky_spread_ratio" in metrics:
-        if "sky" not in columns:
+        if "sky" in columns:
+            _add_spread(figures, columns, "sky")
+        else:
             reason = "needs at least 2 noises, a ground target and a data set with sky masks"
             figures.add_absent("sky_spread_ratio", reason)
-            return
-        sky, real = columns["sky"], columns["sky_real"]
-        has_sky = np.isfinite(real).all(axis=-1)
+    for surface in LAYOUT_SURFACES:
+        if surface in columns:
+            _add_spread(figures, columns, surface)
 
-        def compute(sky: np.ndarray, real: np.ndarray) -> float:
-            return diversity.compute_sky_spread_ratio(np.swapaxes(sky, 0, 1), real)[0]
 
-        reason = f"needs skies of different colours; {has_sky.sum()} real images show sky"
-        value = compute(sky, real)
-        if not np.isfinite(value):
-            figures.add_absent("sky_spread_ratio", reason)
-            return
-        found = statistics.bootstrap(compute, (sky[has_sky], real[has_sky]), seed=figures.seed)
-        figures.add("sky_spread_ratio", value, found.low, found.high, int(has_sky.sum()))
+def _add_spread(figures: Figures, columns: Mapping, surface: str) -> None:
+    name, colours, real = f"{surface}_spread_ratio", columns[surface], columns[f"{surface}_real"]
+    is_shown = np.isfinite(real).all(axis=-1)
+
+    def compute(colours: np.ndarray, real: np.ndarray) -> float:
+        return diversity.compute_spread_ratio(np.swapaxes(colours, 0, 1), real)[0]
+
+    value = compute(colours, real)
+    if not np.isfinite(value):
+        figures.add_absent(name, f"needs different colours; {is_shown.sum()} real images show them")
+        return
+    found = statistics.bootstrap(compute, (colours[is_shown], real[is_shown]), seed=figures.seed)
+    figures.add(name, value, found.low, found.high, int(is_shown.sum()))
 
 
 def _explain_absence(

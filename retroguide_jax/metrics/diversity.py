@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# A mean over a handful of pixels is a pixel's colour, not the sky's.
-_MIN_SKY_SHARE = 0.01
+# A mean over a handful of pixels is a pixel's colour, not the surface's.
+_MIN_SHARE = 0.01
 
 
 @jax.jit
@@ -47,27 +47,27 @@ def mean_colour(images: jax.Array, mask: jax.Array) -> jax.Array:
     weight = mask.astype(jnp.float32)[..., None]
     share = jnp.mean(weight, axis=(-3, -2))
     colour = jnp.mean(images.astype(jnp.float32) / 255.0 * weight, axis=(-3, -2)) / share
-    return jnp.where(share >= _MIN_SKY_SHARE, colour, jnp.nan)
+    return jnp.where(share >= _MIN_SHARE, colour, jnp.nan)
 
 
-def compute_sky_spread_ratio(generated: np.ndarray, real: np.ndarray) -> tuple[float, int]:
-    """Spread of the sky's colour over the noise, relative to its spread over real images.
+def compute_spread_ratio(generated: np.ndarray, real: np.ndarray) -> tuple[float, int]:
+    """Spread of a surface's colour over the noise, relative to its spread over real images.
 
     Args:
         generated: [K, N, 3], `mean_colour` of the image of source n under noise k, both taken
-            under the sky mask of the real target n.
-        real: [N, 3], `mean_colour` of the real targets. Rows with NaN (no sky) are left out.
+            under a mask of the real target n: of its sky, its paved ground, its buildings.
+        real: [N, 3], `mean_colour` of the real targets. Rows with NaN (nothing there) are left out.
 
     Returns:
         (ratio, number of images used). The ratio is sqrt(mean over n and channels of the variance
         over k) / sqrt(mean over channels of the variance over n), variances unbiased so that it
-        does not depend on K or N: 0 when the noise leaves the sky alone, 1 when one source sees
+        does not depend on K or N: 0 when the noise leaves the colour alone, 1 when one source sees
         skies as different as the whole test set's. NaN where it is undefined (K < 2, fewer than
-        two images with sky, or all real skies equal).
+        two images that show the surface, or all real ones equal).
     """
-    has_sky = np.all(np.isfinite(real), axis=-1)
-    generated = np.asarray(generated, np.float64)[:, has_sky]
-    real = np.asarray(real, np.float64)[has_sky]
+    is_shown = np.all(np.isfinite(real), axis=-1)
+    generated = np.asarray(generated, np.float64)[:, is_shown]
+    real = np.asarray(real, np.float64)[is_shown]
     num_images = len(real)
     if len(generated) < 2 or num_images < 2:
         return float("nan"), num_images

@@ -14,10 +14,14 @@ from retroguide_jax.data import catalog, pipeline
 from retroguide_jax.data.images import to_uint8
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import layout
+from retroguide_jax.evaluation.examples import ModelExamples
+from retroguide_jax.evaluation.scoring import Instruments, Scorer
+from retroguide_jax.evaluation.summary import summarize
 from retroguide_jax.training.layout import LayoutRecipe, augment_colours
 
 RECIPE = LayoutRecipe(num_steps=60, pixels_per_step=4 * 32 * 128, warmup_steps=5)
 SKY_DEPTH = 65535
+SKY, ROAD, GRASS, BUILDING = 0, 1, 5, 8
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,20 @@ def test_depth_error_is_a_log_ratio_without_the_sky():
     assert np.isnan(layout.depth_error(read, np.full_like(true, SKY_DEPTH)))
 
 
+def test_noises_are_compared_in_pairs():
+    first, second = np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 2), np.uint8)
+    second[0, 0, 0] = 8
+    found = layout.compare_noises([first, second, first])
+    np.testing.assert_allclose(found, [(0.75 + 0.75 + 1) / 3, 1])
+
+
+def test_surfaces_that_noise_may_colour():
+    labels = np.array([[[SKY, BUILDING, ROAD, GRASS]]], np.uint8)
+    surfaces = layout.mask_surfaces(labels)
+    np.testing.assert_array_equal(surfaces["light"], [[[0, 0, 1, 0]]])
+    np.testing.assert_array_equal(surfaces["facade"], [[[0, 1, 0, 0]]])
+
+
 def test_images_are_scored_one_by_one(test_batch):
     labels, depth = test_batch["labels"], test_batch["depth"]
     read = {"labels": np.roll(labels, 1, 0), "depth": np.roll(depth, 1, 0) / np.float32(100)}
@@ -104,6 +122,42 @@ def test_the_truth_agrees_with_itself(test_batch):
     np.testing.assert_allclose(scores["mean_iou"], 1, rtol=1e-6)
     np.testing.assert_allclose(scores["skyline_error"], 0)
     np.testing.assert_allclose(scores["depth_error"], 0, atol=1e-6)
+
+
+class Painter:
+    """A model that paints the whole image in a grey that its noise chooses, or in none."""
+
+    source_view, target_view, has_generator, z_dim = "aerial", "ground", True, 2
+
+    def __init__(self, strength):
+        self.strength = strength
+
+    def generate(self, source, z):
+        grey = np.tanh(self.strength * z[:, :1]).reshape(-1, 1, 1, 1)
+        return np.broadcast_to(grey, (len(source), 32, 128, 3))
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_job_tells_what_noise_changes(city, kept, strength):
+    examples = ModelExamples(Painter(strength), *city, "test", num_noises=3, with_layout=True)
+    scorer = Scorer(("layout",), Instruments({}, layout=kept[1]), 2)
+    figures = summarize(
+        scorer.score(examples),
+        ("layout",),
+        [],
+        source_view="aerial",
+        target_view="ground",
+        tiles={},
+        seed=0,
+        max_bytes=2**20,
+    )
+    values = {name: figure["value"] for name, figure in figures.metrics.items()}
+    spreads = values["light_spread_ratio"], values["facade_spread_ratio"]
+    if strength:
+        assert min(spreads) > 0.5 and values["label_consistency"] < 1
+    else:
+        assert spreads == (0, 0) and values["label_consistency"] == 1
+    assert values["label_agreement_real"] > values["label_agreement"]
 
 
 def test_training_learns_to_read_other_places(kept, test_batch):

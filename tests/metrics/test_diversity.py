@@ -38,28 +38,26 @@ def test_mean_colour_without_mask_is_nan():
     assert np.all(np.isnan(diversity.mean_colour(np.ones((1, 20, 20, 3), np.uint8), mask)))
 
 
-def test_sky_spread_ratio_of_equal_spreads_is_one():
+def test_spread_ratio_of_equal_spreads_is_one():
     rng = np.random.default_rng(0)
     real = rng.normal(0.5, 0.1, (4000, 3))
     generated = rng.normal(0.5, 0.1, (3, 4000, 3))
     real[7] = np.nan
-    ratio, num_images = diversity.compute_sky_spread_ratio(generated, real)
+    ratio, num_images = diversity.compute_spread_ratio(generated, real)
     assert num_images == 3999
     assert abs(ratio - 1) < 0.03
 
 
-def test_sky_spread_ratio_by_hand():
+def test_spread_ratio_by_hand():
     real = np.array([[0.2, 0.2, 0.2], [0.4, 0.4, 0.4]])  # variance 0.02
     generated = np.array([[[0.5, 0.5, 0.5]] * 2, [[0.6, 0.6, 0.6]] * 2])  # variance 0.005
-    ratio, num_images = diversity.compute_sky_spread_ratio(generated, real)
+    ratio, num_images = diversity.compute_spread_ratio(generated, real)
     assert num_images == 2
     np.testing.assert_allclose(ratio, 0.5, rtol=1e-6)
 
 
-def test_sky_spread_ratio_is_undefined_for_one_noise_or_equal_skies():
+def test_spread_ratio_is_undefined_for_one_noise_or_equal_skies():
     real = np.array([[0.2] * 3, [0.4] * 3])
-    assert np.isnan(diversity.compute_sky_spread_ratio(real[None], real)[0])
-    assert np.isnan(
-        diversity.compute_sky_spread_ratio(np.stack([real] * 2), real[:1].repeat(2, 0))[0]
-    )
-    assert diversity.compute_sky_spread_ratio(np.stack([real] * 2), real)[0] == 0
+    assert np.isnan(diversity.compute_spread_ratio(real[None], real)[0])
+    assert np.isnan(diversity.compute_spread_ratio(np.stack([real] * 2), real[:1].repeat(2, 0))[0])
+    assert diversity.compute_spread_ratio(np.stack([real] * 2), real)[0] == 0
