@@ -1,0 +1,65 @@
+"""Every ablation and baseline, several seeds each, trained and judged alike; tables of them.
+
+    python benchmarks/ablate.py --output=runs/ablations [--names=full,no_style] [--num_seeds=3]
+    python benchmarks/ablate.py --output=runs/ablations --table
+
+Two judges of two families are trained once, and for each seed an embedder, which is then frozen.
+With it run every change of configs/ablations.py, every baseline of configs/baselines.py and
+`nearest`, the training panorama that the embedder finds nearest. All see equally many images, and
+are scored on the same places with the same noise. Further --config.FIELD=VALUE go to all trainings.
+
+What is finished is kept: started again it goes on, and --table prints what there is. Seeds are the
+outer loop, so that the table of few seeds is of all names. What fails is told and passed over.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ablation import table
+from ablation.tasks import NAMES, list_tasks, run_task
+
+
+def main() -> int:
+    """Runs what is missing, prints the tables; 1 if something failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--names", default=",".join(NAMES), help="comma-separated (default: all)")
+    parser.add_argument("--num_seeds", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--num_steps", type=int, default=300, help="of G (default: 300)")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    args, overrides = parser.parse_known_args()
+    if wrong := [text for text in overrides if not text.startswith("--config.")]:
+        parser.error(f"unknown: {' '.join(wrong)}")
+    names = args.names.split(",")
+    if wrong := [name for name in names if name not in NAMES]:
+        parser.error(f"--names: no {', '.join(wrong)}; there are {', '.join(NAMES)}")
+    failed = [] if args.table else _run_all(args, names, overrides)
+    print(table.format_tables(table.read_scores(args.output)))
+    for place in failed:
+        print(f"failed: see {place / 'log.txt'}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run_all(args: argparse.Namespace, names: list[str], overrides: list[str]) -> list[Path]:
+    """Returns the folders of what failed."""
+    # Runs of other seeds share their programs; huge pages as in the demo.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.output.absolute() / "compiled"))
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    tasks = list_tasks(args.output, names, args.num_seeds, args.num_steps, overrides)
+    failed = []
+    for number, task in enumerate(tasks, 1):
+        if task.done.exists():
+            continue
+        ok, seconds = run_task(task)
+        failed += [] if ok else [task.place]
+        state = "" if ok else "FAILED"
+        print(f"{number}/{len(tasks)} {task.title}: {seconds:.0f} s {state}", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What `ablate.py` is made of."""

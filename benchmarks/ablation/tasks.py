@@ -1,0 +1,90 @@
+"""What `ablate.py` runs: each training and each scoring a command of its own, in order."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from retroguide_jax.configs import ablations, baselines
+
+NEAREST = "nearest"
+NAMES = (*ablations.CHANGES, *baselines.CHANGES, NEAREST)
+JUDGES = ("saig", "convnext")
+SCORES = "scores.json"
+METRICS = (
+    "retrieval,fd_judge,psnr,psnr_nosky,ssim_rgb,sharpness_ratio,diversity,sky_spread_ratio,layout"
+)
+# An embedder alone is trained by every step, with its whole batch.
+_EMBEDDER = {"mode": "contrastive", "train.contrastive_every": 1, "train.num_steps": 250}
+# Once and at the end: what is compared is the last step.
+_ONCE = ("train.sample_every", "train.checkpoint_every", "train.eval_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A command and its folder; there is nothing to do once `done` exists."""
+
+    title: str
+    place: Path
+    done: Path
+    command: tuple[str, ...]
+
+
+def list_tasks(
+    output: Path, names: Sequence[str], num_seeds: int, num_steps: int, overrides: Sequence[str]
+) -> list[Task]:
+    """All tasks in an order in which none needs a later one; arguments as of `ablate.py`."""
+    tasks = [
+        _train(output / "judge" / judge, f"city_retrieval:{judge}", {}, overrides)
+        for judge in JUDGES
+    ]
+    # The nearest panorama is scored as a model of the full method's work directory.
+    wanted = ["full", *names] if NEAREST in names else names
+    for seed in range(num_seeds):
+        embedder = output / "embedder" / f"seed_{seed}"
+        tasks.append(_train(embedder, "city", _EMBEDDER | {"seed": seed}, overrides))
+        for name in sorted(dict.fromkeys(wanted), key=NAMES.index):
+            tasks += _list_run(output, name, seed, num_steps, embedder, overrides)
+    return tasks
+
+
+def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Task]:
+    place = output / name / f"seed_{seed}"
+    judges = [f"--judge={output / 'judge' / judge}" for judge in JUDGES]
+    if name == NEAREST:
+        start, workdir = [str(Path(__file__).with_name("nearest.py"))], output / "full" / place.name
+    else:
+        kind = "ablations" if name in ablations.CHANGES else "baselines"
+        fields = {
+            "mode": "frozen",
+            "frozen_embedder": embedder,
+            "seed": seed,
+            "train.batch_size": 16,  # what G and D see
+            "train.num_steps": num_steps,
+            **dict.fromkeys(_ONCE, num_steps),
+        }
+        yield _train(place, f"{kind}:{name}", fields, overrides)
+        start, workdir = ["-m", "retroguide_jax", "evaluate"], place
+    files = [f"--json={place / SCORES}", f"--per_image={place / 'per_image.csv'}"]
+    flags = [f"--workdir={workdir}", *judges, f"--metrics={METRICS}", *files]
+    yield Task(f"score {name}, seed {seed}", place, place / SCORES, (*start, *flags))
+
+
+def _train(place: Path, config: str, fields: Mapping, overrides: Sequence[str]) -> Task:
+    changes = [f"--config.{name}={value}" for name, value in fields.items()]
+    command = ("-m", "retroguide_jax", "train", f"--config={config}", f"--workdir={place}")
+    title = f"train {config}, {place.name}"
+    return Task(title, place, place / "finished.json", (*command, *changes, *overrides))
+
+
+def run_task(task: Task) -> tuple[bool, float]:
+    """Runs a task, its output going to log.txt; returns whether it ended well, and its seconds."""
+    started = time.monotonic()
+    task.place.mkdir(parents=True, exist_ok=True)
+    with (task.place / "log.txt").open("a") as log:
+        log.write(f"+ {' '.join(task.command)}\n")
+        log.flush()
+        code = subprocess.run([sys.executable, *task.command], stdout=log, stderr=log).returncode
+    return code == 0, time.monotonic() - started

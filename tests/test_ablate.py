@@ -1,0 +1,81 @@
+"""Ablations: which commands are run in which order, and what the tables say of their figures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def ablation(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from ablation import table, tasks
+
+    return tasks, table
+
+
+def write_scores(folder, values):
+    folder.mkdir(parents=True)
+    metrics = {name: {"value": value} for name, value in values.items()}
+    (folder / "scores.json").write_text(json.dumps({"metrics": metrics}))
+
+
+def test_no_task_needs_a_later_one(ablation):
+    tasks, _ = ablation
+    found = tasks.list_tasks(Path("out"), tasks.NAMES, 2, 7, ["--config.dtype=bfloat16"])
+    done = set()
+    for task in found:
+        needed = [text.partition("=")[2] for text in task.command if text.startswith("--judge=")]
+        needed += [t.split("=")[1] for t in task.command if "frozen_embedder" in t]
+        if "train" not in task.command:
+            needed.append(next(t for t in task.command if t.startswith("--workdir=")).split("=")[1])
+        assert set(needed) <= done, task
+        done.add(str(task.place))
+    trained = [task for task in found if "train" in task.command]
+    assert all(task.command[-1] == "--config.dtype=bfloat16" for task in trained)
+    assert len(trained) == 2 + 2 * len(tasks.NAMES)  # judges; embedders stand in for `nearest`
+    assert len(found) - len(trained) == 2 * len(tasks.NAMES)
+
+
+def test_every_change_makes_a_config(ablation):
+    from retroguide_jax.config import load_config
+    from retroguide_jax.networks import make_networks
+
+    full = load_config("ablations:full").to_dict()
+    for task in ablation[0].list_tasks(Path("out"), ablation[0].NAMES, 1, 7, []):
+        specs = [text.partition("=")[2] for text in task.command if text.startswith("--config=")]
+        for spec in specs:
+            config = load_config(spec)
+            make_networks(config)
+            assert (config.to_dict() == full) == (spec in ("ablations:full", "city"))
+
+
+def test_tables_of_means_and_of_differences_seed_by_seed(ablation, tmp_path):
+    scores = {"full": [0.5, 0.7, 0.6], "no_style": [0.4, 0.5, 0.6]}
+    for name, values in scores.items():
+        for seed, value in enumerate(values):
+            figures = {"r@1_generated/saig": value, "r@1_real/saig": 0.8, "psnr": 14 + value}
+            write_scores(tmp_path / name / f"seed_{seed}", figures)
+    text = ablation[1].format_tables(ablation[1].read_scores(tmp_path))
+    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+    rows = {line[1]: line for line in lines[: lines.index([""])]}
+    differences = {line[1]: line for line in lines if line != [""]}
+
+    def describe(values, sign=""):
+        half = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))[1] - np.mean(values)
+        return f"{np.mean(values):{sign}.3f} ± {half:.3f}"
+
+    assert rows["full"][2:4] == ["3", describe(scores["full"])]
+    assert rows["*real images*"][3] == "0.800"
+    assert differences["no_style"][2:4] == ["3", describe([0.1, 0.2, 0.0], "+")]
+
+
+def test_a_task_that_fails_is_told_and_leaves_its_words(ablation, tmp_path):
+    tasks, _ = ablation
+    command = ("-c", "import sys; print('why'); sys.exit(3)")
+    ok, _ = tasks.run_task(tasks.Task("t", tmp_path / "a", tmp_path / "a" / "no", command))
+    assert not ok and "why" in (tmp_path / "a" / "log.txt").read_text()
