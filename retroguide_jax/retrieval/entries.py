@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import mmap
 import os
 from collections.abc import Sequence
 
@@ -47,9 +48,13 @@ class Entries(Sequence):
           OSError, ValueError: the file cannot be read or is empty.
         """
         self._path = path
-        self._bytes = np.memmap(path, np.uint8, mode="r")
-        blocks = range(0, len(self._bytes), _BLOCK)
-        ends = [np.flatnonzero(self._bytes[i : i + _BLOCK] == ord("\n")) + i for i in blocks]
+        with open(path, "rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        values = np.frombuffer(self._bytes, np.uint8)
+        ends = [
+            np.flatnonzero(values[start : start + _BLOCK] == ord("\n")) + start
+            for start in range(0, len(values), _BLOCK)
+        ]
         self._starts = np.concatenate([[0], *(end + 1 for end in ends)])
 
     def __len__(self) -> int:
@@ -64,7 +69,7 @@ class Entries(Sequence):
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        line = self._bytes[self._starts[row] : self._starts[row + 1]].tobytes()
+        line = self._bytes[self._starts[row] : self._starts[row + 1]]
         try:
             fields = json.loads(line)
             if "coordinates" in fields:
@@ -76,6 +81,11 @@ class Entries(Sequence):
         if entry is None or not _is_sound(entry):
             raise UserError(f"{self._path}, line {row + 1}: is damaged; make the index anew")
         return entry
+
+    def holds(self, name: str) -> bool:
+        """Whether any entry has this id; looks through the file, and parses nothing."""
+        start = Entry(name).to_line().rstrip(b"}\n") + b", "
+        return self._bytes[: len(start)] == start or self._bytes.find(b"\n" + start) >= 0
 
 
 def _is_sound(entry: Entry) -> bool:

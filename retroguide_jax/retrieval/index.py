@@ -103,7 +103,8 @@ def write_index(
       about: where the embeddings come from.
 
     Raises:
-      UserError: it exists, cannot be written, or nothing was appended.
+      UserError: it exists, or cannot be written.
+      ValueError: nothing was appended.
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -124,7 +125,7 @@ def write_index(
 
             yield append
             if not shape[0]:
-                raise UserError(f"{path}: nothing to put into the index")
+                raise ValueError("nothing was appended")
             rows.seek(0)
             _write_header(rows, shape)
         facts = {"format": FORMAT_VERSION, "shape": shape, **dataclasses.asdict(about)}

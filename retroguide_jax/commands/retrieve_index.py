@@ -1,0 +1,112 @@
+"""`retroguide retrieve index`: images embedded, the embeddings kept."""
+
+import argparse
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.paths import make_absolute, to_local_path, to_path
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the action."""
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="work directory of the trained embedder"
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", metavar="DIR", help="a folder of PNG and JPEG files, of any size")
+    what.add_argument(
+        "--data",
+        nargs="?",
+        const="",
+        metavar="SPLIT",
+        help="the model's data set, such as test[:100] (default: the config's data.test_split)",
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        help="where data sets lie (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the new index, a folder")
+    parser.add_argument(
+        "--view",
+        choices=("aerial", "ground"),
+        help="what the images show (default: the model's target view)",
+    )
+    parser.add_argument(
+        "--coordinates",
+        metavar="FILE.csv",
+        help="of --images, with columns id,latitude,longitude; an id is a path without suffix",
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+    )
+
+
+def run(args: argparse.Namespace) -> tuple[list, int]:
+    """Writes the index; returns what is wrong with unreadable images, and the number of all.
+
+    Raises:
+      UserError: a flag does not fit another; see `load_model`, `pictures.list_files`,
+        `catalog.open_dataset`, `coordinates.read_coordinates` and `building.build_index`.
+    """
+    from tqdm import tqdm
+
+    from retroguide_jax.retrieval.building import build_index
+    from retroguide_jax.retrieval.embedding import hash_weights
+    from retroguide_jax.retrieval.index import About
+    from retroguide_jax.training.loading import load_model
+
+    if args.coordinates and args.images is None:
+        raise UserError("--coordinates: belong to --images; a data set has its own")
+    if args.data_dir and args.data is None:
+        raise UserError("--data_dir: belongs to --data; leave it out")
+    output = to_local_path(args.output)
+    model = load_model(args.workdir, args.checkpoint)
+    view = args.view or model.target_view
+    is_folder = args.images is not None
+    pictures = _open_folder(args) if is_folder else _open_examples(args, model, view)
+    about = About(
+        view=view,
+        weights=hash_weights(model),
+        workdir=_make_absolute(args.workdir),
+        checkpoint=args.checkpoint,
+        step=model.step,
+        images=_make_absolute(args.images) if is_folder else None,
+        split=None if is_folder else args.data or model.config.data.test_split,
+        data_dir=_make_absolute(args.data_dir) if args.data_dir else None,
+    )
+    with tqdm(total=len(pictures), unit="image", desc="index", leave=False, disable=None) as bar:
+        built = build_index(
+            output, model, about, pictures, batch_size=args.batch_size, progress_fn=bar.update
+        )
+    print(f"{built.num_entries} {view} images in {output}")
+    if built.num_repeated:
+        print(f"{built.num_repeated} images of the same tile or id are in it once")
+    return built.unreadable, len(pictures)
+
+
+def _open_folder(args: argparse.Namespace) -> list:
+    from retroguide_jax.retrieval.coordinates import read_coordinates
+    from retroguide_jax.retrieval.pictures import list_files
+
+    known = read_coordinates(to_local_path(args.coordinates)) if args.coordinates else {}
+    files = list_files(to_local_path(args.images), known)
+    if known:
+        num_placed = sum(entry.coordinates is not None for entry, _ in files)
+        print(
+            f"coordinates of {num_placed} of {len(files)} images; "
+            f"{len(known) - num_placed} rows of {args.coordinates} name no image"
+        )
+    return files
+
+
+def _open_examples(args: argparse.Namespace, model, view: str):
+    from retroguide_jax.data import catalog
+    from retroguide_jax.retrieval.pictures import Examples
+
+    data_config = model.config.data
+    builder = catalog.open_dataset(data_config, args.data_dir, build=False)
+    return Examples(builder, args.data or data_config.test_split, view)
+
+
+def _make_absolute(path: str) -> str:
+    return str(make_absolute(to_path(path)))

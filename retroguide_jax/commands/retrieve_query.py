@@ -1,0 +1,126 @@
+"""`retroguide retrieve query`: the images of an index that are most similar to yours."""
+
+import argparse
+
+from retroguide_jax.commands.data import positive_integer
+from retroguide_jax.errors import UserError
+from retroguide_jax.paths import to_local_path
+
+_VIEWS = ("aerial", "ground")
+_MOST_ROWS = 100  # of a strip: 18,000 pixels
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the action."""
+    parser.add_argument("--index", required=True, metavar="DIR", help="by `retrieve index`")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="files, or folders of PNG and JPEG"
+    )
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="where the embedder lies now (default: as in the index)"
+    )
+    parser.add_argument(
+        "--top", type=positive_integer, default=5, metavar="K", help="how many to find"
+    )
+    parser.add_argument(
+        "--view",
+        choices=_VIEWS,
+        help="what the images show (default: the view that the index does not hold)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write what was found to this file too")
+    parser.add_argument(
+        "--strip", metavar="FILE.png", help="draw each query beside what was found for it"
+    )
+
+
+def run(args: argparse.Namespace) -> tuple[list, int]:
+    """Tells what was found; returns what is wrong with unreadable images, and the number of all.
+
+    Raises:
+      UserError: there is no such image, or too many for a strip; see `Index.open`, `load_model`,
+        `embedding.check_weights`, `searching.search` and `strip.draw_strip`.
+    """
+    from retroguide_jax.evaluation.results import write_json
+    from retroguide_jax.retrieval.answers import describe_answers, format_answers
+    from retroguide_jax.retrieval.index import Index
+
+    index = Index.open(to_local_path(args.index))
+    pictures = _list_queries(args.images)
+    if args.strip and len(pictures) > _MOST_ROWS:
+        raise UserError(f"--strip: {len(pictures)} images; give {_MOST_ROWS} at most")
+    view = args.view or next(view for view in _VIEWS if view != index.about.view)
+    model = _open_embedder(index, args)
+    answers, unreadable = _search(index, model, view, pictures, args)
+    if answers:
+        print(format_answers(answers))
+    if args.json:
+        found = {"index": str(index.path), "index_view": index.about.view, "view": view}
+        problems = [{"path": error.name, "reason": error.reason} for error in unreadable]
+        write_json(
+            args.json, found | {"queries": describe_answers(answers), "unreadable": problems}
+        )
+    if args.strip and answers:
+        _write_strip(index, model, view, answers, args.strip)
+    return unreadable, len(pictures)
+
+
+def _list_queries(names: list[str]) -> list:
+    """Entries with their files; the path of a query is as it was given."""
+    from retroguide_jax.retrieval.entries import Entry
+    from retroguide_jax.retrieval.pictures import list_files
+
+    queries = []
+    for name in names:
+        path = to_local_path(name)
+        if path.is_dir():
+            queries += [(Entry(entry.id, str(file)), file) for entry, file in list_files(path)]
+        elif path.exists():
+            queries.append((Entry(path.stem, str(path)), path))
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return queries
+
+
+def _open_embedder(index, args: argparse.Namespace):
+    from retroguide_jax.retrieval.embedding import check_weights
+    from retroguide_jax.training.loading import load_model
+
+    about = index.about
+    # A training that goes on has newer steps, whose embeddings would compare with nothing here.
+    step = None if args.workdir else about.step
+    model = load_model(args.workdir or about.workdir, about.checkpoint, step=step)
+    check_weights(index, model)
+    return model
+
+
+def _search(index, model, view, pictures, args: argparse.Namespace) -> tuple[list, list]:
+    """The answers, and what could not be read."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from retroguide_jax.retrieval.answers import make_answers
+    from retroguide_jax.retrieval.embedding import embed_pictures
+    from retroguide_jax.retrieval.searching import search
+
+    entries, rows, unreadable = [], [], []
+    with tqdm(total=len(pictures), unit="image", desc="query", leave=False, disable=None) as bar:
+        for batch in embed_pictures(model, pictures, view, args.batch_size):
+            entries += batch.entries
+            unreadable += batch.unreadable
+            rows += [batch.rows] if batch.entries else []
+            bar.update(len(batch.entries) + len(batch.unreadable))
+    if not entries:
+        return [], unreadable
+    nearest = search(index, np.concatenate(rows), args.top)
+    return make_answers(index, entries, nearest), unreadable
+
+
+def _write_strip(index, model, view, answers, path) -> None:
+    from retroguide_jax.data.images import write_png
+    from retroguide_jax.retrieval.pictures import open_pictures
+    from retroguide_jax.retrieval.strip import draw_strip
+
+    sizes = model.networks.sizes
+    get_picture = open_pictures(index, model.config.data)
+    write_png(path, draw_strip(answers, (sizes[view], sizes[index.about.view]), get_picture))
+    print(f"{len(answers)} rows of pictures in {path}")

@@ -1,0 +1,69 @@
+"""From images to an index."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retroguide_jax.data import images
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.listing import join_few
+from retroguide_jax.inference import Model
+from retroguide_jax.retrieval.embedding import embed_pictures
+from retroguide_jax.retrieval.entries import Entry
+from retroguide_jax.retrieval.index import About, write_index
+
+
+class Built(NamedTuple):
+    """What became of the images.
+
+    num_entries: how many are in the index.
+    num_repeated: how many were left out because an earlier one has their id, as pairs of one tile.
+    unreadable: what is wrong with each of the others.
+    """
+
+    num_entries: int
+    num_repeated: int
+    unreadable: list[images.UnreadableImageError]
+
+
+def build_index(
+    path: str | os.PathLike,
+    model: Model,
+    about: About,
+    pictures: Sequence[tuple[Entry, Path | bytes]],
+    *,
+    batch_size: int,
+    progress_fn: Callable[[int], object],
+) -> Built:
+    """Embeds images and writes them batch by batch; memory holds their ids and a few batches.
+
+    Args:
+      path: of the folder, which must not exist or be empty.
+      model: whose embedder is used.
+      about: where model and images come from.
+      pictures: the images, see `embedding.embed_pictures`.
+      batch_size: images at a time.
+      progress_fn: is told after each batch how many images it had.
+
+    Raises:
+      UserError: see `write_index` and `embed_pictures`; or none of the images can be read.
+    """
+    seen: set[str] = set()
+    num_read, unreadable = 0, []
+    with write_index(path, about) as append:
+        for entries, rows, bad in embed_pictures(model, pictures, about.view, batch_size):
+            kept = []
+            for row, entry in enumerate(entries):
+                if entry.id not in seen:
+                    seen.add(entry.id)
+                    kept.append(row)
+            if kept:
+                append([entries[row] for row in kept], rows[kept])
+            num_read += len(entries)
+            unreadable += bad
+            progress_fn(len(entries) + len(bad))
+        if not seen:
+            reasons = [f"{error.name} ({error.reason})" for error in unreadable]
+            raise UserError(f"{join_few(reasons, 'images cannot be read')}; there are no others")
+    return Built(len(seen), num_read - len(seen), unreadable)

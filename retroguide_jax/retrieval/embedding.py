@@ -1,0 +1,112 @@
+"""Images to unit rows, batch by batch, while the next batch is decoded."""
+
+import collections
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from retroguide_jax.data import images
+from retroguide_jax.errors import UserError
+from retroguide_jax.inference import Model
+from retroguide_jax.metrics.products import split_range
+from retroguide_jax.retrieval.entries import Entry
+from retroguide_jax.retrieval.index import Index
+
+_BATCHES_AHEAD = 2
+
+
+class Embedded(NamedTuple):
+    """A batch of images, B of which could be read.
+
+    entries: B of them.
+    rows: float32 [B, D], unit rows.
+    unreadable: what is wrong with each of the others.
+    """
+
+    entries: list[Entry]
+    rows: np.ndarray
+    unreadable: list[images.UnreadableImageError]
+
+
+def embed_pictures(
+    model: Model, pictures: Sequence[tuple[Entry, Path | bytes]], view: str, batch_size: int
+) -> Iterator[Embedded]:
+    """Embeds images of any size, each resized to the model's (bicubic, as in training).
+
+    Args:
+      model: of which the embedder is used.
+      pictures: entries with their encoded images (`pictures.list_files`, `pictures.Examples`).
+      view: what they show, "aerial" or "ground".
+      batch_size: images at a time; the model compiles once, for this number.
+
+    Raises:
+      UserError: an embedding is not finite; a data set's record cannot be read.
+    """
+    size = model.networks.sizes[view]
+
+    def load(number: int) -> tuple[Entry, np.ndarray | images.UnreadableImageError]:
+        entry, encoded = pictures[number]
+        name = entry.id if isinstance(encoded, bytes) else ""
+        try:
+            return entry, images.decode_image(
+                encoded, size, name=name, formats=images.READABLE_FORMATS
+            )
+        except images.UnreadableImageError as error:
+            return entry, error
+
+    waiting: collections.deque[list[Future]] = collections.deque()
+    pool = ThreadPoolExecutor()
+    try:
+        for part in split_range(len(pictures), batch_size):
+            waiting.append([pool.submit(load, number) for number in range(part.start, part.stop)])
+            if len(waiting) > _BATCHES_AHEAD:
+                yield _embed(model, _collect(waiting), view, batch_size)
+        while waiting:
+            yield _embed(model, _collect(waiting), view, batch_size)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def hash_weights(model: Model) -> str:
+    """sha256 (hexadecimal) of the embedder's averaged weights, with their names and shapes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables["embedder"]):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def check_weights(index: Index, model: Model) -> None:
+    """Checks that a model's embeddings may be compared with those of an index.
+
+    Raises:
+      UserError: another embedder made the index.
+    """
+    if hash_weights(model) != index.about.weights:
+        about = index.about
+        raise UserError(
+            f"{index.path}: was made by step {about.step} of {about.workdir}; this embedder (step "
+            f"{model.step}) has other weights: give that work directory, or make the index anew"
+        )
+
+
+def _collect(waiting: collections.deque[list[Future]]) -> list[tuple]:
+    return [future.result() for future in waiting.popleft()]
+
+
+def _embed(model: Model, loaded: list[tuple], view: str, batch_size: int) -> Embedded:
+    unreadable = [image for _, image in loaded if isinstance(image, images.UnreadableImageError)]
+    good = [(entry, image) for entry, image in loaded if isinstance(image, np.ndarray)]
+    if not good:
+        return Embedded([], np.empty((0, 0), np.float32), unreadable)
+    pixels = np.stack([image for _, image in good])
+    padded = np.concatenate([pixels, pixels[-1:].repeat(batch_size - len(pixels), axis=0)])
+    rows = np.asarray(model.embed(images.to_float(padded), view), np.float32)[: len(good)]
+    if not np.all(np.isfinite(rows)):
+        raise UserError("the embeddings are not finite; use an earlier checkpoint")
+    return Embedded([entry for entry, _ in good], rows, unreadable)

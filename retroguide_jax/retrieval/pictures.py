@@ -1,0 +1,106 @@
+"""The images that an index is made of, and that it shows: files, or a data set's examples.
+
+Both are sequences of (entry, image still encoded: a path or bytes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from retroguide_jax.data import catalog
+from retroguide_jax.data.reading import get_id, open_source
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.listing import list_images
+from retroguide_jax.retrieval.entries import Entry
+from retroguide_jax.retrieval.index import Index
+
+# Features that say where an example is: of photographs, of procedural_city (x, y, height).
+_PLACES = ("position", "camera")
+
+
+def list_files(
+    folder: Path, coordinates: Mapping[str, tuple[float, float]] | None = None
+) -> list[tuple[Entry, Path]]:
+    """The PNG and JPEG files of a folder and its sub-folders, sorted by path.
+
+    Args:
+      folder: see `listing.list_images`.
+      coordinates: of some or all of them by id.
+
+    Raises:
+      UserError: as `listing.list_images`.
+    """
+    known = coordinates or {}
+    return [
+        (Entry(name, path=path.relative_to(folder).as_posix(), coordinates=known.get(name)), path)
+        for name, path in list_images(folder).items()
+    ]
+
+
+class Examples:
+    """One view of a split of a data set. An aerial's id is that of the tile it shows."""
+
+    def __init__(self, builder, split: str, view: str):
+        """Opens the split of a built data set (`catalog.open_dataset`).
+
+        Raises:
+          UserError: the split is unknown or empty.
+        """
+        self._view = view
+        self._source = open_source(builder, split, also=("aerial_id", *_PLACES))
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, position: int) -> tuple[Entry, bytes]:
+        """The example at a position in the split.
+
+        Raises:
+          UserError: its record cannot be read.
+        """
+        example = self._source[position]
+        has_tile = self._view == "aerial" and "aerial_id" in example
+        name = get_id(example, "aerial_id" if has_tile else "id")
+        places = [example[name] for name in _PLACES if name in example]
+        coordinates = tuple(map(float, places[0][:2])) if places else None
+        if coordinates and not all(map(math.isfinite, coordinates)):
+            coordinates = None
+        return Entry(name, position=position, coordinates=coordinates), example[self._view]
+
+
+def open_pictures(index: Index, data_config) -> Callable[[Entry], Path | bytes]:
+    """Opens the images that an index was made of.
+
+    Args:
+      index: made of a folder or of a data set, which must still be there.
+      data_config: `config.data` of the model that made it.
+
+    Returns:
+      get(entry) -> its encoded image, for `images.decode_image`. It raises UserError where an entry
+      leads out of the folder, or lies behind the end of the split.
+
+    Raises:
+      UserError: the data set cannot be opened.
+    """
+    about = index.about
+    if about.split is None:
+        root = Path(about.images).resolve()
+
+        def get_file(entry: Entry) -> Path:
+            path = (root / (entry.path or "..")).resolve()
+            if not path.is_relative_to(root):
+                raise UserError(f"{index.path}: {entry.id!r} leads out of {root}; make it anew")
+            return path
+
+        return get_file
+    builder = catalog.open_dataset(data_config, about.data_dir, build=False)
+    examples = Examples(builder, about.split, about.view)
+
+    def get_example(entry: Entry) -> bytes:
+        if entry.position is None or not 0 <= entry.position < len(examples):
+            raise UserError(f"{index.path}: {entry.id!r} is not in the data set; make it anew")
+        return examples[entry.position][1]
+
+    return get_example
