@@ -19,6 +19,7 @@ from retroguide_jax import __version__
 from retroguide_jax.commands import COMMANDS
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel import failure, service
+from retroguide_jax.progress import QUIET
 
 _CONFIG_HELP = """\
 config:
@@ -123,6 +124,12 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> argparse.Nam
             help="a packaged config by name, or a Python file with get_config()",
         )
     command.add_flags(parser)
+    parser.add_argument(
+        "--quiet", action="store_true", help="tell no progress: results, warnings and errors only"
+    )
+    if "--quiet" in arguments:  # behind a sub-command too, whose parser does not know it
+        os.environ[QUIET] = "1"
+        arguments = [text for text in arguments if text != "--quiet"]
     args = parser.parse_args(arguments)
     if uses_config:
         args.config = config_lib.load_config(args.config, overrides)

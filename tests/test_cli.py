@@ -29,7 +29,7 @@ def use_command(monkeypatch):
         def add_flags(parser):
             parser.add_argument("--workdir", default="runs/x", help="where to write")
             parser.add_argument("--seed", default=0, type=int, help="of the noise")
-            parser.add_argument("--quiet", action="store_true", help="say less")
+            parser.add_argument("--plain", action="store_true", help="say less")
 
         module.add_flags = add_flags
         module.run = run

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.progress import make_bar
 
 from . import checking, storing
 from .listing import Box, Listing, Pair, Problem, assign_splits
@@ -198,9 +198,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         is_work = config.recipe.touches_pixels() or any(map(has_box, config.found.pairs))
         pool = OrderedPool(self._num_workers if is_work and num_pairs > _FEW else 1)
         self._pool = self._until_written.enter_context(pool)
-        bar = tqdm(
-            total=num_pairs, desc="storing", unit=" pairs", delay=2, disable=None, file=sys.stderr
-        )
+        bar = make_bar(total=num_pairs, desc="storing", unit=" pairs", delay=2)
         self._bar = self._until_written.enter_context(bar)
         last = list(splits)[-1]
         return {

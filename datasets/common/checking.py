@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from retroguide_jax.data import images, inspection
+from retroguide_jax.progress import make_bar
 
 from . import storing
 from .listing import Listing, Pair, Problem, Tile
@@ -63,14 +61,7 @@ def _check_all(
     # To start processes takes as long as some thousand headers.
     with OrderedPool(num_workers if len(listed) > 5000 else 1) as pool:
         # The delay keeps a dozen silent.
-        bar = tqdm(
-            pool.map(check, listed),
-            "checking",
-            len(listed),
-            delay=2,
-            disable=None,
-            file=sys.stderr,
-        )
+        bar = make_bar(pool.map(check, listed), desc="checking", total=len(listed), delay=2)
         for item, new in zip(listed, bar, strict=True):
             outside = [problem for problem in new if problem.kind == "outside"]
             left_out += outside

@@ -5,15 +5,14 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from retroguide_jax.data import images, inspection
 from retroguide_jax.errors import UserError
+from retroguide_jax.progress import make_bar
 
 from . import checking, storing
 from .listing import Listing, Pair, Problem
@@ -55,14 +54,8 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     work = [(pair, index in decoded) for index, pair in enumerate(found.pairs)]
     looks, num_usable = [], 0
     with OrderedPool(num_workers if len(work) > 50 else 1) as pool:
-        bar = tqdm(
-            pool.map(look, work),
-            "looking",
-            len(work),
-            unit=" pairs",
-            delay=2,
-            disable=None,
-            file=sys.stderr,
+        bar = make_bar(
+            pool.map(look, work), desc="looking", total=len(work), unit=" pairs", delay=2
         )
         for new, seen in bar:
             problems += new

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import os
-import sys
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 from etils import epath
 from tensorflow_datasets.core.utils import tqdm_utils
+
+from retroguide_jax.progress import make_bar
 
 from ..common.workers import OrderedPool
 from . import materials
@@ -133,12 +133,8 @@ def _own_bar(config: CityConfig):
     were_shown = tqdm_utils._active
     tqdm_utils.disable_progress_bar()
     try:
-        with tqdm.tqdm(
-            total=sum(config.num_pairs),
-            desc=f"rendering {config.name}",
-            unit="pair",
-            disable=None,
-            file=sys.stderr,
+        with make_bar(
+            total=sum(config.num_pairs), desc=f"rendering {config.name}", unit="pair"
         ) as bar:
             yield bar
     finally:

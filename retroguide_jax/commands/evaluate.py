@@ -167,12 +167,10 @@ def _name_files(flag: str, texts: list[str], taken: list[str] = ()) -> dict[str,
 
 
 def _run_with_bar(fn, title: str):
-    from tqdm import tqdm
-
     from retroguide_jax.parallel.processes import is_writer
+    from retroguide_jax.progress import make_bar
 
-    disable = None if is_writer() else True
-    with tqdm(unit="image", desc=title, leave=False, disable=disable) as bar:
+    with make_bar(unit="image", desc=title, shown=is_writer()) as bar:
 
         def show_progress(num_done: int, num_total: int) -> None:
             bar.total = num_total

@@ -61,13 +61,11 @@ def run(args: argparse.Namespace) -> int:
     source, output = to_local_path(args.input), to_local_path(args.output)
     outputs = plan_outputs(source, output, args.num_samples)
 
-    from tqdm import tqdm
+    from retroguide_jax.progress import make_bar
 
     model = _open_model(args)
     skipped: dict[Path, str] = {}
-    with tqdm(
-        total=len(outputs) * args.num_samples, unit="image", leave=False, disable=None
-    ) as bar:
+    with make_bar(total=len(outputs) * args.num_samples, unit="image", desc="generate") as bar:
         for num_written in _write_images(model, outputs, args, skipped):
             bar.update(num_written)
     for path, reason in skipped.items():

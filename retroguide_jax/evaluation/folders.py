@@ -4,18 +4,17 @@ import collections
 import dataclasses
 import functools
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from retroguide_jax.data import images, inspection
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import listing
 from retroguide_jax.evaluation.resizing import Resize
+from retroguide_jax.progress import make_bar
 
 _BATCHES_AHEAD = 2
 
@@ -215,14 +214,7 @@ def _run_all(calls: Sequence[Callable]) -> list:
             return error
 
     with ThreadPoolExecutor() as pool:
-        bar = tqdm(
-            pool.map(attempt, calls),
-            desc="checking images",
-            total=len(calls),
-            delay=2,
-            disable=None,
-            file=sys.stderr,
-        )
+        bar = make_bar(pool.map(attempt, calls), desc="checking images", total=len(calls), delay=2)
         results = list(bar)
     problems = [result for result in results if isinstance(result, images.UnreadableImageError)]
     if problems:

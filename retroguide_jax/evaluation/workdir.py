@@ -1,7 +1,7 @@
 """Scoring a work directory: its checkpoints, its data set, independent judges, the ledger."""
 
 import dataclasses
-import sys
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
 from retroguide_jax.parallel.processes import is_writer, writer_first
 from retroguide_jax.paths import to_path
+from retroguide_jax.progress import make_bar
 from retroguide_jax.training.loading import load_model
 
 
@@ -75,8 +76,14 @@ class WorkdirJob:
 
             # Beside the data that it was trained on, for all who evaluate on them.
             folder = to_path(builder.data_path).parent
-            with writer_first("layout_reader"):
-                layout = open_layout_reader(builder, data_config, folder, _tell_training)
+            title = "layout reader, once a data set"
+            with (
+                writer_first("layout_reader"),
+                make_bar(desc=title, unit="step", delay=1, shown=is_writer()) as bar,
+            ):
+                layout = open_layout_reader(
+                    builder, data_config, folder, functools.partial(_show_training, bar)
+                )
         self.examples = ModelExamples(
             model,
             builder,
@@ -141,7 +148,7 @@ class WorkdirJob:
         return row
 
 
-def _tell_training(step: int, num_steps: int, losses: Mapping[str, float]) -> None:
-    if step == num_steps or step % 100 == 0:
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(f"layout reader (once a data set): {step}/{num_steps} {figures}", file=sys.stderr)
+def _show_training(bar, step: int, num_steps: int, losses: Mapping[str, float]) -> None:
+    bar.total = num_steps
+    bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+    bar.update(step - bar.n)

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Setti
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
 from retroguide_jax.paths import is_in_bucket
+from retroguide_jax.progress import is_quiet, make_bar
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.samples import SampleGrid
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
@@ -83,9 +85,10 @@ class Reporter:
             seed=self.config.seed,
         )
         self.skipped = SkippedUpdates(self.workdir, lambda number: ids_fn(number=number))
-        # Without a terminal a bar would fill the log; a line per interval is printed instead.
         step = int(start.state["step"])
-        self.bar = tqdm(total=self.config.train.num_steps, initial=step, unit="step", disable=None)
+        # Without a terminal there is a line an interval, which tells more.
+        shown, total = self.is_writer and sys.stderr.isatty(), self.config.train.num_steps
+        self.bar = make_bar(total=total, initial=step, unit="step", leave=True, shown=shown)
         self.go_back(start)
 
     def go_back(self, progress: Progress) -> None:
@@ -193,11 +196,19 @@ class Reporter:
             for name in _SHOWN
             if math.isfinite(scalars.get(name, math.nan))
         }
-        if self.bar.disable:
-            text = " ".join(f"{name}={value}" for name, value in brief.items())
-            print(f"step {step}/{self.config.train.num_steps} {text}", flush=True)
-        else:
+        if not self.bar.disable:
             self.bar.set_postfix(brief, refresh=False)
+        elif not is_quiet():
+            text = " ".join(f"{name}={value}" for name, value in brief.items())
+            print(f"step {step}/{self._count_steps(step, scalars)} {text}", flush=True)
+
+    def _count_steps(self, step: int, scalars: dict[str, float]) -> str:
+        """The number of steps, and how long those to come take at the interval's pace."""
+        train = self.config.train
+        if "images_per_second" not in scalars:
+            return str(train.num_steps)
+        seconds = (train.num_steps - step) * train.batch_size / scalars["images_per_second"]
+        return f"{train.num_steps} ({tqdm.format_interval(seconds)} left)"
 
     def _use(self, step: int, state: dict) -> Model:
         self.model.load(state["ema"], step)

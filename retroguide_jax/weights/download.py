@@ -3,16 +3,14 @@
 import hashlib
 import http.client
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.request
 from typing import Any
 
-from tqdm import tqdm
-
 from retroguide_jax import __version__
 from retroguide_jax.errors import UserError
+from retroguide_jax.progress import make_bar
 
 _TIMEOUT = 30  # seconds without a byte
 _PAUSES = (1, 2, 4)  # seconds before each further try; a try that got bytes starts them anew
@@ -52,15 +50,13 @@ class Download:
         else:
             self._start_anew()
         is_continued = self._num_bytes > 0
-        with tqdm(
+        with make_bar(
             total=self._size,
             initial=self._num_bytes,
             desc=self._name,
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
-            disable=None,
-            file=sys.stderr,
         ) as self._bar:
             self._receive_all()
             if is_continued and self._is_other():  # what was there was of another file

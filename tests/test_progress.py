@@ -1,0 +1,60 @@
+"""Progress: bars on terminals, lines in logs, nothing where it is unwanted."""
+
+import io
+import os
+import sys
+import time
+
+import pytest
+
+from retroguide_jax import __main__ as cli
+from retroguide_jax import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def tell(monkeypatch):
+    """Returns tell(stderr, **options) -> what ten items write there."""
+    monkeypatch.delenv(progress.QUIET, raising=False)
+
+    def run(stderr, **options):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        for _ in progress.make_bar(range(10), desc="work", unit="image", **options):
+            time.sleep(0.01)
+        return stderr.getvalue()
+
+    return run
+
+
+def test_a_terminal_has_a_bar_that_is_gone_in_the_end(tell):
+    text = tell(Terminal(), mininterval=0)
+    assert "work: " in text and "10/10" in text
+    assert text.rstrip(" ").endswith("\r")
+
+
+def test_a_log_has_whole_lines_with_the_time_left(tell, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_A_LINE", 0.02)
+    lines = tell(io.StringIO()).splitlines()
+    assert 2 <= len(lines) <= 5 and "\r" not in "".join(lines)
+    assert all(line.startswith("work: ") and "/10 [" in line and "<" in line for line in lines)
+
+
+def test_short_work_leaves_a_log_alone(tell):
+    assert tell(io.StringIO()) == ""
+
+
+def test_what_others_tell_is_not_told_twice(tell):
+    assert tell(Terminal(), mininterval=0, shown=False) == ""
+
+
+def test_quiet_is_a_flag_of_every_command_and_sub_command(tell, monkeypatch, tmp_path):
+    monkeypatch.setenv(progress.QUIET, "")  # so that it is taken back after the test
+    assert "10/10" in tell(Terminal(), mininterval=0)
+    wrong = ["data", "check", "cvusa", f"--raw_dir={tmp_path / 'nothing'}", "--quiet"]
+    assert cli.main(wrong) == 1
+    assert os.environ[progress.QUIET] == "1"
+    assert tell(Terminal(), mininterval=0) == ""
