@@ -47,7 +47,8 @@ def find_nearest(
       ValueError: shapes do not fit, a row is not of length 1 (to 1e-3), k lies outside 1..R, or
         `max_bytes` is too little.
     """
-    queries, gallery = products.check_rows(queries, gallery)
+    queries, gallery = products.check_shapes(queries, gallery)
+    products.check_lengths("query", queries)
     num_items, dim = gallery.shape
     if not 1 <= k <= num_items:
         raise ValueError(f"k={k} must lie in 1..{num_items}, the number of gallery items")
@@ -58,6 +59,8 @@ def find_nearest(
     nothing = np.empty((len(queries), 0), np.int64)
     for part in products.split_range(num_items, num_columns):
         items = gallery[part]
+        # Here, so that what is read from a disk is read once.
+        products.check_lengths("gallery", items)
         tiles.load(items)
         for rows in products.split_range(len(queries), num_rows):
             least = best.similarities[rows, -1]

@@ -31,12 +31,14 @@ UNIT_TOLERANCE = 1e-3
 _DENSE = 1 / 16
 # Larger tiles are no faster on a CPU. Powers of two, as `select` packs eight items into a byte.
 _LARGEST_TILE = (2048, 8192)
+# Of few queries a tile has more: starting BLAS's threads takes as long for a small product.
+_MOST_ITEMS = 2**17
 # Float32 and float64 tile, its masks, and indices and products of pairs, all at their worst.
 _BYTES_PER_PAIR = 32
 # Two copies of a chunk, one of them in float64.
 _BYTES_PER_VALUE = 12
 _PAIRS_AT_ONCE = 2**16
-_ROWS_AT_ONCE = 64  # with 8192 items, 2 MiB
+_PRODUCTS_AT_ONCE = 2**19  # 2 MiB
 _VALUES_AT_ONCE = 2**17  # 1 MiB in float64: stays in a core's cache
 
 
@@ -44,27 +46,53 @@ def check_rows(queries: Any, gallery: Any) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings as float32 [Q, D] and [R, D], checked.
 
     Raises:
-      UserError: an embedding is not finite.
-      ValueError: shapes do not fit, or a row's length is further than 1e-3 from 1.
+      UserError, ValueError: as `check_shapes` and `check_lengths`.
+    """
+    queries, gallery = check_shapes(queries, gallery)
+    check_lengths("query", queries)
+    check_lengths("gallery", gallery)
+    return queries, gallery
+
+
+def check_shapes(queries: Any, gallery: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings as float32 [Q, D] and [R, D]; looks at no value.
+
+    Raises:
+      ValueError: shapes do not fit.
     """
     queries, gallery = np.asarray(queries, np.float32), np.asarray(gallery, np.float32)
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(f"queries {queries.shape} and gallery {gallery.shape} must be [N, D]")
-    for name, rows in (("query", queries), ("gallery", gallery)):
-        num_bad, num_long = 0, 0
-        for part in split_range(len(rows), 1 + _VALUES_AT_ONCE // (1 + rows.shape[1])):
-            values = rows[part].astype(np.float64)  # in which no square of a float32 overflows
-            lengths = np.sqrt(np.einsum("nd,nd->n", values, values))
-            num_bad += int(np.sum(~np.isfinite(lengths)))
-            num_long += int(np.sum(np.abs(lengths - 1) > UNIT_TOLERANCE))
-        if num_bad:
-            raise UserError(
-                f"{num_bad} of {len(rows)} {name} embeddings are not finite; "
-                "the model has diverged: evaluate an earlier checkpoint"
-            )
-        if num_long:
-            raise ValueError(f"{num_long} of {len(rows)} {name} embeddings are not of length 1")
     return queries, gallery
+
+
+def check_lengths(name: str, rows: np.ndarray) -> None:
+    """Checks embeddings float32 [N, D], called `name` in errors.
+
+    Raises:
+      UserError: an embedding is not finite.
+      ValueError: a row's length is further than 1e-3 from 1.
+    """
+    # |length - 1| <= |length^2 - 1|: rows that float32 finds this close to 1 need no float64.
+    close = UNIT_TOLERANCE - bound_error(rows.shape[1], np.float32)
+    num_bad, num_long = 0, 0
+    for part in split_range(len(rows), 1 + _VALUES_AT_ONCE // (1 + rows.shape[1])):
+        values = rows[part]
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.einsum("nd,nd->n", values, values)
+            if np.all(np.abs(squares - 1) <= close):
+                continue
+        values = values.astype(np.float64)  # in which no square of a float32 overflows
+        lengths = np.sqrt(np.einsum("nd,nd->n", values, values))
+        num_bad += int(np.sum(~np.isfinite(lengths)))
+        num_long += int(np.sum(np.abs(lengths - 1) > UNIT_TOLERANCE))
+    if num_bad:
+        raise UserError(
+            f"{num_bad} of {len(rows)} {name} embeddings are not finite; "
+            "the model has diverged: evaluate an earlier checkpoint"
+        )
+    if num_long:
+        raise ValueError(f"{num_long} of {len(rows)} {name} embeddings are not of length 1")
 
 
 def bound_error(dim: int, dtype: Any) -> float:
@@ -87,6 +115,8 @@ def plan_tile(num_queries: int, num_items: int, dim: int, max_bytes: int) -> tup
       ValueError: not even 8 x 8 of them fit.
     """
     rows, columns = _LARGEST_TILE
+    while rows >= 2 * num_queries and columns < _MOST_ITEMS:
+        rows, columns = rows // 2, columns * 2
     while count_bytes(rows, columns, dim) > max_bytes:
         if columns >= 2 * rows:
             columns //= 2
@@ -201,7 +231,8 @@ class Tiles:
             pairs = None if is_dense else np.flatnonzero(near) + rows.start * self._length
             return pairs, [np.count_nonzero(mask, axis=1) for mask in counted]
 
-        found = list(self._threads.map(look, split_range(len(queries), _ROWS_AT_ONCE)))
+        num_rows = -(-_PRODUCTS_AT_ONCE // self._length)
+        found = list(self._threads.map(look, split_range(len(queries), num_rows)))
         counts = [np.concatenate(parts) for parts in zip(*(c for _, c in found), strict=True)]
         if any(pairs is None for pairs, _ in found):
             return None, counts
