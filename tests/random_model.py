@@ -35,6 +35,8 @@ def _make_state(config):
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
+        if leaf.dtype == np.int32:  # steps and counts
+            return jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding)
         name = jax.tree_util.keystr(path)
         values = rng.normal(size=leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5
         if "scale" in name:
