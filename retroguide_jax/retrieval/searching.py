@@ -32,7 +32,8 @@ def search(
       equally similar entries the first in the index comes first.
 
     Raises:
-      UserError: `top` is below 1, or the embeddings are of another length than the index's.
+      UserError: `top` is below 1, the embeddings are of another length than the index's, or rows of
+        the index are no unit rows.
     """
     if top < 1:
         raise UserError(f"top={top}: must be at least 1")
@@ -42,4 +43,7 @@ def search(
             f"{list(queries.shape)}; embed them with the model that made the index"
         )
     k = min(top, len(index))
-    return find_nearest(queries, index.embeddings, k, max_bytes=max_bytes, devices=devices)
+    try:
+        return find_nearest(queries, index.embeddings, k, max_bytes=max_bytes, devices=devices)
+    except ValueError as error:
+        raise UserError(f"{index.path}: cannot be searched: {error}; make the index anew") from None

@@ -218,6 +218,8 @@ def test_tiles_fit_into_the_memory_given():
             tile = products.plan_tile(10**5, 10**6, dim, max_bytes)
             assert products.count_bytes(*tile, dim) <= max_bytes
             assert products.plan_tile(3, 70, dim, max_bytes) == (3, 128)
+            few = products.plan_tile(3, 10**6, dim, max_bytes)
+            assert products.count_bytes(*few, dim) <= max_bytes and few[1] >= tile[1]
     with pytest.raises(ValueError, match="max_bytes=1000 is too little"):
         products.plan_tile(10, 10, 8, 1000)
 
@@ -242,6 +244,19 @@ def test_embeddings_that_are_not_finite_are_an_error(side, value):
         retrieval.rank_matches(rows["queries"], rows["gallery"], np.arange(6))
     with pytest.raises(UserError, match="1 of 6 .* not finite"):
         find_nearest(rows["queries"], rows["gallery"], 2)
+
+
+def test_lengths_are_checked_to_the_tolerance_in_every_chunk(tile):
+    rows = make_rows(300, 3072, 0)
+    longer = rows.astype(np.float64)
+    longer /= np.linalg.norm(longer, axis=1, keepdims=True)
+    for factor in (1 - 0.99e-3, 1 + 0.99e-3):
+        longer_rows = (longer * factor).astype(np.float32)
+        assert find_nearest(rows[:2], longer_rows, 1).indices.tolist() == [[0], [1]]
+    for factor in (0, 1 - 1.01e-3, 1 + 1.01e-3, 1e30, np.nan):
+        rows[299] = longer[299] * factor
+        with pytest.raises((UserError, ValueError), match="1 of .* gallery embeddings are not"):
+            find_nearest(rows[:2], rows, 1)
 
 
 def test_wrong_arguments_are_refused():
