@@ -75,14 +75,12 @@ def check_lengths(name: str, rows: np.ndarray) -> None:
     """
     # |length - 1| <= |length^2 - 1|: rows that float32 finds this close to 1 need no float64.
     close = UNIT_TOLERANCE - bound_error(rows.shape[1], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("nd,nd->n", rows, rows)
+        doubtful = np.flatnonzero(~(np.abs(squares - 1) <= close))
     num_bad, num_long = 0, 0
-    for part in split_range(len(rows), 1 + _VALUES_AT_ONCE // (1 + rows.shape[1])):
-        values = rows[part]
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.einsum("nd,nd->n", values, values)
-            if np.all(np.abs(squares - 1) <= close):
-                continue
-        values = values.astype(np.float64)  # in which no square of a float32 overflows
+    for part in split_range(len(doubtful), 1 + _VALUES_AT_ONCE // (1 + rows.shape[1])):
+        values = rows[doubtful[part]].astype(np.float64)  # no square of a float32 overflows in it
         lengths = np.sqrt(np.einsum("nd,nd->n", values, values))
         num_bad += int(np.sum(~np.isfinite(lengths)))
         num_long += int(np.sum(np.abs(lengths - 1) > UNIT_TOLERANCE))
