@@ -30,12 +30,13 @@ def make_answers(index: Index, queries: Sequence[Entry], nearest: Nearest) -> li
     Raises:
       UserError: an entry of the index is damaged.
     """
+    known = index.entries.find_known(query.id for query in queries)
     return [
         Answer(
             query,
             [index.entries[row] for row in rows],
             similarities.tolist(),
-            index.entries.holds(query.id),
+            query.id in known,
         )
         for query, rows, similarities in zip(queries, *nearest, strict=True)
     ]

@@ -75,9 +75,10 @@ class Index:
         path = Path(path)
         about, shape = _read_about(path)
         try:
-            embeddings = np.load(path / _EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+            # Unlike np.load it takes nothing but .npy, and objects neither: those are pickles.
+            embeddings = np.lib.format.open_memmap(path / _EMBEDDINGS, mode="r")
             entries = Entries(path / _ENTRIES)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise _make_damage(path, " ".join(str(error).split())[:200]) from None
         if embeddings.dtype != np.float32 or embeddings.shape != shape:
             found = f"{embeddings.dtype} {list(embeddings.shape)}"

@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -61,18 +62,31 @@ def test_rows_grow_in_number_without_moving(tmp_path):
     np.testing.assert_array_equal(Index.open(tmp_path / "index").embeddings, rows)
 
 
+def test_writing_and_opening_take_no_memory_for_all_rows(tmp_path):
+    rows = make_rows(1000, dim=512)
+    tracemalloc.start()
+    with write_index(tmp_path / "index", ABOUT) as append:
+        for _ in range(20):
+            append(make_entries(1000), rows)
+    index = Index.open(tmp_path / "index")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(index) == 20_000 and peak < index.embeddings.nbytes / 10
+
+
 def test_a_position_and_an_odd_id_come_back(tmp_path):
     entries = [Entry('ü "{}\n', position=3), Entry("b", path="b.png", coordinates=(0.1, 2.0))]
     write(tmp_path / "index", make_rows(2), entries)
     assert list(Index.open(tmp_path / "index").entries) == entries
 
 
-def test_ids_are_held_whole(tmp_path):
-    names = ["a", "ab", 'say "a"', "dir/c"]
-    write(tmp_path / "index", make_rows(4), [Entry(name, position=0) for name in names])
+def test_known_ids_are_whole_ones(tmp_path):
+    names = ["a", "ab", 'say "a"', "dir/c", "line\n", "back\\", "ü", "a"]
+    write(tmp_path / "index", make_rows(8), [Entry(name, position=0) for name in names])
+    others = ["b", "c", "dir", "", 'a"', "position", "line", "back", "u"]
     entries = Index.open(tmp_path / "index").entries
-    assert all(entries.holds(name) for name in names)
-    assert not any(entries.holds(name) for name in ("b", "c", "dir", "", 'a"', "position"))
+    assert entries.find_known(names + others) == set(names)
+    assert entries.find_known([]) == set()
 
 
 @pytest.mark.parametrize("row", [-1, 11])
@@ -121,7 +135,9 @@ DAMAGES = {
     "no lines": lambda p: (p / "entries.jsonl").write_text(""),
     "no rows": lambda p: (p / "embeddings.npy").unlink(),
     "no numpy file": lambda p: (p / "embeddings.npy").write_text("hello"),
+    "an empty file": lambda p: (p / "embeddings.npy").write_bytes(b""),
     "pickled": lambda p: np.save(p / "embeddings.npy", np.array([{}], object), allow_pickle=True),
+    "zipped": lambda p: np.savez(open(p / "embeddings.npy", "wb"), a=make_rows(11)),
     "float64": lambda p: np.save(p / "embeddings.npy", np.zeros((11, 8))),
     "fewer rows": lambda p: np.save(p / "embeddings.npy", make_rows(10)),
     "no json": lambda p: (p / "index.json").write_text("{"),
