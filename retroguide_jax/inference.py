@@ -78,15 +78,29 @@ class Model:
 
     def generate_rows(self, variables: dict, source: jax.Array, z: jax.Array) -> jax.Array:
         """`generate` as a traceable function of the weights too; shapes as there."""
+        return self._synthesize(variables, source, z)[0]
+
+    def generate_rows_with_maps(
+        self, variables: dict, source: jax.Array, z: jax.Array
+    ) -> tuple[jax.Array, dict]:
+        """`generate_rows`, and what the generator's layers tell of themselves.
+
+        Returns:
+          (images, Linen's collection "intermediates": tuples of one array [B, ...] each, "gates" of
+          every AttentionalAdaIN and "masks" of every RegionMask, under the names of their blocks).
+        """
+        (images, _), told = self._synthesize(variables, source, z, mutable=["intermediates"])
+        return images, told.get("intermediates", {})
+
+    def _synthesize(self, variables: dict, source: jax.Array, z: jax.Array, **options):
         embedder = embedder_variables(**variables["embedder"])
         embedding, tokens = self.networks.embedder.apply(embedder, source, self.source_view)
         generator, params = self.networks.generator, {"params": variables["generator"]}
         style = generator.apply(params, z, method="map_noise")
         with jax.ensure_compile_time_eval():  # one key for all rows: a constant
             keys = jax.random.key(0)[None]
-        return generator.apply(params, embedding, tokens, style, keys, source, method="synthesize")[
-            0
-        ]
+        inputs = (embedding, tokens, style, keys, source)
+        return generator.apply(params, *inputs, method="synthesize", **options)
 
     def _require_generator(self):
         if self.networks.generator is None:

@@ -1,6 +1,6 @@
 """A row of results as text: each metric beside its floors, its ceiling and its uncertainty."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What a name ends with, before the judge's: what was scored. A name without is of the generated.
@@ -28,24 +28,43 @@ def format_table(row: dict[str, Any]) -> str:
     (what the real images score); the number of images. Metrics that could not be computed follow
     with their reason.
     """
-    grouped: dict[str, dict[str, dict]] = {}
-    for name, metric in row["metrics"].items():
-        base, variant = _split_name(name)
-        grouped.setdefault(base, {})[variant] = metric
     lines = [("metric", "generated", "low", "high", "noises", *_VARIANTS[1:], "n")]
     lines[0] = tuple(title.replace("_", " ") for title in lines[0])
-    for base, variants in grouped.items():
+    for base, variants in group_variants(row["metrics"]).items():
         generated = variants.get("generated", {})
         cells = [generated.get(key) for key in ("value", "low", "high", "noise_std")]
         cells += [variants.get(variant, {}).get("value") for variant in _VARIANTS[1:]]
         if "infinite" in generated:
             cells[0] = float("inf")
-        if base in _PERFECT_SCORES:
-            cells[-1] = _PERFECT_SCORES[base]
-        num = (generated or next(iter(variants.values())))["n"]
+        num = find_count(variants)
         lines.append((base, *map(_format_cell, cells), str(num)))
     absent = [f"absent: {entry['name']}: {entry['reason']}" for entry in row["absent"]]
     return "\n".join([align(lines), *absent])
+
+
+def group_variants(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, dict]]:
+    """The figures of a row by what was scored.
+
+    Args:
+      metrics: of a row, name -> {"value", "low", "high", "n", ...}.
+
+    Returns:
+      metric -> {"generated", "shuffled", "mean_image", "real" -> figure}, as far as there are such;
+      a ceiling that holds by definition is {"value"} alone.
+    """
+    grouped: dict[str, dict[str, dict]] = {}
+    for name, figure in metrics.items():
+        base, variant = _split_name(name)
+        grouped.setdefault(base, {})[variant] = figure
+    for base, variants in grouped.items():
+        if base in _PERFECT_SCORES:
+            variants["real"] = {"value": _PERFECT_SCORES[base]}
+    return grouped
+
+
+def find_count(variants: Mapping[str, dict]) -> int:
+    """Of how many images a metric's figures are."""
+    return next(figure["n"] for figure in variants.values() if "n" in figure)
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:

@@ -233,6 +233,7 @@ class AttentionalAdaIN(nn.Module):
         semantic = _modulate(h, *affine(name="semantic")(embedding))
         visual = _modulate(h, *affine(name="style")(style))
         return gate * semantic + (1.0 - gate) * visual
+        self.sow("intermediates", "gates", gate)
 
     def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
         """Attention of every position of h to the tokens, one head: [B, H, W, width]."""
@@ -271,6 +272,7 @@ class RegionMask(nn.Module):
         return mask.astype(h.dtype)
 
 
+        self.sow("intermediates", "masks", mask)
 class RegionModulation(nn.Module):
     """Region-aware modulation: out = (1 + sum_k m_k gamma_k) IN(h) + sum_k m_k beta_k.
 

@@ -22,8 +22,8 @@ from retroguide_jax.parallel.rules import state_shardings
 State = dict[str, Any]
 
 
-def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """AdamW (Adam without decay) with linear warm-up, then `decay`: none | linear | cosine to zero.
+def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
+    """Learning rate by update: linear warm-up, then `decay`: none | linear | cosine to zero.
 
     Args:
       config: one entry of `config.optimizer`.
@@ -41,6 +41,12 @@ def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransfor
         schedule = optax.join_schedules(
             [optax.linear_schedule(0.0, rate, warmup), schedule], [warmup]
         )
+    return schedule
+
+
+def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """AdamW (Adam without decay) with the rates of `make_schedule`; arguments as there."""
+    schedule = make_schedule(config, num_steps)
     steps = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     adam = optax.adamw(schedule, config.b1, config.b2, weight_decay=config.weight_decay)
     return optax.chain(*steps, adam)
@@ -48,6 +54,14 @@ def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransfor
 
 def make_optimizers(config: ConfigDict) -> dict[str, optax.GradientTransformation]:
     """One optimizer per trained network; schedules count that network's own updates."""
+    return {
+        name: make_optimizer(config.optimizer[name], num)
+        for name, num in count_updates(config).items()
+    }
+
+
+def count_updates(config: ConfigDict) -> dict[str, int]:
+    """How many updates each trained network gets in the whole run."""
     train = config.train
     warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
     adversarial = train.num_steps - warmup
@@ -56,7 +70,7 @@ def make_optimizers(config: ConfigDict) -> dict[str, optax.GradientTransformatio
         updates = {"embedder": train.num_steps}
     elif config.mode == "joint":
         updates["embedder"] = warmup + -(-adversarial // train.contrastive_every)
-    return {name: make_optimizer(config.optimizer[name], n) for name, n in updates.items()}
+    return updates
 
 
 def initial_state(config: ConfigDict, networks: Networks) -> State:

@@ -1,0 +1,111 @@
+"""Make one HTML page of a run: whether it is good, what it looks like, and why to believe it.
+
+The page holds figures with their floors and ceilings, galleries, what a judge retrieves, the
+generator's attention and regions, learning curves, tables, a map of the embeddings and the config.
+It is one file that needs no network, to be mailed or put anywhere. What cannot be shown, because
+nothing was evaluated yet or the data set is not at hand, becomes a note that names the command
+which fills it. Pictures, ranks and similarities are computed anew from the newest checkpoint.
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from retroguide_jax.paths import to_path
+
+EXAMPLE = """
+retroguide report --workdir=runs/city --data_dir=runs/city/data
+retroguide report --workdir=runs/a --compare runs/b runs/c --output=abc.html
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    from retroguide_jax.commands.data import positive_integer
+
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="of the run to show")
+    parser.add_argument(
+        "--compare", nargs="+", default=[], metavar="DIR", help="runs to show beside it"
+    )
+    parser.add_argument(
+        "--judge",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="work directory of an independent embedder; repeatable (default: those that the last "
+        "evaluation names, where they still are)",
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        help="where data sets lie (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE.html", help="the page (default: WORKDIR/report.html)"
+    )
+    parser.add_argument(
+        "--max_examples",
+        type=positive_integer,
+        default=512,
+        help="how many examples of the test split are drawn and ranked, at most",
+    )
+    parser.add_argument(
+        "--num_noises", type=positive_integer, default=3, help="images generated a place"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the page and tells where it is and what is missing on it.
+
+    Raises:
+      UserError: a work directory is none, a judge is the model itself or given twice, or the page
+        cannot be written.
+    """
+    from retroguide_jax.commands.evaluate import name_judges
+    from retroguide_jax.report.collect import name_apart, open_run
+    from retroguide_jax.report.page import write_page
+
+    runs = name_apart([open_run(path) for path in (args.workdir, *args.compare)])
+    judges = name_judges(args.workdir, args.judge) or _find_judges(runs[0])
+    output = to_path(args.output or runs[0].workdir / "report.html")
+    missing = write_page(output, runs, lambda: _look(args, judges), _write_command(args))
+    for problem in missing:
+        print(f"not on the page: {problem}")
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _look(args: argparse.Namespace, judges: dict[str, Path]):
+    from retroguide_jax.progress import make_bar
+    from retroguide_jax.report.looking import Look
+
+    with make_bar(unit="image", desc="report") as bar:
+
+        def show_progress(num_done: int, num_total: int) -> None:
+            bar.total = num_total
+            bar.update(num_done - bar.n)
+
+        return Look(
+            to_path(args.workdir),
+            judges,
+            data_dir=args.data_dir,
+            num_noises=args.num_noises,
+            max_examples=args.max_examples,
+            progress_fn=show_progress,
+        )
+
+
+def _find_judges(run) -> dict[str, Path]:
+    named = {name: judge for row in run.rows for name, judge in (row.get("judges") or {}).items()}
+    paths = {name: to_path(judge["workdir"]) for name, judge in named.items()}
+    return {name: path for name, path in paths.items() if (path / "config.json").exists()}
+
+
+def _write_command(args: argparse.Namespace) -> str:
+    words = [f"--workdir={args.workdir}"]
+    words += ["--compare", *args.compare] if args.compare else []
+    words += [f"--judge={judge}" for judge in args.judge]
+    words += [f"--data_dir={args.data_dir}"] if args.data_dir else []
+    words += [f"--output={args.output}"] if args.output else []
+    words += [f"--max_examples={args.max_examples}", f"--num_noises={args.num_noises}"]
+    return shlex.join(["retroguide", "report", *words])

@@ -1,0 +1,249 @@
+"""Charts as Plotly figures in plain dictionaries, which JSON can hold."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from retroguide_jax.report.collect import Run
+from retroguide_jax.report.pictures import SCALE
+
+# Apart in lightness and hue on white and on near-black (Okabe and Ito, 2008, slightly darkened).
+COLOURS = ("#0b84c6", "#d9822b", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
+_SKIPPED = "#d64545"
+_MOST_PAIRS = 100
+_MOST_LINEAR = 10  # a loss that changes by more than this factor has a log axis
+_GROUPS = {"contrastive": "Embedder", "g": "Generator", "d": "Discriminator", "val": "Validation"}
+_NAMES = {
+    "val/psnr": "PSNR, dB",
+    "val/ssim_rgb": "SSIM",
+    "val/sharpness_ratio": "sharpness ratio",
+    "val/diversity": "diversity",
+    "val/r@1_generated/embedder": "R@1 of the generated, own embedder",
+    "val/r@1_real/embedder": "R@1 of the real, own embedder",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart of one quantity.
+
+    Attributes:
+      title: shown above it.
+      group: charts of one group stand together.
+      figure: {"data", "layout"} of Plotly.
+      is_aside: gradient norms and the like, which are looked at when something is wrong.
+    """
+
+    title: str
+    group: str
+    figure: dict[str, Any]
+    is_aside: bool = False
+
+
+def draw_curves(runs: Sequence[Run]) -> list[Chart]:
+    """A chart a metric, with a line a run; skipped updates of the first run as dashed lines."""
+    names = dict.fromkeys(name for run in runs for name in run.curves)
+    skipped = find_skipped(runs[0])
+    charts = []
+    for name in sorted(names, key=_place):
+        group, _, metric = name.partition("/")
+        if group not in _GROUPS or (group == "val" and name not in _NAMES) or _is_once(runs, name):
+            continue
+        lines = {
+            run.name: (number, run.curves[name])
+            for number, run in enumerate(runs)
+            if name in run.curves
+        }
+        values = [v for _, (_, column) in lines.values() for v in column if v is not None] or [0.0]
+        is_log = metric in ("loss", "grad") and 0 < _MOST_LINEAR * min(values) < max(values)
+        title = _NAMES.get(name, metric.replace("_", " ")) + (", log axis" if is_log else "")
+        figure = _draw(lines, "step", skipped if group != "val" else [])
+        if is_log:
+            ticks = _list_ticks(min(values), max(values))
+            axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+            figure["layout"]["yaxis"] = axis
+        charts.append(Chart(title, _GROUPS[group], figure, metric in ("grad", "param_norm")))
+    return charts
+
+
+def list_once(run: Run) -> list[str]:
+    """What validation measured a single time: a number says more than a point in a chart."""
+    return [
+        f"{title} {run.curves[name][1][0]:.4g} at step {run.curves[name][0][0]}"
+        for name, title in _NAMES.items()
+        if name in run.curves
+        and len(run.curves[name][0]) == 1
+        and run.curves[name][1][0] is not None
+    ]
+
+
+def draw_learning_rates(run: Run) -> Chart:
+    """The rates that the config asks for, by each network's own updates."""
+    from retroguide_jax.training.state import count_updates, make_schedule
+
+    lines = {}
+    for number, (name, num) in enumerate(count_updates(run.config).items()):
+        updates = np.unique(np.linspace(0, num, 200).astype(int))
+        schedule = make_schedule(run.config.optimizer[name], num)
+        rates = [float(schedule(update)) for update in updates]
+        lines[name] = (number, (updates.tolist(), rates))
+    figure = _draw(lines, "update of that network", [], is_legend=True)
+    return Chart("learning rate", "Schedule", figure, is_aside=True)
+
+
+def find_skipped(run: Run) -> list[int]:
+    """Logged steps in whose interval updates were skipped as not finite."""
+    steps, totals = run.curves.get("skipped/total", ([], []))
+    known = [(step, total) for step, total in zip(steps, totals, strict=True) if total is not None]
+    before = [0.0, *(total for _, total in known)]
+    return [step for (step, total), last in zip(known, before, strict=False) if total > last]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """Embeddings of pairs, to be drawn in a plane.
+
+    Attributes:
+      ids: str, N.
+      source, target, generated: [N, D]; generated None without a generator.
+      colours: a number a pair.
+      meaning: of the colours.
+    """
+
+    ids: Sequence[str]
+    source: np.ndarray
+    target: np.ndarray
+    generated: np.ndarray | None
+    colours: Sequence[float]
+    meaning: str
+
+
+def draw_map(cloud: Cloud) -> dict[str, Any]:
+    """The first 100 pairs along the two principal axes of all embeddings, joined by lines.
+
+    Principal component analysis by singular value decomposition of the centred rows.
+    """
+    sets = {"source": cloud.source, "real target": cloud.target, "generated": cloud.generated}
+    sets = {name: rows for name, rows in sets.items() if rows is not None}
+    rows = np.concatenate(list(sets.values())).astype(np.float64)
+    mean = rows.mean(axis=0)
+    _, singular, axes = np.linalg.svd(rows - mean, full_matrices=False)
+    shares = singular**2 / np.sum(singular**2)
+    num = min(_MOST_PAIRS, len(cloud.ids))
+    points = {name: (values[:num] - mean) @ axes[:2].T for name, values in sets.items()}
+    ends = [points["source"], points["real target"], np.full((num, 2), np.nan)]
+    lines = np.stack(ends, axis=1).reshape(-1, 2)
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "pair",
+            "hoverinfo": "skip",
+            "line": {"width": 1, "color": "rgba(128,128,128,0.6)"},
+            **_columns(lines),
+        }
+    ]
+    symbols = {"source": "square", "real target": "circle", "generated": "cross"}
+    for name, values in points.items():
+        marker = {
+            "symbol": symbols[name],
+            "size": 7,
+            "color": list(cloud.colours[:num]),
+            "colorscale": [[k / (len(SCALE) - 1), colour] for k, colour in enumerate(SCALE)],
+            "line": {"width": 0.5, "color": "rgba(128,128,128,0.9)"},
+        }
+        if name == "source":
+            bar = {"title": {"text": cloud.meaning, "side": "top"}, "thickness": 10}
+            bar |= {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
+            marker |= {"showscale": True, "colorbar": bar}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "text": [f"{_escape(id_)} ({name})" for id_ in cloud.ids[:num]],
+                "hoverinfo": "text",
+                "marker": marker,
+                **_columns(values),
+            }
+        )
+    layout = {
+        "xaxis": {
+            "title": {"text": f"component 1 ({shares[0]:.1%} of the variance)"},
+            "constrain": "domain",
+        },
+        "yaxis": {
+            "title": {"text": f"component 2 ({shares[1]:.1%})"},
+            "scaleanchor": "x",
+            "constrain": "domain",
+        },
+        "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
+        "margin": {"l": 56, "r": 8, "t": 48, "b": 112},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _draw(lines: Mapping, x_title: str, skipped, is_legend=False) -> dict:
+    traces = []
+    for name, (number, (steps, values)) in lines.items():
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines" if len(steps) > 1 else "markers",
+                "name": _escape(name),
+                "x": steps,
+                "y": values,
+                "line": {"width": 2, "color": COLOURS[number % len(COLOURS)]},
+                "marker": {"size": 8, "color": COLOURS[number % len(COLOURS)]},
+            }
+        )
+    marks = [
+        {
+            "type": "line",
+            "yref": "paper",
+            "x0": step,
+            "x1": step,
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": _SKIPPED, "width": 1, "dash": "dot"},
+        }
+        for step in skipped
+    ]
+    layout = {
+        "xaxis": {"title": {"text": x_title, "standoff": 4}, "rangemode": "tozero"},
+        "yaxis": {"nticks": 5},
+        "showlegend": is_legend or len(traces) > 1,
+        "legend": {"orientation": "h", "y": 1.12, "x": 0},
+        "margin": {"l": 48, "r": 8, "t": 8, "b": 36},
+        "shapes": marks,
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _list_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10 ... around an interval; Plotly labels the minor ones by a digit alone."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
+
+
+def _is_once(runs: Sequence[Run], name: str) -> bool:
+    return all(len(run.curves[name][0]) < 2 for run in runs if name in run.curves)
+
+
+def _place(name: str) -> tuple[int, str]:
+    group = name.partition("/")[0]
+    order = list(_GROUPS)
+    return (order.index(group) if group in order else len(order), name)
+
+
+def _columns(points: np.ndarray) -> dict[str, list[float | None]]:
+    x, y = ([None if math.isnan(v) else round(v, 5) for v in column] for column in points.T)
+    return {"x": x, "y": y}
+
+
+def _escape(text: str) -> str:
+    """Plotly reads some HTML in names and hover texts."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,68 @@
+"""Where the generator listens to the embedding, and which regions it tells apart."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from retroguide_jax.data.images import to_uint8
+from retroguide_jax.inference import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A map that one layer of the generator makes of each image.
+
+    Attributes:
+      kind: "gate", A of Attentional AdaIN: 1 where the embedding modulates, 0 where the style does;
+        or "mask", m of a facade block: one region of it.
+      name: of the block and of the layer or region in it.
+      maps: float32 [B, h, w] in [0, 1].
+    """
+
+    kind: str
+    name: str
+    maps: np.ndarray
+
+
+def draw_maps(model: Model, source: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, list[Layer]]:
+    """Images with the maps of all layers, from low to high resolution.
+
+    Gates by channel have no place in the image, and are left out; so a generator of another form
+    than `mask` has no gates, and one of no regions no masks.
+
+    Args:
+      model: with a generator.
+      source: float32 [B, H, W, 3] in [-1, 1].
+      z: float32 [B, z_dim].
+
+    Returns:
+      (uint8 [B, H', W', 3], layers).
+    """
+    # Run once: compiling it well would take longer than running it badly.
+    options = {"xla_backend_optimization_level": 0}
+    draw = jax.jit(
+        model.generate_rows_with_maps,
+        compiler_options=options if jax.default_backend() == "cpu" else None,
+    )
+    images, told = draw(model.variables, source, z)
+    flat = traverse_util.flatten_dict(told)
+    arrays = {path: np.asarray(value[0], np.float32) for path, value in flat.items()}
+    placed = {path: array for path, array in arrays.items() if array.shape[1:3] != (1, 1)}
+    # The facade stage comes after the structure stage, whatever the alphabet says.
+    order = sorted(
+        placed, key=lambda path: (path[0].startswith("facade"), placed[path].shape[1], path)
+    )
+    layers = [layer for path in order for layer in _split(path, placed[path])]
+    return to_uint8(np.asarray(images)), layers
+
+
+def _split(path: tuple[str, ...], array: np.ndarray) -> list[Layer]:
+    kind = path[-1].removesuffix("s")  # "gates", "masks"
+    block, num = path[0].replace("_", " "), array.shape[-1]
+    if num > 1:
+        names = [f"{block}, region {k + 1} of {num}" for k in range(num)]
+    else:
+        names = [f"{block} layer {path[1].rpartition('_')[2]}" if kind == "gate" else block]
+    return [Layer(kind, name, array[..., k]) for k, name in enumerate(names)]

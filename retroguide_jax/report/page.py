@@ -1,0 +1,167 @@
+"""All of it as one file that needs nothing else: no network, no other file."""
+
+import importlib.resources
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from retroguide_jax import __version__
+from retroguide_jax.config import config_to_json
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.results import format_time
+from retroguide_jax.files import write_beside
+from retroguide_jax.report import charts, sections, tables
+from retroguide_jax.report.collect import Run
+from retroguide_jax.report.headlines import make_headlines
+from retroguide_jax.report.looking import Look
+from retroguide_jax.report.pictures import SCALE
+
+_PARTS = ("template.html", "style.css", "page.js")
+
+
+def write_page(
+    path: str | Path,
+    runs: Sequence[Run],
+    look_fn: Callable[[], Look],
+    command: str,
+) -> list[str]:
+    """Writes the page of the first run, beside the others.
+
+    Args:
+      path: of the HTML file.
+      runs: by `collect.open_run`, the first is the page's.
+      look_fn: opens model and data; its UserError becomes a note on the page.
+      command: that made the page, to be shown.
+
+    Returns:
+      What is missing on the page, a sentence each.
+
+    Raises:
+      UserError: jinja2 or plotly is not installed, or the file cannot be written.
+    """
+    environment, plotly = _open_libraries()
+    run = runs[0]
+    shown, missing = _look(run, look_fn)
+    figures = shown.pop("figures")
+    curves = charts.draw_curves(runs)
+    if curves:
+        curves.append(charts.draw_learning_rates(run))
+    figures |= {f"curve_{number}": chart.figure for number, chart in enumerate(curves)}
+    comparison, notes = tables.make_comparison(runs) if len(runs) > 1 else ([], [])
+    parts = {name.partition(".")[0]: _read_part(name) for name in _PARTS[1:]}
+    text = environment.get_template(_PARTS[0]).render(
+        runs=runs,
+        run=run,
+        parts=parts,
+        plotly=plotly,
+        figures=figures,
+        headlines=make_headlines(run.figures, _name_target(run)),
+        noun=_name_target(run),
+        curves=curves,
+        once=charts.list_once(run),
+        skipped=charts.find_skipped(run),
+        table=tables.make_figures_table(run.figures),
+        comparison=comparison,
+        notes=notes,
+        differences=tables.list_differences(run.config),
+        config=config_to_json(run.config),
+        commands=_list_commands(run, command),
+        made={"version": __version__, "commit": _find_commit(), "time": format_time()},
+        scale=SCALE,
+        **shown,
+    )
+    with write_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+    problems = [problem for each in runs for problem in each.problems]
+    return [*problems, *([] if run.rows else ["no evaluation yet"]), *missing, *notes]
+
+
+def _look(run: Run, look_fn: Callable[[], Look]) -> tuple[dict[str, Any], list[str]]:
+    """What the template is to show of places, and what is missing of it."""
+    nothing = {"look": None, "galleries": {}, "maps": [], "map_kinds": [], "figures": {}}
+    try:
+        look = look_fn()
+    except UserError as error:
+        return {**nothing, "looking": str(error)}, [str(error)]
+    maps, kinds = sections.make_maps(look) if look.model.has_generator else ([], [])
+    return {
+        "look": sections.describe(look),
+        "galleries": sections.make_galleries(look),
+        "maps": maps,
+        "map_kinds": kinds,
+        "figures": {"map": charts.draw_map(sections.make_cloud(look))},
+        "looking": "",
+    }, []
+
+
+def _open_libraries():
+    try:
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise UserError(
+            f"a report needs the package {error.name}: pip install 'retroguide_jax[pages]'"
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["json"] = _to_script
+    return environment, get_plotlyjs()
+
+
+def _read_part(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _to_script(value: Any):
+    """JSON that may stand inside <script>: without < no tag can end or begin there."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _name_target(run: Run) -> str:
+    if run.config.direction == "g2a":
+        return "aerial image"
+    return "panorama" if run.config.data.panorama else "street view"
+
+
+def _list_commands(run: Run, command: str) -> list[tuple[str, str]]:
+    """(what for, command): the ledger's evaluations, and this page."""
+    listed = []
+    for row in run.rows:
+        judges = [f"--judge={judge['workdir']}" for judge in _get_judges(row).values()]
+        words = ["retroguide evaluate", f"--workdir={run.workdir}", *judges]
+        metrics = row.get("protocol", {}).get("metrics", {})
+        words += [f"--num_noises={row.get('num_noises')}", f"--metrics={','.join(metrics)}"]
+        listed.append((f"evaluation of {row.get('time', 'unknown time')}", " ".join(words)))
+    return [*listed, ("this page", command)]
+
+
+def _get_judges(row: Mapping[str, Any]) -> dict[str, dict]:
+    judges = row.get("judges")
+    return judges if isinstance(judges, dict) else {}
+
+
+def _find_commit() -> str:
+    """Of the working copy that this code runs from; "" where it runs from an installed package."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        tracked = subprocess.run(
+            ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__],
+            capture_output=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    # An environment may lie inside somebody else's repository.
+    return done.stdout.strip() if tracked.returncode == 0 else ""

@@ -1,0 +1,167 @@
+"""What the page shows of places: from a `Look` to captions and data: URIs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from retroguide_jax.evaluation.job import EMBEDDER
+from retroguide_jax.report.charts import Cloud
+from retroguide_jax.report.looking import Look, Place
+from retroguide_jax.report.masks import draw_maps
+from retroguide_jax.report.pictures import encode, lay_over
+
+_NUM_RANDOM, _NUM_BEST, _NUM_WORST, _NUM_MAPPED = 6, 4, 6, 3
+_TOP, _TOP_INSTEAD = 5, 3
+_SMOOTH_FROM = 192  # pixels of height; smaller pictures are shown pixel by pixel
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture with its caption; `mark` is "right", "wrong" or ""."""
+
+    uri: str
+    caption: str
+    alt: str
+    mark: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One place: its source, the target side by side with what was drawn, and what was found.
+
+    Attributes:
+      id: of the example.
+      text: its figures in words.
+      source: picture.
+      views: pictures of the target view.
+      found: judge -> pictures, the most similar first.
+    """
+
+    id: str
+    text: str
+    source: Picture
+    views: list[Picture]
+    found: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
+
+
+def make_galleries(look: Look) -> dict[str, list[Card]]:
+    """{"random", "best", "worst", "retrieval"} -> cards; worst ones show what was found instead."""
+    order = look.list_best()
+    num_best, num_worst = min(_NUM_BEST, len(order) // 2), min(_NUM_WORST, len(order) // 2)
+    rng = np.random.default_rng(0)
+    chosen = {
+        "random": sorted(rng.permutation(look.num)[:_NUM_RANDOM].tolist()),
+        "best": order[:num_best],
+        "worst": order[::-1][:num_worst],
+    }
+    # Together, so that the last batch is filled up once.
+    places = iter(look.draw([row for rows in chosen.values() for row in rows]))
+    drawn = {name: [next(places) for _ in rows] for name, rows in chosen.items()}
+    cards = {"random": [_make_card(look, place) for place in drawn["random"]]}
+    cards["best"] = [_make_card(look, place, num_noises=1) for place in drawn["best"]]
+    cards["worst"] = [
+        _make_card(look, place, 1, {look.judge: _TOP_INSTEAD}) for place in drawn["worst"]
+    ]
+    tops = dict.fromkeys(look.judges, _TOP)
+    cards["retrieval"] = [_make_card(look, place, 1, tops) for place in drawn["random"]]
+    return cards
+
+
+def make_maps(look: Look) -> tuple[list[Card], list[str]]:
+    """Cards of the generator's maps over its images; and what kinds of maps it has."""
+    rows = sorted(np.random.default_rng(0).permutation(look.num)[:_NUM_MAPPED].tolist())
+    places = [look.read(row) for row in rows]
+    source, noise = look.make_inputs(places)
+    images, layers = draw_maps(look.model, source, noise[0])
+    cards = []
+    for number, place in enumerate(places):
+        views = [Picture(encode(images[number]), "generated", f"generated for {place.id}")]
+        for layer in layers:
+            height, width = layer.maps.shape[1:]
+            caption = f"{layer.kind}, {layer.name}, {height} × {width}"
+            over = lay_over(images[number], layer.maps[number])
+            views.append(Picture(encode(over), caption, f"{caption}, of {place.id}"))
+        cards.append(Card(place.id, "", _show(place.source, "source", place), views))
+    return cards, sorted({layer.kind for layer in layers})
+
+
+def make_cloud(look: Look) -> Cloud:
+    """The embeddings that `charts.draw_map` draws, by the judge of the ranks."""
+    columns, judge = look.columns, look.judge
+    generated = columns.get(f"generated/{judge}")
+    colours, meaning = look.locate()
+    return Cloud(
+        ids=columns["id"].tolist(),
+        source=columns[f"source/{judge}"],
+        target=columns[f"real/{judge}"],
+        generated=None if generated is None else generated[:, 0],
+        colours=colours,
+        meaning=meaning,
+    )
+
+
+def describe(look: Look) -> dict[str, Any]:
+    """What the captions of the sections must say of how it was looked at."""
+    height = look.model.networks.sizes[look.model.target_view][0]
+    return {
+        "num": look.num,
+        "num_all": look.num_all,
+        "split": look.split,
+        "step": int(look.model.step),
+        "judge": look.judge,
+        "is_independent": look.judge != EMBEDDER,
+        "judges": {name: int(judge.step) for name, judge in look.judges.items()},
+        "is_pixelated": height < _SMOOTH_FROM,
+        "has_generator": look.model.has_generator,
+        "views": (look.model.source_view, look.model.target_view),
+    }
+
+
+def _make_card(
+    look: Look, place: Place, num_noises: int | None = None, tops: Mapping[str, int] | None = None
+) -> Card:
+    views = [_show(place.target, "real", place)]
+    for k, image in enumerate(place.generated[:num_noises]):
+        caption = f"generated, noise {k + 1}: {_describe_noise(look, place.row, k)}"
+        views.append(_show(image, caption, place))
+    found = {judge: _show_found(look, place.row, judge, top) for judge, top in (tops or {}).items()}
+    return Card(
+        place.id,
+        _describe_place(look, place.row),
+        _show(place.source, "source", place),
+        views,
+        found,
+    )
+
+
+def _describe_noise(look: Look, row: int, noise: int) -> str:
+    columns = look.columns
+    parts = [f"rank {look.ranks[look.judge][row, noise]:g}"]
+    parts.append(f"PSNR {columns['psnr'][row, noise]:.1f} dB")
+    if "psnr_nosky" in columns:
+        parts.append(f"without sky {columns['psnr_nosky'][row, noise]:.1f} dB")
+    return ", ".join(parts)
+
+
+def _describe_place(look: Look, row: int) -> str:
+    ranks = ", ".join(f"{rank:g}" for rank in look.ranks[look.judge][row])
+    what = "ranks of its noises" if look.model.has_generator else "rank of the real image"
+    return f"{what} by {look.judge}: {ranks} of {look.num}"
+
+
+def _show_found(look: Look, row: int, judge: str, top: int) -> list[Picture]:
+    found = look.find(row, judge, top)
+    pictures = []
+    for item, similarity, is_right in zip(
+        found.rows, found.similarities, found.is_right, strict=True
+    ):
+        place = look.read(item)
+        picture = _show(place.source, f"{similarity:.2f}", place)
+        pictures.append(dataclasses.replace(picture, mark="right" if is_right else "wrong"))
+    return pictures
+
+
+def _show(image: np.ndarray, caption: str, place: Place) -> Picture:
+    return Picture(encode(image), caption, f"{caption.partition(':')[0]}, {place.id}")

@@ -1,0 +1,148 @@
+"""Tables of a page: figures of one run or of several, and how a config differs from the default."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from retroguide_jax.config import load_config
+from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.compare import compare
+from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.evaluation.table import find_count, group_variants
+from retroguide_jax.report.collect import Run
+
+
+def make_figures_table(figures: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line a metric: {"metric", "text": what it is, "cells": [str], "num"}.
+
+    The cells: generated, interval, standard deviation over noises, image of another source, mean
+    image, real; "" where there is none.
+    """
+    lines = []
+    for metric, variants in group_variants(figures).items():
+        main = variants.get("generated", {})
+        others = [
+            write(variants.get(name, {}).get("value"))
+            for name in ("shuffled", "mean_image", "real")
+        ]
+        cells = [_write_main(main), _write_interval(main), write(main.get("noise_std")), *others]
+        lines.append(
+            {
+                "metric": metric,
+                "text": _describe(metric),
+                "cells": cells,
+                "num": find_count(variants),
+            }
+        )
+    return lines
+
+
+def make_comparison(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A line a metric with a column a run, and what the first has over each other, paired.
+
+    Returns:
+      ([{"metric", "text", "cells": [(value, interval)] a run, "paired": [(difference, interval,
+      verdict)] a further run, empty strings where unknown}], notes on runs that could not be
+      compared image by image).
+    """
+    first, *others = runs
+    paired, notes = [], []
+    for other in others:
+        found, note = _compare(first, other)
+        paired.append(found)
+        notes += [note] if note else []
+    grouped = [group_variants(run.figures) for run in runs]
+    lines = []
+    for metric in dict.fromkeys(name for of_run in grouped for name in of_run):
+        mains = [of_run.get(metric, {}).get("generated", {}) for of_run in grouped]
+        if any(mains):
+            entries = [found.get(metric) or found.get(_per_image_name(metric)) for found in paired]
+            lines.append(
+                {
+                    "metric": metric,
+                    "text": _describe(metric),
+                    "cells": [(_write_main(main), _write_interval(main)) for main in mains],
+                    "paired": [_write_pair(entry) for entry in entries],
+                }
+            )
+    return lines, notes
+
+
+def list_differences(config: ConfigDict) -> list[tuple[str, str, str]]:
+    """(field, value, default) of each field that is not as in configs/default.py."""
+    default, own = (_flatten(tree) for tree in (load_config("default").to_dict(), config.to_dict()))
+    return [
+        (name, repr(value), repr(default[name]) if name in default else "(no such field)")
+        for name, value in sorted(own.items())
+        if value != default.get(name)
+    ]
+
+
+def write(value: float | None) -> str:
+    """A figure with as many digits as tell something; "" for None."""
+    if value is None:
+        return ""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _describe(metric: str) -> str:
+    known = find_metric(metric)
+    if known is None:
+        return ""
+    entry = METRICS[known]
+    better = {"higher": "higher is better", "lower": "lower is better", "one": "best at 1"}
+    return f"{entry.text}{f', {entry.unit}' if entry.unit else ''}; {better[entry.better]}"
+
+
+def _write_main(figure: Mapping[str, Any]) -> str:
+    return "infinite" if "infinite" in figure else write(figure.get("value"))
+
+
+def _write_interval(figure: Mapping[str, Any]) -> str:
+    low, high = figure.get("low"), figure.get("high")
+    return "" if low is None or high is None else f"{write(low)} to {write(high)}"
+
+
+def _write_pair(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if entry is None:
+        return "", "", ""
+    first, *_ = verdict = entry["verdict"]
+    is_better = verdict in ("A is better", "B is better")
+    words = {"A": "this run is better", "B": "the other is better"}[first] if is_better else verdict
+    return f"{entry['difference']:+.4f}", _write_interval(entry), words
+
+
+def _per_image_name(metric: str) -> str:
+    """ "r@1_generated/judge" of "r@1/judge": as ranks are called image by image."""
+    stem, slash, judge = metric.partition("/")
+    return f"{stem}_generated/{judge}" if slash else metric
+
+
+def _compare(first: Run, other: Run) -> tuple[dict[str, Any], str]:
+    """Figures of all protocols under which both were measured; and why there are none."""
+    found = {}
+    protocols = [{row.get("protocol_hash") for row in run.rows} for run in (first, other)]
+    for protocol in sorted(filter(None, protocols[0] & protocols[1])):
+        files = [run.find_per_image(protocol) for run in (first, other)]
+        if None in files:
+            continue
+        try:
+            found |= compare(*files)[1]["metrics"]
+        except UserError as error:
+            return {}, str(error)
+    note = (
+        f"{first.name} and {other.name} cannot be compared image by image: they have no per-image "
+        "files of one protocol; evaluate both alike"
+    )
+    return found, "" if found else note
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
