@@ -73,7 +73,7 @@ def outputs(place):
                 exec(text, {})
             outputs[text] = printed.getvalue()
         else:
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 status, outputs[line], complained = call(line)
                 assert status == 0, complained
     return outputs

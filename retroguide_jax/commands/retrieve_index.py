@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
       UserError: a flag does not fit another; see `load_model`, `pictures.list_files`,
         `catalog.open_dataset`, `coordinates.read_coordinates` and `building.build_index`.
     """
-    from tqdm import tqdm
-
+    from retroguide_jax.progress import make_bar
     from retroguide_jax.retrieval.building import build_index
     from retroguide_jax.retrieval.embedding import hash_weights
     from retroguide_jax.retrieval.index import About
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
         split=None if is_folder else args.data or model.config.data.test_split,
         data_dir=_make_absolute(args.data_dir) if args.data_dir else None,
     )
-    with tqdm(total=len(pictures), unit="image", desc="index", leave=False, disable=None) as bar:
+    with make_bar(total=len(pictures), unit="image", desc="index") as bar:
         built = build_index(
             output, model, about, pictures, batch_size=args.batch_size, progress_fn=bar.update
         )

@@ -96,14 +96,14 @@ def _open_embedder(index, args: argparse.Namespace):
 def _search(index, model, view, pictures, args: argparse.Namespace) -> tuple[list, list]:
     """The answers, and what could not be read."""
     import numpy as np
-    from tqdm import tqdm
 
+    from retroguide_jax.progress import make_bar
     from retroguide_jax.retrieval.answers import make_answers
     from retroguide_jax.retrieval.embedding import embed_pictures
     from retroguide_jax.retrieval.searching import search
 
     entries, rows, unreadable = [], [], []
-    with tqdm(total=len(pictures), unit="image", desc="query", leave=False, disable=None) as bar:
+    with make_bar(total=len(pictures), unit="image", desc="query") as bar:
         for batch in embed_pictures(model, pictures, view, args.batch_size):
             entries += batch.entries
             unreadable += batch.unreadable
