@@ -63,7 +63,9 @@ def write_world(place, data_dir):
     raw_cvusa.write_tree(place / "CVUSA")
     rng = np.random.default_rng(0)
     tiles = dict.fromkeys(("my_tiles", "aerial"), (16, 16))
-    views = dict.fromkeys(("their_views", "real_views", "theirs", "real", "my_panoramas"), (32, 128))
+    views = dict.fromkeys(
+        ("their_views", "real_views", "theirs", "real", "my_panoramas"), (32, 128)
+    )
     for folder, size in (tiles | views).items():
         (place / folder).mkdir()
         for name in range(4):

@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 SMALL = [
+    "--config.data.aerial_size=(32, 32)",
+    "--config.data.ground_size=(16, 64)",
     "--config.train.num_steps=1",
     "--config.train.batch_size=16",
     "--config.train.adversarial_batch_size=8",
@@ -12,10 +14,13 @@ SMALL = [
     "--config.embedder.saig.width=8",
     "--config.embedder.saig.depth=1",
     "--config.embedder.saig.stem_features=(8, 8, 8, 8)",
-    "--config.generator.structure_features=(8, 8, 8)",
+    "--config.generator.structure_features=(8, 8)",
     "--config.generator.facade_features=(8,)",
     "--config.generator.width=8",
-    "--config.discriminator.features=(8, 8, 8)",
+    "--config.generator.style_features=(8, 8)",
+    "--config.generator.mask_width=4",
+    "--config.discriminator.features=(8, 8)",
+    "--config.discriminator.width=8",
 ]
 
 

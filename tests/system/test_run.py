@@ -270,7 +270,12 @@ def test_a_run_that_diverges_is_stopped(train, tmp_path):
 
 
 def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_path):
-    flags = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.train.eval_every=2")
+    # With one example to validate on there is no validation, whose programs would be compiled anew.
+    flags = (
+        "--config.mode=frozen",
+        "--config.train.num_steps=2",
+        "--config.data.val_split=train[:1]",
+    )
     done = train(tmp_path / "w", *flags)
     assert_one_line(done, "config.mode=frozen needs config.frozen_embedder")
     done = train(tmp_path / "w", *flags, f"--config.frozen_embedder={judge}")
