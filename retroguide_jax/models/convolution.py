@@ -4,10 +4,10 @@ XLA's CPU backend computes the gradient of a convolution's kernel several times 
 convolution, both gradients tens of times slower inside a conditional (where the lazy terms of
 the training step live), and the gradient of a bias together with everything that leads up to it.
 There, gradients are taken by hand: one matrix product a tap for the kernel, a plain convolution
-for the input. Accelerators use XLA's own rule.
+for the input. A kernel whose windows tile the image (1 x 1, or 2 x 2 with stride 2) is one matrix
+product there, and so are its gradients.
 
-A kernel whose windows tile the image (1 x 1, or 2 x 2 with stride 2) is one matrix product, and so
-are its gradients, everywhere.
+Accelerators use XLA's own rules: what helps CPUs costs TPUs memory and traffic.
 """
 
 import functools
@@ -42,10 +42,16 @@ def convolve(
     Returns:
       [B, (H + 2 pads[0] - k) // stride + 1, (W + 2 pads[1] - k) // stride + 1, D].
     """
-    size = kernel.shape[0]
-    if size == stride and pads == (0, 0):
-        return _multiply(_tile(x, size), kernel.reshape(-1, kernel.shape[-1]), bias)
     return _slide(x, kernel, bias, stride, pads)
+
+
+def _is_tiling(kernel: jax.Array, stride: int, pads: tuple[int, int]) -> bool:
+    return kernel.shape[0] == stride and pads == (0, 0)
+
+
+def _multiply_tiles(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return jax.lax.dot_general(_tile(x, kernel.shape[0]), matrix, (((3,), (0,)), ((), ()))) + bias
 
 
 def _tile(x: jax.Array, size: int) -> jax.Array:
@@ -59,23 +65,15 @@ def _tile(x: jax.Array, size: int) -> jax.Array:
     return x.reshape(batch, rows, columns, size * size * channels)
 
 
-@jax.custom_vjp
-def _multiply(x: jax.Array, matrix: jax.Array, bias: jax.Array) -> jax.Array:
-    """[..., K] times [K, D] plus [D]."""
-    return jax.lax.dot_general(x, matrix, (((x.ndim - 1,), (0,)), ((), ()))) + bias
-
-
-def _multiply_backward(residuals, grad):
-    x, matrix = residuals
-    # Without the barrier the products below would each recompute what leads up to the gradient.
-    grad = jax.lax.optimization_barrier(grad)
-    grad_x = jax.lax.dot_general(grad, matrix, (((grad.ndim - 1,), (1,)), ((), ())))
-    rows = tuple(range(x.ndim - 1))
-    grad_matrix = jax.lax.dot_general(x, grad, ((rows, rows), ((), ())))
-    return grad_x, grad_matrix, _sum_rows(grad)
-
-
-_multiply.defvjp(lambda *args: (_multiply(*args), args[:2]), _multiply_backward)
+def _untile(x: jax.Array, size: int, sizes: tuple[int, int]) -> jax.Array:
+    """The inverse; pixels of the [B, *sizes, C] result that are in no tile are zero."""
+    if size == 1:
+        return x
+    batch, rows, columns, _ = x.shape
+    x = x.reshape(batch, rows, columns, size, size, -1).swapaxes(2, 3)
+    x = x.reshape(batch, rows * size, columns * size, -1)
+    rest = [(0, length - have, 0) for length, have in zip(sizes, x.shape[1:3], strict=True)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *rest, (0, 0, 0)))
 
 
 def _sum_rows(grad: jax.Array) -> jax.Array:
@@ -88,7 +86,10 @@ def _sum_rows(grad: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _slide(x, kernel, bias, stride: int, pads: tuple[int, int]) -> jax.Array:
-    return _convolve(x, kernel, bias, stride, pads)
+    plain = functools.partial(_convolve, stride=stride, pads=pads)
+    if _is_tiling(kernel, stride, pads):
+        return jax.lax.platform_dependent(x, kernel, bias, cpu=_multiply_tiles, default=plain)
+    return plain(x, kernel, bias)
 
 
 def _forward(x, kernel, bias, stride, pads):
@@ -97,10 +98,11 @@ def _forward(x, kernel, bias, stride, pads):
 
 
 def _backward(stride, pads, residuals, grad):
+    by_taps = functools.partial(_backward_by_taps, stride, pads)
     return jax.lax.platform_dependent(
         *residuals,
         grad,
-        cpu=functools.partial(_backward_by_taps, stride, pads),
+        cpu=_backward_of_tiles if _is_tiling(residuals[1], stride, pads) else by_taps,
         default=functools.partial(_backward_by_xla, stride, pads),
     )
 
@@ -113,8 +115,18 @@ def _backward_by_xla(stride, pads, x, kernel, bias, grad):
     return jax.vjp(plain, x, kernel, bias)[1](grad)
 
 
+def _backward_of_tiles(x, kernel, bias, grad):
+    # Without the barrier the products below would each recompute what leads up to the gradient.
+    grad = jax.lax.optimization_barrier(grad)
+    size, matrix = kernel.shape[0], kernel.reshape(-1, kernel.shape[-1])
+    grad_tiles = jax.lax.dot_general(grad, matrix, (((3,), (1,)), ((), ())))
+    grad_matrix = _correlate(_tile(x, size), grad)
+    grad_x = _untile(grad_tiles, size, x.shape[1:3])
+    return grad_x, grad_matrix.reshape(kernel.shape), _sum_rows(grad)
+
+
 def _backward_by_taps(stride, pads, x, kernel, bias, grad):
-    # As in `_multiply_backward`.
+    # As in `_backward_of_tiles`.
     grad = jax.lax.optimization_barrier(grad)
     size, channels, features = kernel.shape[0], kernel.shape[2], kernel.shape[3]
     sizes, counts = x.shape[1:3], grad.shape[1:3]

@@ -115,9 +115,12 @@ def upsample(x: jax.Array, circular: bool = False) -> jax.Array:
     Interpolating before a convolution, instead of a strided transposed convolution, is what keeps
     the checkerboard out of the images.
     """
-    # The barriers keep a gradient's many shifted terms from being expanded into one another.
-    x = _double(jax.lax.optimization_barrier(x), 1, False)
-    return _double(jax.lax.optimization_barrier(x), 2, circular)
+    return _double(_hold(_double(_hold(x), 1, False)), 2, circular)
+
+
+def _hold(x: jax.Array) -> jax.Array:
+    """Keeps CPUs from expanding a gradient's many shifted terms into one another."""
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 def downsample(x: jax.Array) -> jax.Array:
@@ -230,10 +233,10 @@ class AttentionalAdaIN(nn.Module):
             ]
         else:
             raise ValueError(f"unknown form of Attentional AdaIN: {self.form!r}")
+        self.sow("intermediates", "gates", gate)
         semantic = _modulate(h, *affine(name="semantic")(embedding))
         visual = _modulate(h, *affine(name="style")(style))
         return gate * semantic + (1.0 - gate) * visual
-        self.sow("intermediates", "gates", gate)
 
     def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
         """Attention of every position of h to the tokens, one head: [B, H, W, width]."""
@@ -269,10 +272,10 @@ class RegionMask(nn.Module):
         x = nn.relu(instance_norm(x))
         logits = Conv(self.num_regions, 1, dtype=self.dtype)(x).astype(jnp.float32)
         mask = nn.sigmoid(logits) if self.num_regions == 1 else jax.nn.softmax(logits)
+        self.sow("intermediates", "masks", mask)
         return mask.astype(h.dtype)
 
 
-        self.sow("intermediates", "masks", mask)
 class RegionModulation(nn.Module):
     """Region-aware modulation: out = (1 + sum_k m_k gamma_k) IN(h) + sum_k m_k beta_k.
 
