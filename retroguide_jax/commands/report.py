@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     missing = write_page(output, runs, lambda: _look(args, judges), _write_command(args))
     for problem in missing:
         print(f"not on the page: {problem}")
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+    print(f"report in {output}")
     return 0
 
 
@@ -96,8 +96,10 @@ def _look(args: argparse.Namespace, judges: dict[str, Path]):
 
 
 def _find_judges(run) -> dict[str, Path]:
-    named = {name: judge for row in run.rows for name, judge in (row.get("judges") or {}).items()}
-    paths = {name: to_path(judge["workdir"]) for name, judge in named.items()}
+    from retroguide_jax.report.collect import list_judges
+
+    named = {name: path for row in run.rows for name, path in list_judges(row).items()}
+    paths = {name: to_path(path) for name, path in named.items()}
     return {name: path for name, path in paths.items() if (path / "config.json").exists()}
 
 

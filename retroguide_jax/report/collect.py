@@ -16,6 +16,21 @@ from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
 from retroguide_jax.paths import make_absolute, to_path
 
 _METRICS_FILE = "metrics.jsonl"
+# Of a row of the ledger, those that the page shows.
+_ROW_FIELDS = (
+    {
+        "step": int,
+        "split": str,
+        "time": str,
+        "seconds": float,
+        "seed": int,
+        "num_noises": int,
+        "weights": str,
+        "protocol_hash": str,
+    }
+    | dict.fromkeys(("metrics", "machine", "protocol", "judges"), dict)
+    | {"absent": list}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +105,15 @@ def open_run(workdir: str | Path) -> Run:
     return Run(workdir, name, config, curves, rows, figures, is_finished, problems)
 
 
+def list_judges(row: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> work directory of the independent judges of a row."""
+    return {
+        name: judge["workdir"]
+        for name, judge in row["judges"].items()
+        if isinstance(judge, dict) and isinstance(judge.get("workdir"), str)
+    }
+
+
 def name_apart(runs: list[Run]) -> list[Run]:
     """The runs, those of equal names renamed after their paths."""
     names = [run.name for run in runs]
@@ -126,11 +150,10 @@ def _read_curves(path: Path) -> tuple[dict[str, tuple[list, list]], list[str]]:
 
 
 def _is_whole(row: Mapping[str, Any]) -> bool:
-    metrics = row.get("metrics")
-    return (
-        isinstance(row.get("step"), int)
-        and isinstance(metrics, dict)
-        and all(isinstance(figure, dict) and "value" in figure for figure in metrics.values())
+    has_fields = all(isinstance(row.get(name), kind) for name, kind in _ROW_FIELDS.items())
+    return has_fields and all(
+        isinstance(figure, dict) and {"value", "n"} <= figure.keys()
+        for figure in row["metrics"].values()
     )
 
 
@@ -139,10 +162,7 @@ def _take_newest(rows: list[dict]) -> list[dict]:
         return []
     last = rows[-1]
     alike = [
-        row
-        for row in rows
-        if all(row.get(key) == last.get(key) for key in ("step", "split", "weights"))
+        row for row in rows if all(row[key] == last[key] for key in ("step", "split", "weights"))
     ]
-    # A dictionary keeps the first place of a key; the newest row of a protocol shall stand last.
-    newest = {row.get("protocol_hash"): row for row in reversed(alike)}
-    return list(newest.values())[::-1]
+    newest = {row["protocol_hash"]: row for row in alike}
+    return [row for row in alike if newest[row["protocol_hash"]] is row]

@@ -2,8 +2,9 @@
 
 import importlib.resources
 import json
+import shlex
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.results import format_time
 from retroguide_jax.files import write_beside
-from retroguide_jax.report import charts, sections, tables
-from retroguide_jax.report.collect import Run
+from retroguide_jax.report import curves, sections, tables
+from retroguide_jax.report.cloud import MOST_PAIRS, draw_map
+from retroguide_jax.report.collect import Run, list_judges
 from retroguide_jax.report.headlines import make_headlines
 from retroguide_jax.report.looking import Look
 from retroguide_jax.report.pictures import SCALE
@@ -45,10 +47,10 @@ def write_page(
     run = runs[0]
     shown, missing = _look(run, look_fn)
     figures = shown.pop("figures")
-    curves = charts.draw_curves(runs)
-    if curves:
-        curves.append(charts.draw_learning_rates(run))
-    figures |= {f"curve_{number}": chart.figure for number, chart in enumerate(curves)}
+    charts = curves.draw_curves(runs)
+    if charts:
+        charts.append(curves.draw_learning_rates(run))
+    figures |= {f"curve_{number}": chart.figure for number, chart in enumerate(charts)}
     comparison, notes = tables.make_comparison(runs) if len(runs) > 1 else ([], [])
     parts = {name.partition(".")[0]: _read_part(name) for name in _PARTS[1:]}
     text = environment.get_template(_PARTS[0]).render(
@@ -59,9 +61,9 @@ def write_page(
         figures=figures,
         headlines=make_headlines(run.figures, _name_target(run)),
         noun=_name_target(run),
-        curves=curves,
-        once=charts.list_once(run),
-        skipped=charts.find_skipped(run),
+        charts=charts,
+        once=curves.list_once(run),
+        skipped=curves.find_skipped(run),
         table=tables.make_figures_table(run.figures),
         comparison=comparison,
         notes=notes,
@@ -70,6 +72,7 @@ def write_page(
         commands=_list_commands(run, command),
         made={"version": __version__, "commit": _find_commit(), "time": format_time()},
         scale=SCALE,
+        most_pairs=MOST_PAIRS,
         **shown,
     )
     with write_beside(path) as beside:
@@ -85,13 +88,14 @@ def _look(run: Run, look_fn: Callable[[], Look]) -> tuple[dict[str, Any], list[s
         look = look_fn()
     except UserError as error:
         return {**nothing, "looking": str(error)}, [str(error)]
+    cloud = sections.make_cloud(look)
     maps, kinds = sections.make_maps(look) if look.model.has_generator else ([], [])
     return {
-        "look": sections.describe(look),
+        "look": sections.describe(look) | {"colours": cloud.meaning},
         "galleries": sections.make_galleries(look),
         "maps": maps,
         "map_kinds": kinds,
-        "figures": {"map": charts.draw_map(sections.make_cloud(look))},
+        "figures": {"map": draw_map(cloud)},
         "looking": "",
     }, []
 
@@ -137,17 +141,13 @@ def _list_commands(run: Run, command: str) -> list[tuple[str, str]]:
     """(what for, command): the ledger's evaluations, and this page."""
     listed = []
     for row in run.rows:
-        judges = [f"--judge={judge['workdir']}" for judge in _get_judges(row).values()]
-        words = ["retroguide evaluate", f"--workdir={run.workdir}", *judges]
-        metrics = row.get("protocol", {}).get("metrics", {})
-        words += [f"--num_noises={row.get('num_noises')}", f"--metrics={','.join(metrics)}"]
-        listed.append((f"evaluation of {row.get('time', 'unknown time')}", " ".join(words)))
+        words = ["retroguide", "evaluate", f"--workdir={run.workdir}"]
+        words += [f"--judge={path}" for path in list_judges(row).values()]
+        words.append(f"--metrics={','.join(row['protocol'].get('metrics', ()))}")
+        if row["num_noises"]:
+            words.append(f"--num_noises={row['num_noises']}")
+        listed.append((f"evaluation of {row['time']}", shlex.join(words)))
     return [*listed, ("this page", command)]
-
-
-def _get_judges(row: Mapping[str, Any]) -> dict[str, dict]:
-    judges = row.get("judges")
-    return judges if isinstance(judges, dict) else {}
 
 
 def _find_commit() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.evaluation.job import EMBEDDER
-from retroguide_jax.report.charts import Cloud
+from retroguide_jax.report.cloud import Cloud
 from retroguide_jax.report.looking import Look, Place
 from retroguide_jax.report.masks import draw_maps
 from retroguide_jax.report.pictures import encode, lay_over
@@ -88,7 +88,7 @@ def make_maps(look: Look) -> tuple[list[Card], list[str]]:
 
 
 def make_cloud(look: Look) -> Cloud:
-    """The embeddings that `charts.draw_map` draws, by the judge of the ranks."""
+    """The embeddings that `cloud.draw_map` draws, by the judge of the ranks."""
     columns, judge = look.columns, look.judge
     generated = columns.get(f"generated/{judge}")
     colours, meaning = look.locate()

@@ -1,4 +1,4 @@
-"""Charts as Plotly figures in plain dictionaries, which JSON can hold."""
+"""Learning curves as Plotly figures in plain dictionaries, which JSON can hold."""
 
 import dataclasses
 import math
@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.report.collect import Run
-from retroguide_jax.report.pictures import SCALE
 
 # Apart in lightness and hue on white and on near-black (Okabe and Ito, 2008, slightly darkened).
 COLOURS = ("#0b84c6", "#d9822b", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
 _SKIPPED = "#d64545"
-_MOST_PAIRS = 100
 _MOST_LINEAR = 10  # a loss that changes by more than this factor has a log axis
 _GROUPS = {"contrastive": "Embedder", "g": "Generator", "d": "Discriminator", "val": "Validation"}
 _NAMES = {
@@ -102,90 +100,6 @@ def find_skipped(run: Run) -> list[int]:
     return [step for (step, total), last in zip(known, before, strict=False) if total > last]
 
 
-@dataclasses.dataclass(frozen=True)
-class Cloud:
-    """Embeddings of pairs, to be drawn in a plane.
-
-    Attributes:
-      ids: str, N.
-      source, target, generated: [N, D]; generated None without a generator.
-      colours: a number a pair.
-      meaning: of the colours.
-    """
-
-    ids: Sequence[str]
-    source: np.ndarray
-    target: np.ndarray
-    generated: np.ndarray | None
-    colours: Sequence[float]
-    meaning: str
-
-
-def draw_map(cloud: Cloud) -> dict[str, Any]:
-    """The first 100 pairs along the two principal axes of all embeddings, joined by lines.
-
-    Principal component analysis by singular value decomposition of the centred rows.
-    """
-    sets = {"source": cloud.source, "real target": cloud.target, "generated": cloud.generated}
-    sets = {name: rows for name, rows in sets.items() if rows is not None}
-    rows = np.concatenate(list(sets.values())).astype(np.float64)
-    mean = rows.mean(axis=0)
-    _, singular, axes = np.linalg.svd(rows - mean, full_matrices=False)
-    shares = singular**2 / np.sum(singular**2)
-    num = min(_MOST_PAIRS, len(cloud.ids))
-    points = {name: (values[:num] - mean) @ axes[:2].T for name, values in sets.items()}
-    ends = [points["source"], points["real target"], np.full((num, 2), np.nan)]
-    lines = np.stack(ends, axis=1).reshape(-1, 2)
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "pair",
-            "hoverinfo": "skip",
-            "line": {"width": 1, "color": "rgba(128,128,128,0.6)"},
-            **_columns(lines),
-        }
-    ]
-    symbols = {"source": "square", "real target": "circle", "generated": "cross"}
-    for name, values in points.items():
-        marker = {
-            "symbol": symbols[name],
-            "size": 7,
-            "color": list(cloud.colours[:num]),
-            "colorscale": [[k / (len(SCALE) - 1), colour] for k, colour in enumerate(SCALE)],
-            "line": {"width": 0.5, "color": "rgba(128,128,128,0.9)"},
-        }
-        if name == "source":
-            bar = {"title": {"text": cloud.meaning, "side": "top"}, "thickness": 10}
-            bar |= {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
-            marker |= {"showscale": True, "colorbar": bar}
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "text": [f"{_escape(id_)} ({name})" for id_ in cloud.ids[:num]],
-                "hoverinfo": "text",
-                "marker": marker,
-                **_columns(values),
-            }
-        )
-    layout = {
-        "xaxis": {
-            "title": {"text": f"component 1 ({shares[0]:.1%} of the variance)"},
-            "constrain": "domain",
-        },
-        "yaxis": {
-            "title": {"text": f"component 2 ({shares[1]:.1%})"},
-            "scaleanchor": "x",
-            "constrain": "domain",
-        },
-        "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
-        "margin": {"l": 56, "r": 8, "t": 48, "b": 112},
-    }
-    return {"data": traces, "layout": layout}
-
-
 def _draw(lines: Mapping, x_title: str, skipped, is_legend=False) -> dict:
     traces = []
     for name, (number, (steps, values)) in lines.items():
@@ -193,7 +107,7 @@ def _draw(lines: Mapping, x_title: str, skipped, is_legend=False) -> dict:
             {
                 "type": "scatter",
                 "mode": "lines" if len(steps) > 1 else "markers",
-                "name": _escape(name),
+                "name": escape(name),
                 "x": steps,
                 "y": values,
                 "line": {"width": 2, "color": COLOURS[number % len(COLOURS)]},
@@ -239,11 +153,6 @@ def _place(name: str) -> tuple[int, str]:
     return (order.index(group) if group in order else len(order), name)
 
 
-def _columns(points: np.ndarray) -> dict[str, list[float | None]]:
-    x, y = ([None if math.isnan(v) else round(v, 5) for v in column] for column in points.T)
-    return {"x": x, "y": y}
-
-
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Plotly reads some HTML in names and hover texts."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
