@@ -1,11 +1,13 @@
 """Exact search in a memory-mapped gallery, beside faiss's flat index: time and memory.
 
     pip install faiss-cpu
-    python benchmarks/search.py [--num_items=1000000] [--num_rounds=5] [--folder=DIR]
+    python benchmarks/search.py [--num_items=1000000] [--num_threads=2] [--num_rounds=5]
+        [--folder=DIR]
 
 Writes random unit rows [512] to a file in DIR (2 GB; default: a temporary folder) and gives them to
-each method in turn, every time in a process of its own with two threads: a batch of 256 queries,
-and one query. A query resembles one item, so that there is something to find. Once, in the end, it
+each method in turn, every time in a process of its own, on as many cores as it has threads: a batch
+of 256 queries, and one query. On a busy machine threads wait for each other, and --num_threads=1
+tells more. A query resembles one item, so that there is something to find. Once, in the end, it
 compares what both found.
 
 Prints seconds, the ratio to ours round by round (above 1: ours is faster; a busy machine slows both
@@ -31,7 +33,7 @@ import time
 from pathlib import Path
 
 # The parent stays small: a child's peak memory starts from its parent's.
-DIM, K, NUM_QUERIES, NUM_THREADS = 512, 10, 256, 2
+DIM, K, NUM_QUERIES = 512, 10, 256
 METHODS = {"ours, 1 GiB": 2**30, "ours, 64 MiB": 2**26, "faiss": None}  # max_bytes
 _BLOCK = 50_000
 
@@ -40,6 +42,7 @@ def main() -> None:
     """Makes the rows, times the methods by turns, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num_items", type=int, default=1_000_000)
+    parser.add_argument("--num_threads", type=int, default=2)
     parser.add_argument("--num_rounds", type=int, default=5)
     parser.add_argument("--folder")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -58,9 +61,8 @@ def main() -> None:
 
 
 def _tell(runs: dict[str, list[dict]], compared: dict, args: argparse.Namespace) -> None:
-    print(
-        f"{args.num_items} items [{DIM}], k = {K}, {NUM_THREADS} threads, {args.num_rounds} rounds"
-    )
+    print(f"{args.num_items} items [{DIM}], k = {K}, {args.num_rounds} rounds")
+    print(f"threads of each method: {args.num_threads}")
     heads = [f"{name}: s, ratio (min..max)" for name in ("256 queries", "1 query")]
     print(f"{'':13} {heads[0]:>34} {heads[1]:>30}  open s  own MB  RSS MB")
     ours = next(iter(runs.values()))
@@ -89,10 +91,11 @@ def _median(found: list[dict], key: str) -> float:
 
 def _run(work: str, folder: str, args: argparse.Namespace) -> dict:
     """What the work printed, in a process of its own."""
-    command = [sys.executable, __file__, f"--work={work}", f"--folder={folder}"]
-    threads = {name: str(NUM_THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    options = [f"--{name}={getattr(args, name)}" for name in ("num_items", "num_threads")]
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    threads = dict.fromkeys(variables, str(args.num_threads))
     done = subprocess.run(
-        [*command, f"--num_items={args.num_items}"],
+        [sys.executable, __file__, f"--work={work}", f"--folder={folder}", *options],
         check=True,
         stdout=subprocess.PIPE,
         env=os.environ | threads,
@@ -119,6 +122,7 @@ def _make(folder: Path, args: argparse.Namespace) -> dict:
 def _time(folder: Path, args: argparse.Namespace) -> dict:
     import numpy as np
 
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.num_threads])
     queries = np.load(folder / "queries.npy")
     max_bytes = METHODS[args.work]
     open_fn = _import_faiss() if max_bytes is None else _import_ours(max_bytes)
@@ -151,8 +155,6 @@ def _import_ours(max_bytes: int):
 def _import_faiss():
     import faiss
     import numpy as np
-
-    faiss.omp_set_num_threads(NUM_THREADS)
 
     def open_fn(path: Path):
         gallery, index = np.load(path, mmap_mode="r"), faiss.IndexFlatIP(DIM)

@@ -182,13 +182,33 @@ def test_unreadable_images_are_listed_and_counted(outputs, place):
     assert len(found["queries"]) == 5
 
 
-def test_other_weights_are_refused(outputs, place):
+@pytest.mark.parametrize(
+    ("fields", "flag", "reason"),
+    [
+        ({"weights": "0"}, "", "this embedder (step 0) has other weights"),
+        ({"weights": "0"}, "--workdir=runs/city", "this embedder (step 0) has other weights"),
+        ({"step": 3}, "", "was made by step 3 of "),
+        ({"workdir": "/gone"}, "", "/gone, which made panoramas.index, is gone"),
+    ],
+)
+def test_another_embedder_is_refused(outputs, place, fields, flag, reason):
     path = place / "panoramas.index" / "index.json"
     before = path.read_text()
-    path.write_text(before.replace('"weights": "', '"weights": "0'))
-    status, _, complained = call("retroguide retrieve query --index=panoramas.index my_tiles")
+    path.write_text(json.dumps(json.loads(before) | fields))
+    status, _, complained = call(
+        f"retroguide retrieve query --index=panoramas.index my_tiles {flag}"
+    )
     path.write_text(before)
-    assert status == 1 and "this embedder (step 0) has other weights" in complained
+    assert status == 1 and reason in complained
+
+
+def test_a_work_directory_that_has_moved(outputs, place):
+    shutil.copytree(place / "runs/city", place / "moved")
+    status, printed, complained = call(
+        "retroguide retrieve query --index=panoramas.index my_tiles --workdir=moved --top=5"
+    )
+    assert status == 0, complained
+    assert printed in find_output(outputs, "--strip")
 
 
 REFUSED = {

@@ -4,7 +4,7 @@ import argparse
 
 from retroguide_jax.commands.data import positive_integer
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import to_local_path
+from retroguide_jax.paths import to_local_path, to_path
 
 _VIEWS = ("aerial", "ground")
 _MOST_ROWS = 100  # of a strip: 18,000 pixels
@@ -83,12 +83,25 @@ def _list_queries(names: list[str]) -> list:
 
 def _open_embedder(index, args: argparse.Namespace):
     from retroguide_jax.retrieval.embedding import check_weights
+    from retroguide_jax.training.damage import DamagedCheckpointError
     from retroguide_jax.training.loading import load_model
 
     about = index.about
-    # A training that goes on has newer steps, whose embeddings would compare with nothing here.
-    step = None if args.workdir else about.step
-    model = load_model(args.workdir or about.workdir, about.checkpoint, step=step)
+    if args.workdir:
+        model = load_model(args.workdir, about.checkpoint)
+    elif not to_path(about.workdir).is_dir():
+        raise UserError(
+            f"{about.workdir}, which made {index.path}, is gone; if it has moved, give --workdir"
+        )
+    else:
+        try:
+            # A training that goes on has newer steps, whose embeddings would compare with nothing.
+            model = load_model(about.workdir, about.checkpoint, step=about.step)
+        except DamagedCheckpointError as error:
+            raise UserError(
+                f"{index.path}: was made by step {about.step} of {about.workdir}, which cannot be "
+                f"read ({error.reason}); make the index anew"
+            ) from error
     check_weights(index, model)
     return model
 
