@@ -12,9 +12,8 @@ import numpy as np
 from retroguide_jax.errors import UserError
 
 _BLOCK = 2**24  # bytes looked through at a time
-_ID = re.compile(
-    rb'^{"id": ("(?:[^"\\]|\\.)*")', re.MULTILINE
-)  # a line as `Entry.to_line` begins it
+# How `Entry.to_line` begins a line.
+_ID = re.compile(rb'^{"id": ("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,9 +35,8 @@ class Entry:
 
     def to_line(self) -> bytes:
         """JSON with a line break; what is None is left out."""
-        fields = {
-            name: value for name, value in dataclasses.asdict(self).items() if value is not None
-        }
+        fields = dataclasses.asdict(self)
+        fields = {name: value for name, value in fields.items() if value is not None}
         return json.dumps(fields).encode() + b"\n"
 
 
