@@ -17,7 +17,7 @@ from retroguide_jax import __main__ as cli
 # What is run by other tests, for it takes long or needs files of its own.
 ELSEWHERE = {
     r"train --config=city ": "tests/system/test_run.py",
-    r"train --config=windows.py": "tests/system/test_run.py",
+    r"train --config=windows.py": "tests/system/test_jobs.py",
     r"train --config=cv|(train|data) .*(vigor|cvact)": "tests/system/test_data_sets.py",
     r"train --config=image_pairs": "tests/system/test_own_photographs.py",
     r"data .* image_pairs": "tests/data/test_data_command.py",
@@ -25,6 +25,7 @@ ELSEWHERE = {
     r"evaluate .*--watch|evaluate --workdir=W": "tests/system/test_evaluate.py",
     r"weights import": "tests/exchange/test_weights_page.py",
     r"weights export|generate --exported|.*--features": "tests/exchange/test_export_page.py",
+    r"retrieve ": "tests/test_retrieve.py",
     r"plan ": "tests/plan/test_plan_command.py",
 }
 SMALL = {
@@ -63,9 +64,7 @@ def write_world(place, data_dir):
     raw_cvusa.write_tree(place / "CVUSA")
     rng = np.random.default_rng(0)
     tiles = dict.fromkeys(("my_tiles", "aerial"), (16, 16))
-    views = dict.fromkeys(
-        ("their_views", "real_views", "theirs", "real", "my_panoramas"), (32, 128)
-    )
+    views = dict.fromkeys(("their_views", "real_views", "theirs", "real"), (32, 128))
     for folder, size in (tiles | views).items():
         (place / folder).mkdir()
         for name in range(4):
