@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "measure a trained model, or anyone's images; compare two of them",
     "generate": "make views of the other side from image files",
     "report": "make one HTML page of a run, to look at or to send",
+    "demo": "show a model on a page of this machine: drop an image, see what it makes of it",
     "retrieve": "find where an image was taken, among the images of an index",
     "data": "check raw images, build a data set, or look at one",
     "plan": "say what training would need and take on TPUs that are not at hand",

@@ -166,17 +166,12 @@ def _write_images(
 
     Every batch has `args.batch_size` rows, the last filled up, so that the model compiles once.
     """
-    import jax
     import numpy as np
 
     from retroguide_jax.data import images
+    from retroguide_jax.noise import draw_noise
 
-    noise = [
-        np.asarray(
-            jax.random.normal(jax.random.fold_in(jax.random.key(args.seed), k), (model.z_dim,))
-        )
-        for k in range(args.num_samples)
-    ]
+    noise = draw_noise(args.seed, args.num_samples, model.z_dim)
 
     def flush(waiting: list[tuple[np.ndarray, np.ndarray, Path]]) -> None:
         padded = waiting + waiting[-1:] * (args.batch_size - len(waiting))

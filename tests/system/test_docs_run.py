@@ -26,6 +26,7 @@ ELSEWHERE = {
     r"weights import": "tests/exchange/test_weights_page.py",
     r"weights export|generate --exported|.*--features": "tests/exchange/test_export_page.py",
     r"retrieve ": "tests/test_retrieve.py",
+    r"demo ": "tests/demo/test_demo_command.py",
     r"plan ": "tests/plan/test_plan_command.py",
 }
 SMALL = {

@@ -1,0 +1,111 @@
+"""Show a model on a small page of this machine: drop an image, see what it makes of it.
+
+The page draws four views of the image, each of other noise, which a slider changes. With --index,
+made by `retroguide retrieve index`, it also shows what the embedder finds there: for the image
+itself, or, where the index holds images of its kind, for the view that was made of it. Ctrl-C ends
+it. Only this machine can open the page, unless --host says otherwise.
+"""
+
+import argparse
+import contextlib
+import socket
+import sys
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.paths import to_local_path
+
+EXAMPLE = """
+retroguide demo --workdir=runs/city
+retroguide demo --workdir=runs/city --index=panoramas.index --port=8080
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="work directory of the trained model"
+    )
+    parser.add_argument("--index", metavar="DIR", help="to search in, by `retrieve index`")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
+    parser.add_argument(
+        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves the page until it is interrupted.
+
+    Raises:
+      UserError: a package is missing, the address cannot be listened on, or the model or the index
+        cannot be used.
+    """
+    _check_packages()
+    from retroguide_jax.demo.app import make_app
+    from retroguide_jax.demo.guard import is_loopback
+    from retroguide_jax.demo.uploads import Limits
+
+    with _bind(args.host, args.port) as listener:
+        if not is_loopback(args.host):
+            print(
+                f"warning: --host={args.host}: anyone on the network can use this page",
+                file=sys.stderr,
+            )
+        print(f"opening {args.workdir} and compiling; this takes a moment", flush=True)
+        model, gallery = _open(args)
+        app = make_app(model, gallery, Limits(), args.host)
+        _serve(app, listener, args.host)
+    print("ended")
+    return 0
+
+
+def _check_packages() -> None:
+    try:
+        import jinja2  # noqa: F401
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"the demo needs the package {error.name}: pip install 'retroguide_jax[pages]'"
+        ) from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Takes the address before the model is opened, and leaves listening for later."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        # The address of a server that has just ended may be taken at once.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--host={host} --port={port}: cannot be listened on: {reason}; choose another --port"
+        ) from None
+    return listener
+
+
+def _open(args: argparse.Namespace):
+    from retroguide_jax.training.loading import load_model
+
+    if not args.index:
+        return load_model(args.workdir, args.checkpoint), None
+    from retroguide_jax.demo.gallery import Gallery
+    from retroguide_jax.retrieval.index import Index
+
+    index = Index.open(to_local_path(args.index))
+    model = load_model(args.workdir, args.checkpoint)
+    return model, Gallery(index, model)
+
+
+def _serve(app, listener: socket.socket, host: str) -> None:
+    import uvicorn
+
+    name = f"[{host}]" if ":" in host else host
+    print(f"ready: http://{name}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    config = uvicorn.Config(app, ws="none", log_level="warning", timeout_graceful_shutdown=2)
+    # uvicorn ends by itself and raises the signal again for whoever started it.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
