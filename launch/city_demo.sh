@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job, from nothing to numbers and pictures on two CPU cores: renders the procedural city,
-# trains a judge (an embedder of its own), then embedder and generator together, and measures them.
+# trains a judge (an embedder of its own), then embedder and generator together, measures them, and
+# writes a page about them, which needs the extra `pages`.
 #
 #     bash launch/city_demo.sh [WORKDIR] [--config.FIELD=VALUE ...]
 #
@@ -28,3 +29,4 @@ run retroguide data build procedural_city --config_name=city_64
 run retroguide train --config=city_retrieval --workdir="${workdir}/judge"
 run retroguide train --config=city --workdir="${workdir}" "$@"
 run retroguide evaluate --workdir="${workdir}" --judge="${workdir}/judge"
+run retroguide report --workdir="${workdir}"

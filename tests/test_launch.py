@@ -72,17 +72,18 @@ def test_the_readme_tells_of_every_script(script):
 
 
 @pytest.mark.smoke
-def test_the_demo_builds_trains_and_measures_in_one_folder():
+def test_the_demo_builds_trains_measures_and_reports_in_one_folder():
     assert [" ".join(words) for words in dry_run("city_demo.sh", "runs/x", "--config.seed=3")] == [
         "retroguide data build procedural_city --config_name=city_64",
         "retroguide train --config=city_retrieval --workdir=runs/x/judge",
         "retroguide train --config=city --workdir=runs/x --config.seed=3",
         "retroguide evaluate --workdir=runs/x --judge=runs/x/judge",
+        "retroguide report --workdir=runs/x",
     ]
 
 
 def test_the_demo_has_a_default_folder():
-    assert dry_run("city_demo.sh")[-1][-2:] == ["--workdir=runs/city", "--judge=runs/city/judge"]
+    assert dry_run("city_demo.sh")[-2][-2:] == ["--workdir=runs/city", "--judge=runs/city/judge"]
 
 
 def test_the_readme_runs_the_demo_script():
