@@ -129,9 +129,9 @@ def _draw(lines: Mapping, x_title: str, skipped, is_legend=False) -> dict:
     layout = {
         "xaxis": {"title": {"text": x_title, "standoff": 4}, "rangemode": "tozero"},
         "yaxis": {"nticks": 5},
-        "showlegend": is_legend or len(traces) > 1,
-        "legend": {"orientation": "h", "y": 1.12, "x": 0},
-        "margin": {"l": 48, "r": 8, "t": 8, "b": 36},
+        "showlegend": is_legend,  # one for all charts of runs stands above them
+        "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
+        "margin": {"l": 48, "r": 8, "t": 32 if is_legend else 8, "b": 36},
         "shapes": marks,
     }
     return {"data": traces, "layout": layout}

@@ -71,6 +71,7 @@ def write_page(
         config=config_to_json(run.config),
         commands=_list_commands(run, command),
         made={"version": __version__, "commit": _find_commit(), "time": format_time()},
+        colours=curves.COLOURS,
         scale=SCALE,
         most_pairs=MOST_PAIRS,
         **shown,

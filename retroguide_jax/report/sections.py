@@ -104,7 +104,8 @@ def make_cloud(look: Look) -> Cloud:
 
 def describe(look: Look) -> dict[str, Any]:
     """What the captions of the sections must say of how it was looked at."""
-    height = look.model.networks.sizes[look.model.target_view][0]
+    height, width = look.model.networks.sizes[look.model.target_view]
+    classes = {"pixelated": height < _SMOOTH_FROM, "square": width < 2 * height}
     return {
         "num": look.num,
         "num_all": look.num_all,
@@ -112,8 +113,7 @@ def describe(look: Look) -> dict[str, Any]:
         "step": int(look.model.step),
         "judge": look.judge,
         "is_independent": look.judge != EMBEDDER,
-        "judges": {name: int(judge.step) for name, judge in look.judges.items()},
-        "is_pixelated": height < _SMOOTH_FROM,
+        "classes": " ".join(name for name, holds in classes.items() if holds),
         "has_generator": look.model.has_generator,
         "views": (look.model.source_view, look.model.target_view),
     }

@@ -13,6 +13,7 @@ from random_model import save_run
 from tiny import make_tiny_config
 
 from retroguide_jax import __main__ as cli
+from retroguide_jax.config import config_to_json
 
 # What is run by other tests, for it takes long or needs files of its own.
 ELSEWHERE = {
@@ -58,7 +59,9 @@ def ended(tmp_path_factory, data_dir):
 
 def write_world(place, data_dir):
     """Work directories, a raw CVUSA, and folders of images, named as on the pages."""
-    save_run(place / "runs" / "city", make_tiny_config(**SMALL))
+    config = make_tiny_config(**SMALL)
+    save_run(place / "runs" / "city", config)
+    (place / "runs" / "city" / "config.json").write_text(config_to_json(config))
     judge = {"mode": "contrastive", "seed": 5, "embedder.saig.width": 16}
     save_run(place / "runs" / "city" / "judge", make_tiny_config(**SMALL, **judge))
     (place / "runs" / "city" / "data").symlink_to(data_dir)  # where the demo has it
