@@ -17,7 +17,12 @@ METRICS = (
     "retrieval,fd_judge,psnr,psnr_nosky,ssim_rgb,sharpness_ratio,diversity,sky_spread_ratio,layout"
 )
 # An embedder alone is trained by every step, with its whole batch.
-_EMBEDDER = {"mode": "contrastive", "train.contrastive_every": 1, "train.num_steps": 250}
+_EMBEDDER = {
+    "mode": "contrastive",
+    "train.contrastive_every": 1,
+    "train.num_steps": 250,
+    "train.best_metric": "r@1_real/embedder",
+}
 # Once and at the end: what is compared is the last step.
 _ONCE = ("train.sample_every", "train.checkpoint_every", "train.eval_every")
 

@@ -76,6 +76,7 @@ class Reporter:
         # One Model for the whole run: its functions are compiled once, its weights are replaced.
         self.model = Model(self.config, self.networks)
         if self.scores:
+            _check_best_metric(self.config, draws)
             self.job, self.examples = self._make_job(val_split)
         ids_fn = functools.partial(
             read_batch_ids,
@@ -253,3 +254,13 @@ class Reporter:
         self.checkpoints.close()
         if self.writer is not None:
             self.writer.close()
+
+
+def _check_best_metric(config: ConfigDict, draws: bool) -> None:
+    """What no embedder alone can have is better told before the training than after it."""
+    name = config.train.best_metric
+    if not draws and "_real/" not in name:
+        raise UserError(
+            f"config.train.best_metric={name!r}: mode contrastive draws nothing, and scores real "
+            "images only; give r@1_real/embedder"
+        )

@@ -288,6 +288,12 @@ def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_
     jax.tree.map(np.testing.assert_array_equal, *embedders)
 
 
+def test_a_metric_that_the_mode_cannot_have_is_told_before_the_training(train, tmp_path):
+    done = train(tmp_path / "w", "--config.mode=contrastive")
+    assert_one_line(done, "config.train.best_metric='r@1_generated/embedder': mode contrastive")
+    assert not (tmp_path / "w" / "metrics.jsonl").exists() and "step 2/" not in done.stdout
+
+
 @pytest.mark.slow  # its step is one of tests/training/test_switches.py
 def test_ground_to_aerial_trains(train, tmp_path):
     flags = ("--config.train.num_steps=2", "--config.train.eval_every=2")
