@@ -23,7 +23,9 @@ def tell(monkeypatch):
 
     def run(stderr, **options):
         monkeypatch.setattr(sys, "stderr", stderr)
-        for _ in progress.make_bar(range(10), desc="work", unit="image", **options):
+        # Position 0, whatever bars other tests have left open in this process.
+        bar = progress.make_bar(range(10), desc="work", unit="image", position=0, **options)
+        for _ in bar:
             time.sleep(0.01)
         return stderr.getvalue()
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from retroguide_jax.config import complete_config
 from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
@@ -57,7 +58,7 @@ def load_model(
 
 def _load(reader: Reader, step: int, into: Model | None) -> Model:
     meta = reader.read_meta(step)
-    config = meta["config"]
+    config = complete_config(meta["config"])
     model = into or Model(config, make_networks(config))
     # The run's own mesh need not fit these devices.
     mesh = make_mesh({"slice": count_slices(), "data": -1})

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from retroguide_jax.config import complete_config, config_from_json
+from retroguide_jax.config import config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel.processes import gather_rows, is_writer
 from retroguide_jax.paths import is_in_bucket, make_absolute
@@ -66,7 +66,7 @@ class Reader:
                 "use the version that wrote it, or start anew in another --workdir"
             )
         try:
-            config = complete_config(config_from_json(meta["config"]))
+            config = config_from_json(meta["config"])
             complete = meta.keys() >= {*_META_FIELDS, *fields}
         except (KeyError, TypeError, UserError):
             complete = False

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from retroguide_jax.config import complete_config
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import make_networks
 from retroguide_jax.training.state import initial_state
@@ -46,6 +47,7 @@ def check_change(place: Any, saved: ConfigDict, given: ConfigDict, allowed: Coll
     Raises:
       UserError: other fields differ, the networks have other shapes, or `allowed` names no field.
     """
+    saved, given = complete_config(saved), complete_config(given)
     old, new = dict(_flatten(saved)), dict(_flatten(given))
     for name in allowed:
         if name not in new:

@@ -1,7 +1,10 @@
 """Data, a training command, a finished run and a judge for tests of whole runs."""
 
 import pytest
+from random_model import save_run
 from whole_run import FLAGS
+
+from retroguide_jax.config import load_config
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,7 @@ def finished(train_once):
 
 
 @pytest.fixture(scope="session")
-def judge(train_once):
-    """An embedder trained on its own."""
-    flags = ("--config.mode=contrastive", "--config.seed=7", "--config.train.num_steps=4")
-    return train_once("judge", *flags, "--config.train.best_metric=r@1_real/embedder")
+def judge(make_once):
+    """An embedder of its own, with weights drawn at random: nothing is compiled for it."""
+    config = load_config("city_smoke", ["--config.mode=contrastive"])
+    return make_once("judge", lambda workdir: save_run(workdir, config))

@@ -9,6 +9,10 @@ import raw_cvusa
 import raw_vigor
 from PIL import Image
 
+from retroguide_jax.config import load_config
+from retroguide_jax.data.catalog import open_dataset
+from retroguide_jax.data.pipeline import iterate_batches
+
 CASES = {
     "cvusa": (raw_cvusa.write_tree, {}, "cvusa", "", "val"),
     "cvact": (raw_cvact.write_tree, {}, "cvact", "half", "val"),
@@ -23,7 +27,7 @@ CASES = {
     "vigor cross-area": (raw_vigor.write_tree, {}, "vigor_gen", "as_is_cross_area", "test"),
 }
 # What these do differently is tested under tests/datasets/ as well.
-SLOW = ("cvact", "vigor same-area", "vigor cross-area")
+SLOW = ("cvact", "vigor cross-area")
 STEPS = ("num_steps", "eval_every", "checkpoint_every", "sample_every")
 
 
@@ -38,8 +42,10 @@ def case(request, tmp_path):
     return name, variant, raw_dir, split
 
 
-def test_from_a_raw_folder_to_a_score(case, run_command, tmp_path):
-    name, variant, raw_dir, split = case
+@pytest.fixture
+def built(case, run_command, tmp_path):
+    """The flag of the folder with the data set, which was checked, built and shown."""
+    name, variant, raw_dir, _ = case
     data = [f"--raw_dir={raw_dir}", f"--config_name={variant}"]
     data += ["--config.data.aerial_size=(64, 64)", "--config.data.ground_size=(32, 128)"]
     place = f"--data_dir={tmp_path / 'built'}"
@@ -56,17 +62,35 @@ def test_from_a_raw_folder_to_a_score(case, run_command, tmp_path):
     shown = run_command("data", "show", name, *data, place, "--num=4", f"--output={sheet}")
     assert shown.returncode == 0 and shown.stderr == "", shown.stderr
     assert np.asarray(Image.open(sheet)).std() > 10
+    return place
 
+
+def test_from_a_raw_folder_to_batches(case, built):
+    name, variant, raw_dir, split = case
+    fields = {"raw_dir": raw_dir, "config_name": variant}
+    flags = [f"--config.data.{field}={value}" for field, value in fields.items()]
+    config = load_config(f"{name}:smoke", flags)
+    builder = open_dataset(config.data, built.partition("=")[2], build=False)
+    for part in (config.data.train_split, split):
+        batch = next(iter(iterate_batches(builder, config.data, part, batch_size=4)))
+        assert batch["aerial"].shape == (4, *config.data.aerial_size, 3)
+        assert batch["ground"].shape == (4, *config.data.ground_size, 3)
+        assert batch["aerial"].std() > 0.05 and batch["ground"].std() > 0.05
+
+
+@pytest.mark.slow
+def test_from_a_raw_folder_to_a_score(case, built, run_command, tmp_path):
+    name, variant, raw_dir, split = case
     workdir = tmp_path / "run"
     train = ["train", f"--config={name}:smoke", f"--config.data.raw_dir={raw_dir}"]
     train += [f"--config.data.config_name={variant}", *(f"--config.train.{s}=4" for s in STEPS)]
-    trained = run_command(*train, f"--workdir={workdir}", place)
+    trained = run_command(*train, f"--workdir={workdir}", built)
     assert trained.returncode == 0, trained.stderr
     # The data set is the one that was built above: neither checked nor stored again.
     assert "building" not in trained.stderr
     assert (workdir / "samples" / "step_000004.png").exists()
 
-    done = run_command("evaluate", f"--workdir={workdir}", place, "--num_noises=1")
+    done = run_command("evaluate", f"--workdir={workdir}", built, "--num_noises=1")
     assert done.returncode == 0, done.stderr
     (row,) = (json.loads(line) for line in (workdir / "eval" / "results.jsonl").open())
     assert row["split"] == split

@@ -19,7 +19,7 @@ from retroguide_jax.config import config_to_json
 ELSEWHERE = {
     r"train --config=city ": "tests/system/test_run.py",
     r"train --config=windows.py": "tests/system/test_jobs.py",
-    r"train --config=cv|(train|data) .*(vigor|cvact)": "tests/system/test_data_sets.py",
+    r"train --config=cv|(train|data) .*(vigor|cvact|cvusa)": "tests/system/test_data_sets.py",
     r"train --config=image_pairs": "tests/system/test_own_photographs.py",
     r"data .* image_pairs": "tests/data/test_data_command.py",
     r"data build procedural_city": "tests/system/conftest.py",

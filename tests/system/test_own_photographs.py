@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# The embedder alone: what photographs change ends with the batches.
 SMALL = [
+    "--config.mode=contrastive",
+    "--config.train.best_metric=r@1_real/embedder",
     "--config.data.aerial_size=(32, 32)",
     "--config.data.ground_size=(16, 64)",
     "--config.train.num_steps=1",
@@ -14,13 +17,6 @@ SMALL = [
     "--config.embedder.saig.width=8",
     "--config.embedder.saig.depth=1",
     "--config.embedder.saig.stem_features=(8, 8, 8, 8)",
-    "--config.generator.structure_features=(8, 8)",
-    "--config.generator.facade_features=(8,)",
-    "--config.generator.width=8",
-    "--config.generator.style_features=(8, 8)",
-    "--config.generator.mask_width=4",
-    "--config.discriminator.features=(8, 8)",
-    "--config.discriminator.width=8",
 ]
 
 
@@ -49,7 +45,6 @@ def test_a_dozen_pairs_train(photographs, tmp_path, run_command):
     )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "checkpoints" / "1").is_dir()
-    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 1
 
 
 def test_a_bad_photograph_is_named_and_stops_the_build(photographs, tmp_path, run_command):

@@ -11,6 +11,7 @@ import pytest
 # The embedder alone: how a run stops does not depend on what is trained, and this compiles sooner.
 FLAGS = [
     "--config.mode=contrastive",
+    "--config.train.best_metric=r@1_real/embedder",
     "--config.train.num_steps=500",
     "--config.train.log_every=1",
     "--config.train.checkpoint_every=1000",

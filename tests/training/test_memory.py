@@ -130,7 +130,7 @@ def judge(remat):
 
 @pytest.mark.parametrize(
     "network",
-    [embed, judge, pytest.param(generate, marks=pytest.mark.slow)],
+    [judge, *(pytest.param(fn, marks=pytest.mark.slow) for fn in (embed, generate))],
     ids=lambda fn: fn.__name__,
 )
 def test_rematerialisation_keeps_less_and_changes_nothing(network):

@@ -27,6 +27,8 @@ BUNDLES = {
         "generator.aain_form": "plain",
         "generator.use_style": False,
         "generator.start_from_embedding": False,
+        "generator.guidance": "encoder",
+        "discriminator.conditioning": "encoder",
         "losses.retrieval": "off",
         "data.ground_size": (4, 16),
     },
@@ -47,12 +49,6 @@ BUNDLES = {
         "losses.style": "mode_seeking",
         "data.panorama": False,
     },
-    "encoder": {
-        "mode": "frozen",
-        "generator.guidance": "encoder",
-        "discriminator.conditioning": "encoder",
-        "losses.retrieval": "off",
-    },
     "pixels": {
         "mode": "frozen",
         "generator.guidance": "pixels",
@@ -63,8 +59,8 @@ BUNDLES = {
     "convnext": {
         "mode": "contrastive",
         "embedder.backbone": "convnext",
-        "data.aerial_size": (32, 32),
-        "data.ground_size": (32, 64),
+        "embedder.convnext.widths": (4, 8),
+        "embedder.convnext.depths": (1, 1),
     },
 }
 # Which of the metrics, beside those of every run, a bundle must have or must lack.
@@ -73,7 +69,6 @@ ABSENT = {
     "one_stage": ("g/l1_low", "g/retrieval"),
     "g2a": (),
     "no_mask": ("g/style_matching",),
-    "encoder": ("contrastive/loss", "g/retrieval"),
     "pixels": ("g/l1_low", "d/mismatched", "g/style_matching"),
     "convnext": ("g/l1", "d/loss"),
 }
