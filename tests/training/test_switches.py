@@ -74,7 +74,14 @@ ABSENT = {
 }
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+# The gradient of its windows, tap by tap, compiles long, and tests/models/test_depthwise.py has it.
+SLOW = ("convnext",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BUNDLES],
+)
 def test_one_step(name):
     config = make_tiny_config(**BUNDLES[name])
     networks, mesh = make_networks(config), make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
