@@ -39,7 +39,7 @@ def main() -> int:
         parser.error(f"--names: no {', '.join(wrong)}; there are {', '.join(NAMES)}")
     failed = [] if args.table else _run_all(args, names, overrides)
     print(table.format_tables(table.read_scores(args.output)))
-    for place in failed:
+    for place in dict.fromkeys(failed):
         print(f"failed: see {place / 'log.txt'}", file=sys.stderr)
     return 1 if failed else 0
 
@@ -53,6 +53,10 @@ def _run_all(args: argparse.Namespace, names: list[str], overrides: list[str]) -
     failed = []
     for number, task in enumerate(tasks, 1):
         if task.done.exists():
+            continue
+        if lost := set(task.needs) & set(failed):
+            failed.append(task.place)
+            print(f"{number}/{len(tasks)} {task.title}: left out for {lost.pop()}", flush=True)
             continue
         ok, seconds = run_task(task)
         failed += [] if ok else [task.place]

@@ -4,7 +4,7 @@ retroguide train --config=ablations:no_style --workdir=runs/no_style
 """
 
 from ml_collections import ConfigDict
-from retroguide_jax.configs import city
+from retroguide_jax.configs._changes import change_city
 
 CHANGES = {
     "full": {},
@@ -29,13 +29,5 @@ CHANGES = {
 
 
 def get_config(name: str = "full") -> ConfigDict:
-    """`city` with one of `CHANGES`.
-
-    Raises:
-      ValueError: there is no such change.
-    """
-    if name not in CHANGES:
-        raise ValueError(f"no ablation {name!r}; choose one of {', '.join(CHANGES)}")
-    config = city.get_config()
-    config.update_from_flattened_dict(CHANGES[name])
-    return config
+    """`city` with one of `CHANGES`; ValueError if there is none of that name."""
+    return change_city(CHANGES, name)

@@ -6,7 +6,7 @@ A fourth baseline, the nearest training panorama, has nothing to train: `benchma
 """
 
 from ml_collections import ConfigDict
-from retroguide_jax.configs import city
+from retroguide_jax.configs._changes import change_city
 
 CHANGES = {
     # Isola et al., 2017: a U-Net on the resized source, judged beside it patch by patch.
@@ -27,13 +27,10 @@ CHANGES = {
 
 
 def get_config(name: str = "pix2pix") -> ConfigDict:
-    """`city` without the retrieval embedder; what is left of it serves the evaluation.
+    """`city` with one of `CHANGES`; ValueError if there is none of that name.
 
-    Raises:
-      ValueError: there is no such baseline.
+    The retrieval embedder guides nothing then; what is left of it serves the evaluation.
     """
-    if name not in CHANGES:
-        raise ValueError(f"no baseline {name!r}; choose one of {', '.join(CHANGES)}")
-    config = city.get_config()
-    config.update_from_flattened_dict({**CHANGES[name], "losses.retrieval": "off"})
+    config = change_city(CHANGES, name)
+    config.losses.retrieval = "off"
     return config

@@ -6,7 +6,7 @@ that a command starts too.
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
 
@@ -34,6 +34,16 @@ def make_bar(items: Iterable | None = None, *, shown: bool = True, **options) ->
         return tqdm(items, **options)
     often = {"delay": _SECONDS_A_LINE, "mininterval": _SECONDS_A_LINE, "ncols": 0}
     return _Lines(items, **options | often)
+
+
+def follow(bar: tqdm) -> Callable[[int, int], None]:
+    """A function of (how much is done, how much there is) that the bar then shows."""
+
+    def show(num_done: int, num_total: int) -> None:
+        bar.total = num_total
+        bar.update(num_done - bar.n)
+
+    return show
 
 
 class _Lines(tqdm):

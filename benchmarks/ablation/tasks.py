@@ -29,12 +29,16 @@ _ONCE = ("train.sample_every", "train.checkpoint_every", "train.eval_every")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A command and its folder; there is nothing to do once `done` exists."""
+    """A command and its folder; there is nothing to do once `done` exists.
+
+    `needs` are folders of other tasks, without which it cannot begin.
+    """
 
     title: str
     place: Path
     done: Path
     command: tuple[str, ...]
+    needs: tuple[Path, ...] = ()
 
 
 def list_tasks(
@@ -57,7 +61,8 @@ def list_tasks(
 
 def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Task]:
     place = output / name / f"seed_{seed}"
-    judges = [f"--judge={output / 'judge' / judge}" for judge in JUDGES]
+    places = tuple(output / "judge" / judge for judge in JUDGES)
+    judges = [f"--judge={judge}" for judge in places]
     if name == NEAREST:
         start, workdir = [str(Path(__file__).with_name("nearest.py"))], output / "full" / place.name
     else:
@@ -70,18 +75,19 @@ def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Ta
             "train.num_steps": num_steps,
             **dict.fromkeys(_ONCE, num_steps),
         }
-        yield _train(place, f"{kind}:{name}", fields, overrides)
+        yield _train(place, f"{kind}:{name}", fields, overrides, needs=(embedder,))
         start, workdir = ["-m", "retroguide_jax", "evaluate"], place
     files = [f"--json={place / SCORES}", f"--per_image={place / 'per_image.csv'}"]
     flags = [f"--workdir={workdir}", *judges, f"--metrics={METRICS}", *files]
-    yield Task(f"score {name}, seed {seed}", place, place / SCORES, (*start, *flags))
+    title, needs = f"score {name}, seed {seed}", (workdir, *places)
+    yield Task(title, place, place / SCORES, (*start, *flags), needs)
 
 
-def _train(place: Path, config: str, fields: Mapping, overrides: Sequence[str]) -> Task:
+def _train(place, config: str, fields: Mapping, overrides: Sequence[str], needs=()) -> Task:
     changes = [f"--config.{name}={value}" for name, value in fields.items()]
     command = ("-m", "retroguide_jax", "train", f"--config={config}", f"--workdir={place}")
     title = f"train {config}, {place.name}"
-    return Task(title, place, place / "finished.json", (*command, *changes, *overrides))
+    return Task(title, place, place / "finished.json", (*command, *changes, *overrides), needs)
 
 
 def run_task(task: Task) -> tuple[bool, float]:

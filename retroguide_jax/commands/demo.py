@@ -11,7 +11,7 @@ import contextlib
 import socket
 import sys
 
-from retroguide_jax.errors import UserError
+from retroguide_jax.errors import UserError, require_packages
 from retroguide_jax.paths import to_local_path
 
 EXAMPLE = """
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
       UserError: a package is missing, the address cannot be listened on, or the model or the index
         cannot be used.
     """
-    _check_packages()
+    require_packages("the demo", "pages", "jinja2", "python_multipart", "starlette", "uvicorn")
     from retroguide_jax.demo.app import make_app
     from retroguide_jax.demo.guard import is_loopback
     from retroguide_jax.demo.uploads import Limits
@@ -57,18 +57,6 @@ def run(args: argparse.Namespace) -> int:
         _serve(app, listener, args.host)
     print("ended")
     return 0
-
-
-def _check_packages() -> None:
-    try:
-        import jinja2  # noqa: F401
-        import python_multipart  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"the demo needs the package {error.name}: pip install 'retroguide_jax[pages]'"
-        ) from error
 
 
 def _bind(host: str, port: int) -> socket.socket:

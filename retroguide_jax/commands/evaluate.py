@@ -168,15 +168,10 @@ def _name_files(flag: str, texts: list[str], taken: list[str] = ()) -> dict[str,
 
 def _run_with_bar(fn, title: str):
     from retroguide_jax.parallel.processes import is_writer
-    from retroguide_jax.progress import make_bar
+    from retroguide_jax.progress import follow, make_bar
 
     with make_bar(unit="image", desc=title, shown=is_writer()) as bar:
-
-        def show_progress(num_done: int, num_total: int) -> None:
-            bar.total = num_total
-            bar.update(num_done - bar.n)
-
-        return fn(progress_fn=show_progress)
+        return fn(progress_fn=follow(bar))
 
 
 def _show(row: Mapping[str, Any], args: argparse.Namespace) -> None:

@@ -76,22 +76,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _look(args: argparse.Namespace, judges: dict[str, Path]):
-    from retroguide_jax.progress import make_bar
+    from retroguide_jax.progress import follow, make_bar
     from retroguide_jax.report.looking import Look
 
     with make_bar(unit="image", desc="report") as bar:
-
-        def show_progress(num_done: int, num_total: int) -> None:
-            bar.total = num_total
-            bar.update(num_done - bar.n)
-
         return Look(
             to_path(args.workdir),
             judges,
             data_dir=args.data_dir,
             num_noises=args.num_noises,
             max_examples=args.max_examples,
-            progress_fn=show_progress,
+            progress_fn=follow(bar),
         )
 
 

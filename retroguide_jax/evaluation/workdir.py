@@ -13,7 +13,7 @@ from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
 from retroguide_jax.parallel.processes import is_writer, writer_first
 from retroguide_jax.paths import to_path
-from retroguide_jax.progress import make_bar
+from retroguide_jax.progress import follow, make_bar
 from retroguide_jax.training.loading import load_model
 
 
@@ -149,6 +149,5 @@ class WorkdirJob:
 
 
 def _show_training(bar, step: int, num_steps: int, losses: Mapping[str, float]) -> None:
-    bar.total = num_steps
     bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
-    bar.update(step - bar.n)
+    follow(bar)(step, num_steps)

@@ -10,7 +10,7 @@ from typing import Any
 
 from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
-from retroguide_jax.errors import UserError
+from retroguide_jax.errors import UserError, require_packages
 from retroguide_jax.evaluation.results import format_time
 from retroguide_jax.files import write_beside
 from retroguide_jax.report import curves, sections, tables
@@ -102,13 +102,10 @@ def _look(run: Run, look_fn: Callable[[], Look]) -> tuple[dict[str, Any], list[s
 
 
 def _open_libraries():
-    try:
-        import jinja2
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise UserError(
-            f"a report needs the package {error.name}: pip install 'retroguide_jax[pages]'"
-        ) from error
+    require_packages("a report", "pages", "jinja2", "plotly")
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read_part),
         autoescape=True,

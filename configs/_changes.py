@@ -1,0 +1,20 @@
+"""Configs that are another one with a few fields changed, by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from retroguide_jax.configs import city
+
+
+def change_city(changes: Mapping[str, Mapping[str, Any]], name: str) -> ConfigDict:
+    """`city` with the fields of `changes[name]`, {dotted name: value}.
+
+    Raises:
+      ValueError: there is no such change.
+    """
+    if name not in changes:
+        raise ValueError(f"no {name!r}; choose one of {', '.join(changes)}")
+    config = city.get_config()
+    config.update_from_flattened_dict(changes[name])
+    return config
