@@ -81,12 +81,19 @@ def test_two_processes_train_as_two_devices(uninterrupted, flags, run_command, d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num", [2, 4])
-def test_many_steps_and_their_evaluation(start_job, data_dir, tmp_path, num):
+@pytest.mark.parametrize(
+    ("num", "mode"),
+    # Four processes sum in another order than four devices, and a generator that has just begun
+    # amplifies rounding (docs/scale.md). Two numbers have one sum.
+    [(2, "joint"), (4, "contrastive")],
+)
+def test_many_steps_and_their_evaluation(start_job, data_dir, tmp_path, num, mode):
     """No split is a multiple of what the processes take at a time."""
     flags = ["--config=city_smoke", "--config.train.num_steps=50", "--config.train.eval_every=50"]
-    flags += ["--config.train.checkpoint_every=50", "--config.data.train_split=train[9:]"]
-    flags += ["--config.data.val_split=train[:9]", "--config.train.log_every=1"]
+    flags += ["--config.train.checkpoint_every=50"]
+    flags += [f"--config.mode={mode}", "--config.train.best_metric=r@1_real/embedder"]
+    flags += ["--config.data.train_split=train[9:]", "--config.data.val_split=train[:9]"]
+    flags += ["--config.train.log_every=1"]
     job = start_job(num, "train", *flags, f"--workdir={tmp_path / 'processes'}", program=(DESCEND,))
     assert job.wait(900) == 0, job.read()
     place = (f"--workdir={tmp_path / 'devices'}", f"--data_dir={data_dir}")
