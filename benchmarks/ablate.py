@@ -1,6 +1,7 @@
 """Every ablation and baseline, several seeds each, trained and judged alike; tables of them.
 
     python benchmarks/ablate.py --output=runs/ablations [--names=full,no_style] [--num_seeds=3]
+    python benchmarks/ablate.py --output=runs/ablations --num_workers=2
     python benchmarks/ablate.py --output=runs/ablations --table
 
 Two judges of two families are trained once, and for each seed an embedder, which is then frozen.
@@ -18,7 +19,8 @@ import sys
 from pathlib import Path
 
 from ablation import table
-from ablation.tasks import NAMES, list_tasks, run_task
+from ablation.running import count_processors, run_tasks
+from ablation.tasks import NAMES, list_tasks
 
 
 def main() -> int:
@@ -30,10 +32,15 @@ def main() -> int:
     parser.add_argument("--names", default=",".join(NAMES), help="comma-separated (default: all)")
     parser.add_argument("--num_seeds", type=int, default=3, help="(default: 3)")
     parser.add_argument("--num_steps", type=int, default=300, help="of G (default: 300)")
+    parser.add_argument(
+        "--num_workers", type=int, default=1, help="commands at a time, which share the processors"
+    )
     parser.add_argument("--table", action="store_true", help="run nothing")
     args, overrides = parser.parse_known_args()
     if wrong := [text for text in overrides if not text.startswith("--config.")]:
         parser.error(f"unknown: {' '.join(wrong)}")
+    if not 1 <= args.num_workers <= count_processors():
+        parser.error(f"--num_workers: between 1 and the {count_processors()} processors")
     names = args.names.split(",")
     if wrong := [name for name in names if name not in NAMES]:
         parser.error(f"--names: no {', '.join(wrong)}; there are {', '.join(NAMES)}")
@@ -50,19 +57,7 @@ def _run_all(args: argparse.Namespace, names: list[str], overrides: list[str]) -
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.output.absolute() / "compiled"))
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     tasks = list_tasks(args.output, names, args.num_seeds, args.num_steps, overrides)
-    failed = []
-    for number, task in enumerate(tasks, 1):
-        if task.done.exists():
-            continue
-        if lost := set(task.needs) & set(failed):
-            failed.append(task.place)
-            print(f"{number}/{len(tasks)} {task.title}: left out for {lost.pop()}", flush=True)
-            continue
-        ok, seconds = run_task(task)
-        failed += [] if ok else [task.place]
-        state = "" if ok else "FAILED"
-        print(f"{number}/{len(tasks)} {task.title}: {seconds:.0f} s {state}", flush=True)
-    return failed
+    return run_tasks(tasks, args.num_workers)
 
 
 if __name__ == "__main__":

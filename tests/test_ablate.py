@@ -13,9 +13,9 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 @pytest.fixture
 def ablation(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from ablation import table, tasks
+    from ablation import running, table, tasks
 
-    return tasks, table
+    return tasks, table, running
 
 
 def write_scores(folder, values):
@@ -25,7 +25,7 @@ def write_scores(folder, values):
 
 
 def test_no_task_needs_a_later_one(ablation):
-    tasks, _ = ablation
+    tasks = ablation[0]
     found = tasks.list_tasks(Path("out"), tasks.NAMES, 2, 7, ["--config.dtype=bfloat16"])
     done = set()
     for task in found:
@@ -33,6 +33,8 @@ def test_no_task_needs_a_later_one(ablation):
         needed += [t.split("=")[1] for t in task.command if "frozen_embedder" in t]
         if "train" not in task.command:
             needed.append(next(t for t in task.command if t.startswith("--workdir=")).split("=")[1])
+            if task.place != Path("out/full/seed_0"):
+                needed.append("out/full/seed_0")  # whose scoring trains the reader of layouts
         assert set(needed) == set(map(str, task.needs)) <= done, task
         done.add(str(task.place))
     trained = [task for task in found if "train" in task.command]
@@ -74,8 +76,48 @@ def test_tables_of_means_and_of_differences_seed_by_seed(ablation, tmp_path):
     assert differences["no_style"][2:4] == ["3", describe([0.1, 0.2, 0.0], "+")]
 
 
-def test_a_task_that_fails_is_told_and_leaves_its_words(ablation, tmp_path):
-    tasks, _ = ablation
-    command = ("-c", "import sys; print('why'); sys.exit(3)")
-    ok, _ = tasks.run_task(tasks.Task("t", tmp_path / "a", tmp_path / "a" / "no", command))
-    assert not ok and "why" in (tmp_path / "a" / "log.txt").read_text()
+def make_task(ablation, folder, name, code="pass", needs=()):
+    """A task that notes when it begins and ends."""
+    note = f"import time; print(time.monotonic()); {code}; print(time.monotonic())"
+    place = folder / name
+    return ablation[0].Task(name, place, place / "done", ("-c", note), tuple(needs))
+
+
+def read_times(task):
+    return [float(line) for line in (task.place / "log.txt").read_text().splitlines()[1:]]
+
+
+def test_what_needs_nothing_runs_side_by_side_and_the_rest_waits(ablation, tmp_path):
+    a = make_task(ablation, tmp_path, "a", "time.sleep(1)")
+    later = make_task(ablation, tmp_path, "later", needs=[a.place])
+    b = make_task(ablation, tmp_path, "b", "time.sleep(1)")
+    assert ablation[2].run_tasks([a, later, b], 2) == []
+    (start_a, end_a), (start_b, end_b) = read_times(a), read_times(b)
+    assert start_b < end_a and start_a < end_b
+    assert read_times(later)[0] > end_a
+
+
+def test_what_is_done_is_not_done_again(ablation, tmp_path):
+    task = make_task(ablation, tmp_path, "a")
+    task.place.mkdir()
+    task.done.touch()
+    assert ablation[2].run_tasks([task], 1) == []
+    assert not (task.place / "log.txt").exists()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_fails_is_told_and_only_what_needs_it_left_out(
+    ablation, tmp_path, capsys, num_workers
+):
+    bad = make_task(ablation, tmp_path, "bad", "print('why'); exit(3)")
+    last = make_task(ablation, tmp_path, "last", needs=[bad.place])
+    deeper = make_task(ablation, tmp_path, "deeper", needs=[last.place])
+    good = make_task(ablation, tmp_path, "good")
+    failed = ablation[2].run_tasks([bad, last, deeper, good], num_workers)
+    assert failed == [bad.place, last.place, deeper.place]
+    assert "why" in (bad.place / "log.txt").read_text()
+    assert not last.place.exists() and len(read_times(good)) == 2
+    out = capsys.readouterr().out
+    assert "1/4 bad" in out and "FAILED" in out
+    assert f"2/4 last: left out for {bad.place}" in out
+    assert f"3/4 deeper: left out for {last.place}" in out

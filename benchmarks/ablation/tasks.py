@@ -1,9 +1,6 @@
 """What `ablate.py` runs: each training and each scoring a command of its own, in order."""
 
 import dataclasses
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -56,7 +53,15 @@ def list_tasks(
         tasks.append(_train(embedder, "city", _EMBEDDER | {"seed": seed}, overrides))
         for name in sorted(dict.fromkeys(wanted), key=NAMES.index):
             tasks += _list_run(output, name, seed, num_steps, embedder, overrides)
-    return tasks
+    # The first to be scored trains the network that reads layouts off images, once a data set; two
+    # at a time would both train it.
+    first = next(task for task in tasks if task.done.name == SCORES)
+    return [
+        dataclasses.replace(task, needs=(*task.needs, first.place))
+        if task.done.name == SCORES and task is not first
+        else task
+        for task in tasks
+    ]
 
 
 def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Task]:
@@ -88,14 +93,3 @@ def _train(place, config: str, fields: Mapping, overrides: Sequence[str], needs=
     command = ("-m", "retroguide_jax", "train", f"--config={config}", f"--workdir={place}")
     title = f"train {config}, {place.name}"
     return Task(title, place, place / "finished.json", (*command, *changes, *overrides), needs)
-
-
-def run_task(task: Task) -> tuple[bool, float]:
-    """Runs a task, its output going to log.txt; returns whether it ended well, and its seconds."""
-    started = time.monotonic()
-    task.place.mkdir(parents=True, exist_ok=True)
-    with (task.place / "log.txt").open("a") as log:
-        log.write(f"+ {' '.join(task.command)}\n")
-        log.flush()
-        code = subprocess.run([sys.executable, *task.command], stdout=log, stderr=log).returncode
-    return code == 0, time.monotonic() - started
