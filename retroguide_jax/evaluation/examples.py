@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from retroguide_jax.data.images import to_float, to_uint8, write_png
 from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles
 from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
+from retroguide_jax.noise import draw_noises
 
 _MAX_MEAN_IMAGE_EXAMPLES = 2048
 
@@ -86,7 +86,7 @@ class ModelExamples:
                 names = ("sky_mask", "labels", "depth")
                 kept |= {name: batch[name] for name in names if name in batch}
             if self.has_generated:
-                noise = draw_noise(self.seed, batch["index"], self.num_noises, self.model.z_dim)
+                noise = draw_noises(self.seed, batch["index"], self.num_noises, self.model.z_dim)
                 kept["samples"] = np.stack([self._draw(kept["source"], z) for z in noise])
             if self.save_images is not None:
                 save_batch(self.save_images, kept)
@@ -151,30 +151,6 @@ def save_batch(folder: Path, batch: Mapping[str, np.ndarray]) -> None:
             if not path.resolve().is_relative_to(root / kind):
                 raise UserError(f"{batch['id'][row]!r}: this name leads out of {folder}")
             write_png(path, images[row])
-
-
-def draw_noise(seed: int, index: np.ndarray, num_noises: int, z_dim: int) -> np.ndarray:
-    """Standard normal noise, float32 [K, B, z_dim], a function of (seed, index[b], k) alone.
-
-    Args:
-      seed: of the evaluation.
-      index: int [B], positions of the examples in their split.
-      num_noises: K.
-      z_dim: length of one noise vector.
-    """
-    return np.asarray(_draw_noise(seed, jnp.asarray(index, jnp.int32), num_noises, z_dim))
-
-
-def _draw_noise_of_example(seed, index, num_noises: int, z_dim: int) -> jax.Array:
-    key = jax.random.fold_in(jax.random.key(seed), index)
-    keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_noises))
-    return jax.vmap(lambda k: jax.random.normal(k, (z_dim,)))(keys)
-
-
-_draw_noise = jax.jit(
-    jax.vmap(_draw_noise_of_example, in_axes=(None, 0, None, None), out_axes=1),
-    static_argnums=(2, 3),
-)
 
 
 @dataclasses.dataclass

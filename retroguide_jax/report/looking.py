@@ -13,11 +13,12 @@ import numpy as np
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.images import to_float, to_uint8
 from retroguide_jax.data.reading import PairDecoder, get_id, open_source
-from retroguide_jax.evaluation.examples import ModelExamples, draw_noise
+from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.galleries import find_places
 from retroguide_jax.evaluation.job import EMBEDDER, check_sizes
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.metrics.retrieval import rank_matches
+from retroguide_jax.noise import draw_noises
 from retroguide_jax.training.loading import load_model
 
 _METRICS = ("psnr", "psnr_nosky")
@@ -163,7 +164,7 @@ class Look:
         """(float32 sources [B, H, W, 3] in [-1, 1], noise [K, B, z_dim]) of the generator."""
         rows = np.array([place.row for place in places])
         source = np.stack([to_float(place.source) for place in places])
-        return source, draw_noise(_SEED, rows, self._num_noises, self.model.z_dim)
+        return source, draw_noises(_SEED, rows, self._num_noises, self.model.z_dim)
 
     def locate(self) -> tuple[list[float], str]:
         """How far east each row lies, and in what; its position in the split if that is unknown."""

@@ -12,9 +12,10 @@ from retroguide_jax.data.images import to_float, to_uint8
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import examples, job
 from retroguide_jax.evaluation import nets as nets_lib
-from retroguide_jax.evaluation.examples import ModelExamples, draw_noise
+from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.table import format_table
 from retroguide_jax.metric_nets.frozen import FrozenNet
+from retroguide_jax.noise import draw_noises
 from retroguide_jax.weights.files import MissingWeightsError
 
 NUM_TEST, NUM_TRAIN = 23, 40
@@ -198,7 +199,7 @@ def test_scores_agree_with_a_direct_computation():
     values = get_values(evaluate(model, num_noises=2, seed=3))
     target = make_images("test")
     source = to_float(target).swapaxes(1, 2)
-    noise = draw_noise(3, np.arange(NUM_TEST), 2, 4)
+    noise = draw_noises(3, np.arange(NUM_TEST), 2, 4)
     samples = [to_uint8(model.generate(source, z)).astype(np.float64) / 255 for z in noise]
     error = np.mean((np.stack(samples) - target / 255) ** 2, axis=(2, 3, 4))
     np.testing.assert_allclose(values["psnr"], np.mean(-10 * np.log10(error)), rtol=1e-5)
@@ -232,11 +233,11 @@ def test_seed_decides():
 
 
 def test_noise_belongs_to_the_example():
-    noise = draw_noise(5, np.array([4, 0, 9]), 3, 6)
+    noise = draw_noises(5, np.array([4, 0, 9]), 3, 6)
     assert noise.shape == (3, 3, 6) and noise.dtype == np.float32
-    np.testing.assert_array_equal(draw_noise(5, np.array([9, 4]), 2, 6), noise[:2, [2, 0]])
+    np.testing.assert_array_equal(draw_noises(5, np.array([9, 4]), 2, 6), noise[:2, [2, 0]])
     assert len(np.unique(noise)) == noise.size
-    assert abs(draw_noise(0, np.arange(500), 2, 8).std() - 1) < 0.05
+    assert abs(draw_noises(0, np.arange(500), 2, 8).std() - 1) < 0.05
 
 
 def test_constant_model_scores_chance():
@@ -351,7 +352,7 @@ def test_distances_between_sets(nets):
     values = get_values(row)
     real = make_images("test").reshape(NUM_TEST, -1) / 255
     source = to_float(make_images("test")).swapaxes(1, 2)
-    samples = [model.generate(source, z) for z in draw_noise(0, np.arange(NUM_TEST), 3, 4)]
+    samples = [model.generate(source, z) for z in draw_noises(0, np.arange(NUM_TEST), 3, 4)]
     projection = np.random.default_rng(3).normal(size=(16 * 16 * 3, 4)).astype(np.float32)
     rows = [to_uint8(s).reshape(NUM_TEST, -1) / 255 @ projection for s in samples]
     fids = [frechet(real @ projection, each) for each in rows]
