@@ -14,6 +14,7 @@ from retroguide_jax.evaluation.figures import Figures
 from retroguide_jax.evaluation.nets import is_made_by, open_nets
 from retroguide_jax.evaluation.reference import Reference
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
+from retroguide_jax.origin import describe_machine
 
 EMBEDDER = "embedder"  # the model's own embedder as judge: the one that conditions the generator
 # What is worth its time while training goes on.
@@ -153,7 +154,7 @@ class Job:
             "protocol": dict(described),
             "protocol_hash": protocol.hash_protocol(described),
             "manifest": listing.fingerprint_ids(sorted(columns["id"].tolist())),
-            "machine": protocol.describe_machine(),
+            "machine": describe_machine(),
             "seconds": round(time.monotonic() - start, 1),
         }
         return row, figures.per_image

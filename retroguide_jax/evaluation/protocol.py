@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
 from retroguide_jax.evaluation import registry
 
@@ -76,16 +75,6 @@ def hash_dataset(builder: Any, split: str) -> str:
         for name, part in sorted(info.splits.items())
     }
     return _digest(json.dumps([info.full_name, split, splits]).encode())
-
-
-def describe_machine() -> dict[str, Any]:
-    """Versions and devices, for the row: they must not matter, and one day they will."""
-    return {
-        "retroguide_jax": __version__,
-        "jax": jax.__version__,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "processes": jax.process_count(),
-    }
 
 
 def _digest(data: bytes) -> str:

@@ -1,8 +1,6 @@
 """The files of an evaluation: the ledger of a work directory, JSON, one line an image."""
 
-import contextlib
 import csv
-import datetime
 import io
 import json
 import os
@@ -12,75 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from retroguide_jax.errors import UserError
+from retroguide_jax import ledger
 from retroguide_jax.files import write_beside
-from retroguide_jax.paths import is_in_bucket, to_path
+from retroguide_jax.paths import to_path
 
 RESULTS_PATH = Path("eval") / "results.jsonl"
 
 
 def append_row(workdir: str | os.PathLike, row: dict[str, Any]) -> Path:
-    """Appends `row` as one JSON line to W/eval/results.jsonl and returns the file's path.
-
-    The line goes out in a single O_APPEND write and is synced before this returns, so that rows
-    of jobs running side by side never mix. A part of a line left by a full disk or a killed job is
-    closed with a line break first: it spoils itself only. In a bucket the file is read and written
-    anew with the row at its end: of two jobs that end in the same moment one row may be lost.
-
-    Raises:
-        UserError: the file cannot be written whole.
-        ValueError: `row` holds NaN or infinity, which JSON has no form for.
-    """
-    line = json.dumps(row, allow_nan=False) + "\n"
-    path = to_path(workdir) / RESULTS_PATH
-    if is_in_bucket(path):
-        known = path.read_text() if path.exists() else ""
-        _write_text(path, known + line)
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                line = "\n" + line
-            data = line.encode()
-            if os.write(file, data) != len(data):
-                raise UserError(f"{path}: the row was not written whole; is the disk full?")
-            os.fsync(file)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    return path
+    """Appends `row` to W/eval/results.jsonl by `ledger.append_row` and returns the file's path."""
+    return ledger.append_row(to_path(workdir) / RESULTS_PATH, row)
 
 
 def read_rows(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """The whole rows of W/eval/results.jsonl, oldest first; [] where there is no such file.
-
-    A line that a killed job left half-written is passed over: its row was never in the ledger. A
-    row of which only the line break is missing is whole, and `append_row` adds that.
-
-    Raises:
-      UserError: the file cannot be read.
-    """
-    path = to_path(workdir) / RESULTS_PATH
-    try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows.append(row)
-    return rows
-
-
-def format_time() -> str:
-    """The present moment in UTC, ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    """The rows of W/eval/results.jsonl by `ledger.read_rows`."""
+    return ledger.read_rows(to_path(workdir) / RESULTS_PATH)
 
 
 def write_json(path: str | os.PathLike, row: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from retroguide_jax.evaluation import protocol, results
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
+from retroguide_jax.origin import format_time
 from retroguide_jax.parallel.processes import is_writer, writer_first
 from retroguide_jax.paths import to_path
 from retroguide_jax.progress import follow, make_bar
@@ -139,7 +140,7 @@ class WorkdirJob:
                 name: {"workdir": str(path), "step": int(self.job.judges[name].step)}
                 for name, path in target.judges.items()
             },
-            "time": results.format_time(),
+            "time": format_time(),
         }
         if is_writer():
             name = f"step_{row['step']:06d}_{self.protocol_hash}.csv"

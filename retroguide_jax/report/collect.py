@@ -9,13 +9,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from retroguide_jax import ledger
 from retroguide_jax.config import complete_config, config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
 from retroguide_jax.paths import make_absolute, to_path
 
-_METRICS_FILE = "metrics.jsonl"
+_METRICS_FILE, _STARTS_FILE = "metrics.jsonl", "starts.jsonl"
 # Of a row of the ledger, those that the page shows.
 _ROW_FIELDS = (
     {
@@ -31,6 +32,7 @@ _ROW_FIELDS = (
     | dict.fromkeys(("metrics", "machine", "protocol", "judges"), dict)
     | {"absent": list}
 )
+_START_FIELDS = {"time": str, "step": int, "command": str, "machine": dict}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Run:
       name: its last part, or as much of its path as tells compared runs apart.
       config: resolved, newer fields at their defaults.
       curves: metric -> ([step], [value]); a value that is not finite is None.
+      starts: of the training, oldest first: {"time", "step", "command", "machine"}.
       rows: of the ledger, those of the newest evaluated step, one a protocol, oldest first.
       figures: their "metrics" together; of a figure measured twice the newer.
       is_finished: whether training has ended.
@@ -52,6 +55,7 @@ class Run:
     name: str
     config: ConfigDict
     curves: Mapping[str, tuple[list[int], list[float | None]]]
+    starts: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     figures: Mapping[str, dict[str, Any]]
     is_finished: bool
@@ -94,6 +98,7 @@ def open_run(workdir: str | Path) -> Run:
         )
     config = complete_config(config_from_json(_read(path)))
     curves, problems = _read_curves(workdir / _METRICS_FILE)
+    starts = [row for row in ledger.read_rows(workdir / _STARTS_FILE) if _has(row, _START_FIELDS)]
     whole = [row for row in read_rows(workdir) if _is_whole(row)]
     num_lines = sum(bool(line.strip()) for line in _read(workdir / RESULTS_PATH).splitlines())
     if num_lines > len(whole):
@@ -102,7 +107,7 @@ def open_run(workdir: str | Path) -> Run:
     figures = {name: figure for row in rows for name, figure in row["metrics"].items()}
     name = make_absolute(workdir).name or str(workdir)
     is_finished = (workdir / "finished.json").exists()
-    return Run(workdir, name, config, curves, rows, figures, is_finished, problems)
+    return Run(workdir, name, config, curves, starts, rows, figures, is_finished, problems)
 
 
 def list_judges(row: Mapping[str, Any]) -> dict[str, str]:
@@ -150,11 +155,14 @@ def _read_curves(path: Path) -> tuple[dict[str, tuple[list, list]], list[str]]:
 
 
 def _is_whole(row: Mapping[str, Any]) -> bool:
-    has_fields = all(isinstance(row.get(name), kind) for name, kind in _ROW_FIELDS.items())
-    return has_fields and all(
+    return _has(row, _ROW_FIELDS) and all(
         isinstance(figure, dict) and {"value", "n"} <= figure.keys()
         for figure in row["metrics"].values()
     )
+
+
+def _has(row: Mapping[str, Any], fields: Mapping[str, type]) -> bool:
+    return all(isinstance(row.get(name), kind) for name, kind in fields.items())
 
 
 def _take_newest(rows: list[dict]) -> list[dict]:

@@ -3,7 +3,6 @@
 import importlib.resources
 import json
 import shlex
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError, require_packages
-from retroguide_jax.evaluation.results import format_time
 from retroguide_jax.files import write_beside
+from retroguide_jax.origin import find_commit, format_time
 from retroguide_jax.report import curves, sections, tables
 from retroguide_jax.report.cloud import MOST_PAIRS, draw_map
 from retroguide_jax.report.collect import Run, list_judges
@@ -70,7 +69,7 @@ def write_page(
         differences=tables.list_differences(run.config),
         config=config_to_json(run.config),
         commands=_list_commands(run, command),
-        made={"version": __version__, "commit": _find_commit(), "time": format_time()},
+        made={"version": __version__, "commit": find_commit(), "time": format_time()},
         colours=curves.COLOURS,
         scale=SCALE,
         most_pairs=MOST_PAIRS,
@@ -136,8 +135,8 @@ def _name_target(run: Run) -> str:
 
 
 def _list_commands(run: Run, command: str) -> list[tuple[str, str]]:
-    """(what for, command): the ledger's evaluations, and this page."""
-    listed = []
+    """(what for, command): the starts of the training, the ledger's evaluations, this page."""
+    listed = [(f"training from step {row['step']}", row["command"]) for row in run.starts]
     for row in run.rows:
         words = ["retroguide", "evaluate", f"--workdir={run.workdir}"]
         words += [f"--judge={path}" for path in list_judges(row).values()]
@@ -146,20 +145,3 @@ def _list_commands(run: Run, command: str) -> list[tuple[str, str]]:
             words.append(f"--num_noises={row['num_noises']}")
         listed.append((f"evaluation of {row['time']}", shlex.join(words)))
     return [*listed, ("this page", command)]
-
-
-def _find_commit() -> str:
-    """Of the working copy that this code runs from; "" where it runs from an installed package."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        tracked = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__],
-            capture_output=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    # An environment may lie inside somebody else's repository.
-    return done.stdout.strip() if tracked.returncode == 0 else ""

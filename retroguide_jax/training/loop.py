@@ -17,7 +17,9 @@ from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.protocol import hash_config, hash_dataset
 from retroguide_jax.files import write_beside
+from retroguide_jax.ledger import append_row
 from retroguide_jax.networks import make_networks
+from retroguide_jax.origin import describe_command, describe_machine, format_time
 from retroguide_jax.parallel.agreement import check_agreement
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
@@ -31,6 +33,8 @@ from retroguide_jax.training.skipped import DivergedError
 from retroguide_jax.training.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
 
+STARTS_FILE = "starts.jsonl"  # in the work directory
+
 
 def train(
     config: ConfigDict,
@@ -43,8 +47,8 @@ def train(
 
     Args:
       config: the run's configuration.
-      workdir: receives config.json, shardings.txt, metrics.jsonl, events/, samples/, checkpoints/
-        and best/.
+      workdir: receives config.json, shardings.txt, starts.jsonl, metrics.jsonl, events/, samples/,
+        checkpoints/ and best/.
       data_dir: where data sets lie; None for TFDS's own place.
       allow_change: fields in which `config` may differ from the checkpoint's, beside those that
         change nothing of what is learned.
@@ -92,6 +96,7 @@ def train(
         return 0
     _mark_finished(workdir, None)
     _describe(config, networks, state, mesh, start)
+    _note_start(workdir, start)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     reporter = Reporter(config, workdir, builder, checkpoints, networks, progress, beat_fn)
     step_fn = make_train_step(config, networks, mesh, shardings)
@@ -207,6 +212,13 @@ def _write_plans(workdir: Path, config: ConfigDict, abstract: dict) -> None:
     for name, text in (("config.json", config_to_json(config)), ("shardings.txt", table)):
         with write_beside(workdir / name) as beside:
             beside.write_text(text)
+
+
+def _note_start(workdir: Path, step: int) -> None:
+    """One more row of starts.jsonl: when, from where, by which command, code and machine."""
+    if jax.process_index() == 0:
+        row = {"time": format_time(), "step": step, "command": describe_command()}
+        append_row(workdir / STARTS_FILE, row | {"machine": describe_machine()})
 
 
 def _describe(config, networks, state, mesh, start: int) -> None:

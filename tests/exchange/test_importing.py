@@ -16,6 +16,7 @@ from retroguide_jax.config import config_from_json
 from retroguide_jax.evaluation import protocol, results
 from retroguide_jax.exchange import card, importing, safetensors_export, variables
 from retroguide_jax.networks import make_networks
+from retroguide_jax.origin import format_time
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.training.checkpoints import Checkpoints, Progress
 from retroguide_jax.training.loading import load_model
@@ -278,7 +279,7 @@ def test_the_card_tells_what_is_recorded(model, trained, exported, tmp_path):
     row = {
         "split": "test",
         "dataset": "procedural_city/city_64",
-        "time": results.format_time(),
+        "time": format_time(),
         "protocol_hash": "0123456789abcdef",
         "metrics": {"psnr": {"value": 12.5, "low": 12.0, "high": 13.0, "n": 9}},
         "absent": [],

@@ -52,5 +52,8 @@ def write_run(workdir, config):
         }
         for step in (1, 2, 3, 4)
     ]
+    start = {"time": "2026-01-01T00:00:00Z", "step": 2, "command": f"train {HOSTILE}"}
+    start |= {"machine": {"commit": HOSTILE}}
+    (workdir / "starts.jsonl").write_text(f"{json.dumps(start)}\n[]\n")
     lines = [json.dumps(row) for row in rows]
     (workdir / "metrics.jsonl").write_text("\n".join([*lines, "{half a line", ""]))

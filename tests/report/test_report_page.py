@@ -17,6 +17,7 @@ def test_everything_that_a_user_made_is_escaped(page):
     assert HOSTILE not in text and "<i>'" not in text and '"b" <i>' not in text
     assert text.count("</script>") == 3  # Plotly, the figures, the page's own
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
+    assert "Training from step 2, 2026-01-01" in text and "training from step 2" in text
 
 
 def test_a_run_beside_its_copy_differs_in_nothing(page):

@@ -100,6 +100,7 @@ def test_what_a_run_leaves(finished):
     assert {
         "config.json",
         "shardings.txt",
+        "starts.jsonl",
         "metrics.jsonl",
         "events",
         "samples",
@@ -107,6 +108,9 @@ def test_what_a_run_leaves(finished):
         "best",
     } <= names
     assert not [path for path in finished.rglob("*.tmp*")]
+    (start,) = read_rows(finished / "starts.jsonl")
+    assert start["step"] == 0 and f"--workdir={finished}" in start["command"]
+    assert {"retroguide_jax", "jax", "device", "processes"} <= start["machine"].keys()
     rows = [row for row in read_rows(finished / "metrics.jsonl") if "images_per_second" in row]
     assert [row["step"] for row in rows] == list(range(1, NUM_STEPS + 1))
     assert {"d/loss", "g/l1", "skipped/total"} <= rows[-1].keys()
@@ -161,6 +165,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_bitwise(train, finished, sto
     done = train(copied, *FLAGS)
     assert done.returncode == 0, done.stderr
     assert_same_run(copied, finished)
+    assert [row["step"] for row in read_rows(copied / "starts.jsonl")] == [0, steps[-1]]
 
 
 @pytest.mark.slow  # test_jobs.py kills two processes

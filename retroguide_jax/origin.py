@@ -1,0 +1,74 @@
+"""Where a result comes from: the command, the code and the machine, which a figure is told with."""
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from retroguide_jax import __version__
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions, code and devices: they must not matter, and one day they will.
+
+    Returns:
+      {"retroguide_jax", "commit" where it is known, "jax", "device", "processor" where its name is
+      known, "processes"}.
+    """
+    import jax
+
+    facts = {
+        "retroguide_jax": __version__,
+        "commit": find_commit(),
+        "jax": jax.__version__,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processor": _name_processor(),
+        "processes": jax.process_count(),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def describe_command() -> str:
+    """The command line of this process, to be typed again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def find_commit() -> str:
+    """Of the working copy that this code runs from, `-dirty` behind it if tracked files differ; ""
+    where it runs from an installed package.
+    """
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # An environment may lie inside somebody else's repository.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", str(here)],
+            capture_output=True, check=True, timeout=10,
+        )  # fmt: skip
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True, check=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return described.stdout.strip()
+
+
+def format_time() -> str:
+    """Now, in UTC, such as 2026-11-24T12:34:56Z."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _name_processor() -> str:
+    """Such as AMD EPYC; Linux tells it in a file, other systems by `platform`."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor()
