@@ -1,4 +1,4 @@
-"""The five or six figures that say whether a run is good, each with what it means in words."""
+"""The few figures that say whether a run is good, each with what it means in words."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from retroguide_jax.evaluation.job import EMBEDDER
 from retroguide_jax.evaluation.registry import METRICS, find_metric
 from retroguide_jax.evaluation.table import find_count, group_variants
 
-_MOST = 6
+_MOST = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +57,12 @@ def make_headlines(figures: Mapping[str, dict[str, Any]], noun: str) -> list[Hea
 def _choose(grouped: Mapping[str, Any]) -> list[str]:
     """By what is asked first: the right place? laid out alike? alike? sharp? varied?"""
     recalls = [name for name in grouped if name.startswith("r@1/")]
-    recalls.sort(key=lambda name: name.endswith(f"/{EMBEDDER}"))  # the independent judge first
+    # Every independent judge, since they may differ much; without any, the embedder itself.
+    independent = [name for name in recalls if name != f"r@1/{EMBEDDER}"]
     fixed = ("label_agreement", "ssim_rgb", "psnr", "sharpness_ratio", "sky_spread_ratio")
     distances = [name for name in ("fid", "clean_fid", "lpips_alex") if name in grouped]
     distances += [name for name in grouped if name.startswith("fd_") and name != f"fd_{EMBEDDER}"]
-    return [*recalls[:1], *(name for name in fixed if name in grouped), *distances[:1]]
+    return [*(independent or recalls), *(name for name in fixed if name in grouped), *distances[:1]]
 
 
 def _make(metric: str, main: dict, variants: Mapping[str, dict], noun: str) -> Headline:
@@ -113,7 +114,7 @@ _TITLES = {
 
 def _title(metric: str) -> str:
     if metric.startswith("r@1/"):
-        return "Finds its own place first"
+        return f"Finds its own place first, by {metric.partition('/')[2]}"
     return "Distance between generated and real images, as a judge sees them"
 
 

@@ -25,6 +25,14 @@ def test_a_figure_stands_between_floor_and_ceiling():
     assert "never saw (judge)" in headline.words and "70.0 %" in headline.words
 
 
+def test_every_independent_judge_is_heard():
+    judges = ("embedder", "alike", "other")
+    figures = {f"r@1_generated/{name}": figure(0.5) for name in judges}
+    found = make_headlines(figures, "panorama")
+    assert [headline.metric for headline in found] == ["r@1/alike", "r@1/other"]
+    assert [headline.title.split()[-1] for headline in found] == ["alike", "other"]
+
+
 def test_without_a_judge_the_words_say_whose_eyes_these_are():
     figures = {"r@1_generated/embedder": figure(0.9), "r@1_shuffled/embedder": figure(0.1)}
     (headline,) = make_headlines(figures, "panorama")
