@@ -6,8 +6,9 @@
 
 Two judges of two families are trained once, and for each seed an embedder, which is then frozen.
 With it run every change of configs/ablations.py, every baseline of configs/baselines.py and
-`nearest`, the training panorama that the embedder finds nearest. All see equally many images, and
-are scored on the same places with the same noise. Further --config.FIELD=VALUE go to all trainings.
+`nearest`, the training panorama that the embedder finds nearest. All generators see equally many
+images (the embedder has seen its own before, which a baseline without it has not), and are scored
+on the same places with the same noise. Further --config.FIELD=VALUE go to all trainings.
 
 What is finished is kept: started again it goes on, and --table prints what there is. Seeds are the
 outer loop, so that the table of few seeds is of all names. What fails is told and passed over.

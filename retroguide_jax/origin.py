@@ -10,6 +10,8 @@ from typing import Any
 
 from retroguide_jax import __version__
 
+STARTS_PATH = Path("starts.jsonl")  # in a work directory: one row for each start of the training
+
 
 def describe_machine() -> dict[str, Any]:
     """Versions, code and devices: they must not matter, and one day they will.

@@ -14,9 +14,10 @@ from retroguide_jax.config import complete_config, config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
+from retroguide_jax.origin import STARTS_PATH
 from retroguide_jax.paths import make_absolute, to_path
 
-_METRICS_FILE, _STARTS_FILE = "metrics.jsonl", "starts.jsonl"
+_METRICS_FILE = "metrics.jsonl"
 # Of a row of the ledger, those that the page shows.
 _ROW_FIELDS = (
     {
@@ -98,7 +99,7 @@ def open_run(workdir: str | Path) -> Run:
         )
     config = complete_config(config_from_json(_read(path)))
     curves, problems = _read_curves(workdir / _METRICS_FILE)
-    starts = [row for row in ledger.read_rows(workdir / _STARTS_FILE) if _has(row, _START_FIELDS)]
+    starts = [row for row in ledger.read_rows(workdir / STARTS_PATH) if _has(row, _START_FIELDS)]
     whole = [row for row in read_rows(workdir) if _is_whole(row)]
     num_lines = sum(bool(line.strip()) for line in _read(workdir / RESULTS_PATH).splitlines())
     if num_lines > len(whole):

@@ -19,7 +19,7 @@ from retroguide_jax.evaluation.protocol import hash_config, hash_dataset
 from retroguide_jax.files import write_beside
 from retroguide_jax.ledger import append_row
 from retroguide_jax.networks import make_networks
-from retroguide_jax.origin import describe_command, describe_machine, format_time
+from retroguide_jax.origin import STARTS_PATH, describe_command, describe_machine, format_time
 from retroguide_jax.parallel.agreement import check_agreement
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
@@ -32,8 +32,6 @@ from retroguide_jax.training.reporter import Reporter
 from retroguide_jax.training.skipped import DivergedError
 from retroguide_jax.training.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
-
-STARTS_FILE = "starts.jsonl"  # in the work directory
 
 
 def train(
@@ -218,7 +216,7 @@ def _note_start(workdir: Path, step: int) -> None:
     """One more row of starts.jsonl: when, from where, by which command, code and machine."""
     if jax.process_index() == 0:
         row = {"time": format_time(), "step": step, "command": describe_command()}
-        append_row(workdir / STARTS_FILE, row | {"machine": describe_machine()})
+        append_row(workdir / STARTS_PATH, row | {"machine": describe_machine()})
 
 
 def _describe(config, networks, state, mesh, start: int) -> None:
