@@ -8,7 +8,6 @@ which fills it. Pictures, ranks and similarities are computed anew from the newe
 """
 
 import argparse
-import shlex
 from pathlib import Path
 
 from retroguide_jax.paths import to_path
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     runs = name_apart([open_run(path) for path in (args.workdir, *args.compare)])
     judges = name_judges(args.workdir, args.judge) or _find_judges(runs[0])
     output = to_path(args.output or runs[0].workdir / "report.html")
-    missing = write_page(output, runs, lambda: _look(args, judges), _write_command(args))
+    missing = write_page(output, runs, lambda: _look(args, judges))
     for problem in missing:
         print(f"not on the page: {problem}")
     print(f"report in {output}")
@@ -96,13 +95,3 @@ def _find_judges(run) -> dict[str, Path]:
     named = {name: path for row in run.rows for name, path in list_judges(row).items()}
     paths = {name: to_path(path) for name, path in named.items()}
     return {name: path for name, path in paths.items() if (path / "config.json").exists()}
-
-
-def _write_command(args: argparse.Namespace) -> str:
-    words = [f"--workdir={args.workdir}"]
-    words += ["--compare", *args.compare] if args.compare else []
-    words += [f"--judge={judge}" for judge in args.judge]
-    words += [f"--data_dir={args.data_dir}"] if args.data_dir else []
-    words += [f"--output={args.output}"] if args.output else []
-    words += [f"--max_examples={args.max_examples}", f"--num_noises={args.num_noises}"]
-    return shlex.join(["retroguide", "report", *words])

@@ -12,7 +12,7 @@ from retroguide_jax.evaluation.examples import FolderExamples
 from retroguide_jax.evaluation.folders import FolderPairs, match_folders
 from retroguide_jax.evaluation.job import Job, Settings, check_sizes
 from retroguide_jax.evaluation.resizing import parse_resize
-from retroguide_jax.origin import format_time
+from retroguide_jax.origin import describe_command, format_time
 from retroguide_jax.training.loading import load_model
 
 
@@ -70,7 +70,8 @@ def score_folders(
     described = job.describe(key, direction=direction, num_noises=1)
     row, per_image = job.score(FolderExamples(pairs, direction), described, progress_fn)
     places = {name: str(path) for name, path in folders.items() if path}
-    return {**places, **row, "time": format_time()}, per_image
+    made = {"time": format_time(), "command": describe_command()}
+    return {**places, **row, **made}, per_image
 
 
 def _hash_files(pairs: FolderPairs) -> str:

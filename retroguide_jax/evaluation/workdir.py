@@ -11,7 +11,7 @@ from retroguide_jax.evaluation import protocol, results
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
-from retroguide_jax.origin import format_time
+from retroguide_jax.origin import describe_command, format_time
 from retroguide_jax.parallel.processes import is_writer, writer_first
 from retroguide_jax.paths import to_path
 from retroguide_jax.progress import follow, make_bar
@@ -141,6 +141,7 @@ class WorkdirJob:
                 for name, path in target.judges.items()
             },
             "time": format_time(),
+            "command": describe_command(),
         }
         if is_writer():
             name = f"step_{row['step']:06d}_{self.protocol_hash}.csv"

@@ -2,7 +2,6 @@
 
 import importlib.resources
 import json
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError, require_packages
 from retroguide_jax.files import write_beside
-from retroguide_jax.origin import find_commit, format_time
+from retroguide_jax.origin import describe_command, find_commit, format_time
 from retroguide_jax.report import curves, sections, tables
 from retroguide_jax.report.cloud import MOST_PAIRS, draw_map
-from retroguide_jax.report.collect import Run, list_judges
+from retroguide_jax.report.collect import Run
 from retroguide_jax.report.headlines import make_headlines
 from retroguide_jax.report.looking import Look
 from retroguide_jax.report.pictures import SCALE
@@ -26,7 +25,6 @@ def write_page(
     path: str | Path,
     runs: Sequence[Run],
     look_fn: Callable[[], Look],
-    command: str,
 ) -> list[str]:
     """Writes the page of the first run, beside the others.
 
@@ -34,7 +32,6 @@ def write_page(
       path: of the HTML file.
       runs: by `collect.open_run`, the first is the page's.
       look_fn: opens model and data; its UserError becomes a note on the page.
-      command: that made the page, to be shown.
 
     Returns:
       What is missing on the page, a sentence each.
@@ -68,7 +65,7 @@ def write_page(
         notes=notes,
         differences=tables.list_differences(run.config),
         config=config_to_json(run.config),
-        commands=_list_commands(run, command),
+        commands=_list_commands(run),
         made={"version": __version__, "commit": find_commit(), "time": format_time()},
         colours=curves.COLOURS,
         scale=SCALE,
@@ -134,14 +131,9 @@ def _name_target(run: Run) -> str:
     return "panorama" if run.config.data.panorama else "street view"
 
 
-def _list_commands(run: Run, command: str) -> list[tuple[str, str]]:
-    """(what for, command): the starts of the training, the ledger's evaluations, this page."""
+def _list_commands(run: Run) -> list[tuple[str, str]]:
+    """(what for, command): starts of the training, evaluations, this page; older rows tell none."""
     listed = [(f"training from step {row['step']}", row["command"]) for row in run.starts]
-    for row in run.rows:
-        words = ["retroguide", "evaluate", f"--workdir={run.workdir}"]
-        words += [f"--judge={path}" for path in list_judges(row).values()]
-        words.append(f"--metrics={','.join(row['protocol'].get('metrics', ()))}")
-        if row["num_noises"]:
-            words.append(f"--num_noises={row['num_noises']}")
-        listed.append((f"evaluation of {row['time']}", shlex.join(words)))
-    return [*listed, ("this page", command)]
+    told = [row for row in run.rows if isinstance(row.get("command"), str)]
+    listed += [(f"evaluation of {row['time']}", row["command"]) for row in told]
+    return [*listed, ("this page", describe_command())]

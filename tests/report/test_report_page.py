@@ -92,7 +92,7 @@ def test_ranks_and_psnr_are_those_of_the_evaluation(world):
 def test_a_missing_library_is_named_with_the_extra(world, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(UserError, match=r"pip install 'retroguide_jax\[pages\]'"):
-        page_lib.write_page(world / "never.html", [], None, "")
+        page_lib.write_page(world / "never.html", [], None)
 
 
 def test_figures_in_a_script_cannot_end_it():

@@ -57,6 +57,7 @@ def test_a_row_has_figures_with_intervals_and_their_protocol(scored, trained):
     for name, metric in row["metrics"].items():
         assert metric["low"] <= metric["value"] <= metric["high"], name
         assert metric["n"] in (14, 15)
+    assert f"--workdir={trained}" in row["command"] and "jax" in row["machine"]
     protocol = row["protocol"]
     assert protocol["metrics"]["psnr_legacy"].startswith("10 log10(255^2")
     assert protocol["judges"]["judge"].keys() == {"step", "weights"}
