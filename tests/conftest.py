@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from compiling import FAST, make_xla_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # All of these are read when jax is first imported, which must therefore happen after this file.
 assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could set it up"
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling well would take far longer than tests run.
-FAST_COMPILE = "--xla_backend_optimization_level=0"
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {FAST_COMPILE}")
+os.environ.setdefault("XLA_FLAGS", make_xla_flags(8))
 # Most of the suite's time is compilation: kept between runs, it is paid for once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -54,12 +53,6 @@ def make_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def fast_compile():
-    """XLA_FLAGS for processes that a test starts by itself."""
-    return FAST_COMPILE
-
-
-@pytest.fixture(scope="session")
 def run_command():
     """Returns run(*args, cwd=, timeout=, **env) -> CompletedProcess: `retroguide` as users run it.
 
@@ -67,7 +60,7 @@ def run_command():
     """
 
     def run(*args, cwd=None, timeout=300, **env):
-        variables = os.environ | {"XLA_FLAGS": FAST_COMPILE}
+        variables = os.environ | {"XLA_FLAGS": FAST}
         return subprocess.run(
             [sys.executable, "-m", "retroguide_jax", *map(str, args)],
             cwd=cwd,

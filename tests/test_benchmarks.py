@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compiling import FAST
 from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -25,7 +26,7 @@ runpy.run_path(f"{{folder}}/{{name}}.py", run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def run_benchmark(fast_compile, tmp_path_factory):
+def run_benchmark(tmp_path_factory):
     """Returns run(name, *flags) -> what it printed."""
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def run_benchmark(fast_compile, tmp_path_factory):
 
     def run(name, *flags):
         command = [sys.executable, "-c", WITHOUT_TOOLS, str(BENCHMARKS), name, *images, *flags]
-        variables = os.environ | {"XLA_FLAGS": fast_compile}
+        variables = os.environ | {"XLA_FLAGS": FAST}
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout

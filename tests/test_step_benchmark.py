@@ -8,18 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiling import FAST
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "tests" / "system" / "tiny_job.py"
 
 
 @pytest.fixture
-def run_step(fast_compile):
+def run_step():
     """Returns run(*flags) -> what it printed."""
 
     def run(*flags):
         command = [sys.executable, str(ROOT / "benchmarks" / "step.py"), f"--config={CONFIG}"]
-        variables = os.environ | {"XLA_FLAGS": fast_compile, "PYTHONPATH": str(ROOT / "tests")}
+        variables = os.environ | {"XLA_FLAGS": FAST, "PYTHONPATH": str(ROOT / "tests")}
         done = subprocess.run(
             [*command, *flags], env=variables, capture_output=True, text=True, timeout=300
         )

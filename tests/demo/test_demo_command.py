@@ -8,13 +8,14 @@ import sys
 
 import httpx
 import pytest
+from compiling import FAST
 
 from retroguide_jax import __main__ as cli
 
 
-def test_it_serves_until_it_is_interrupted(place, fast_compile):
+def test_it_serves_until_it_is_interrupted(place):
     command = [sys.executable, "-m", "retroguide_jax", "demo", f"--workdir={place}/run"]
-    options = {"env": os.environ | {"XLA_FLAGS": fast_compile}, "text": True}
+    options = {"env": os.environ | {"XLA_FLAGS": FAST}, "text": True}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     server = subprocess.Popen([*command, "--port=0"], **options, **pipes)
     try:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from compiling import make_xla_flags
 
 TESTS = Path(__file__).resolve().parents[1]
 LOCAL_CPU = TESTS.parent / "launch" / "local_cpu.sh"
@@ -24,11 +25,7 @@ DESCEND = TESTS / "system" / "descend.py"
 def make_variables(num_devices=1):
     """Of processes that find TINY_JOB's networks, simulate so many devices and compile fast."""
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
-    count = f"--xla_force_host_platform_device_count={num_devices}"
-    return {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "XLA_FLAGS": f"--xla_backend_optimization_level=0 {count}",
-    }
+    return {"PYTHONPATH": os.pathsep.join(paths), "XLA_FLAGS": make_xla_flags(num_devices)}
 
 
 class Job:

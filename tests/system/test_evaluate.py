@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from compiling import make_xla_flags
 from PIL import Image
 from whole_run import NUM_STEPS
 
@@ -97,10 +98,7 @@ def test_saved_images_score_the_same_from_their_folders(run_command, scored, jud
 
 
 def start(args, *, devices, processes=1, number=0, port=0):
-    env = os.environ | {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-        f"--xla_force_host_platform_device_count={devices}",
-    }
+    env = os.environ | {"XLA_FLAGS": make_xla_flags(devices)}
     if processes > 1:
         env |= {
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",

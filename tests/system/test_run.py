@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from compiling import FAST
 from PIL import Image
 from whole_run import FLAGS, NUM_STEPS
 
@@ -20,7 +21,7 @@ from retroguide_jax.training.checkpoints import list_steps
 
 
 @pytest.fixture(scope="session")
-def stop_at(data_dir, fast_compile):
+def stop_at(data_dir):
     """Returns stop_at(workdir, step, number): starts a run, signals it when it prints `step`."""
 
     def run(workdir, step, number):
@@ -28,7 +29,7 @@ def stop_at(data_dir, fast_compile):
         command += [f"--workdir={workdir}", f"--data_dir={data_dir}", *FLAGS]
         with subprocess.Popen(
             command,
-            env=os.environ | {"XLA_FLAGS": fast_compile},
+            env=os.environ | {"XLA_FLAGS": FAST},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -238,14 +239,14 @@ def test_a_judge_cannot_generate(run_command, judge, tmp_path):
     assert_one_line(run_command("generate", f"--workdir={judge}", *flags), "embedder only")
 
 
-def test_a_full_disk_is_one_line_and_spoils_nothing(stopped, data_dir, tmp_path, fast_compile):
+def test_a_full_disk_is_one_line_and_spoils_nothing(stopped, data_dir, tmp_path):
     """A limit on the size of files stands for the full disk: writes fail part of the way."""
     workdir = shutil.copytree(stopped[0], tmp_path / "full")
     before = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
     command = [sys.executable, "-m", "retroguide_jax", "train", "--config=city_smoke", *FLAGS]
     done = subprocess.run(
         [*command, f"--workdir={workdir}", f"--data_dir={data_dir}"],
-        env=os.environ | {"XLA_FLAGS": fast_compile},
+        env=os.environ | {"XLA_FLAGS": FAST},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from bucket_server import BUCKET, serve_bucket
+from compiling import FAST
 
 FLAGS = (
     "--config.train.num_steps=8",
@@ -36,7 +37,7 @@ def put(env, name, content):
 
 
 @pytest.mark.slow
-def test_a_run_in_a_bucket_is_the_run_on_disk(bucket, train, run_command, fast_compile, tmp_path):
+def test_a_run_in_a_bucket_is_the_run_on_disk(bucket, train, run_command, tmp_path):
     objects, env = bucket
     done = train(tmp_path / "run", *FLAGS, timeout=900)
     assert done.returncode == 0, done.stderr
@@ -45,7 +46,7 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(bucket, train, run_command, fast_c
     places = (f"--workdir={workdir}", f"--data_dir={data_dir}")
     command = [sys.executable, "-m", "retroguide_jax"]
     watch = [*command, "evaluate", *places, "--watch", "--metrics=psnr", "--poll_seconds=1"]
-    variables = os.environ | env | {"XLA_FLAGS": fast_compile}
+    variables = os.environ | env | {"XLA_FLAGS": FAST}
     quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(watch, env=variables, stdout=subprocess.PIPE, **quiet) as watching:
         train_command = [*command, "train", "--config=city_smoke", *places, *FLAGS]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from compiling import FAST
 
 # The embedder alone: how a run stops does not depend on what is trained, and this compiles sooner.
 FLAGS = [
@@ -20,13 +21,13 @@ FLAGS = [
 
 
 @pytest.fixture
-def start(data_dir, fast_compile):
+def start(data_dir):
     """Returns start(workdir, index, port) -> a process of two."""
     started = []
 
     def run(workdir, index, port):
         variables = {
-            "XLA_FLAGS": fast_compile,
+            "XLA_FLAGS": FAST,
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
             "JAX_NUM_PROCESSES": "2",
             "JAX_PROCESS_ID": str(index),
