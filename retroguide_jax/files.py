@@ -1,6 +1,7 @@
 """Files that are whole or absent."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,26 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Waits until no other process of this machine holds the folder, which is made if need be.
+
+    Args:
+      folder: a local one.
+
+    Raises:
+      OSError: it cannot be made or opened.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # The folder itself is locked, so that no lock file stays; closing releases, as does a crash.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def put(source: Path, target: Path) -> None:

@@ -53,15 +53,7 @@ def list_tasks(
         tasks.append(_train(embedder, "city", _EMBEDDER | {"seed": seed}, overrides))
         for name in sorted(dict.fromkeys(wanted), key=NAMES.index):
             tasks += _list_run(output, name, seed, num_steps, embedder, overrides)
-    # The first to be scored trains the network that reads layouts off images, once a data set; two
-    # at a time would both train it.
-    first = next(task for task in tasks if task.done.name == SCORES)
-    return [
-        dataclasses.replace(task, needs=(*task.needs, first.place))
-        if task.done.name == SCORES and task is not first
-        else task
-        for task in tasks
-    ]
+    return tasks
 
 
 def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Task]:

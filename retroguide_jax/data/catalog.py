@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import importlib
 import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -19,6 +18,7 @@ from google.protobuf import json_format
 
 from retroguide_jax.data import records
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import lock_folder
 from retroguide_jax.paths import is_in_bucket, to_path
 
 NAMES = ("procedural_city", "image_pairs", "cvusa", "cvact", "vigor_gen")
@@ -217,7 +217,8 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
     # stdout, talk of downloads.
     tfds.disable_progress_bar()
     try:
-        with _locked(path.parent):
+        # One build at a time: what is found unfinished is then a leftover.
+        with lock_folder(path.parent):
             if path.exists():  # built by another process while this one waited
                 builder.info.read_from_directory(path)
                 return
@@ -233,19 +234,6 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
             f"data set {builder.info.full_name} could not be built in {path}: {_one_line(error)}; "
             "free some space or choose another --data_dir"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One build at a time: what a second process would find unfinished is then a leftover."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # The folder itself is locked, so that no lock file stays; closing releases, as does a crash.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _expand(data_dir: str | os.PathLike | None) -> str | None:

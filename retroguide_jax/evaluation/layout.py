@@ -39,7 +39,7 @@ from retroguide_jax.datasets.procedural_city.materials import (
 )
 from retroguide_jax.datasets.procedural_city.pairs import SKY_DEPTH
 from retroguide_jax.errors import UserError
-from retroguide_jax.files import write_beside
+from retroguide_jax.files import lock_folder, write_beside
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.models.layout_reader import LayoutReader
 from retroguide_jax.paths import is_in_bucket, to_path
@@ -60,8 +60,8 @@ def open_layout_reader(
     """Opens the layout reader kept in a folder, training it first where there is none.
 
     It is kept as layout_reader-FINGERPRINT.safetensors, with the fingerprint of data set, version,
-    split, size, network and recipe: another of these is another file. A job of several processes
-    may share the folder; the first to finish training writes, the others then read its file.
+    split, size, network and recipe: another of these is another file. Where several
+    processes of a machine want it at once, one trains and the others wait for its file.
 
     Args:
       builder: a built data set with labels and depth (`catalog.open_dataset`).
@@ -232,19 +232,17 @@ def _write(path: Path, train_fn: Callable[[], Any]) -> None:
             beside.write_bytes(data)
         return
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with contextlib.ExitStack() as stack:
         with _naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock_folder(path.parent))
+            if path.exists():  # trained by another process while this one waited
+                return
+            stack.callback(beside.unlink, missing_ok=True)
             beside.touch()  # what cannot be written is better known before the training
         tensors = traverse_util.flatten_dict(jax.device_get(train_fn()), sep="/")
-        # Another process may have been quicker: what it reads by now must not change.
-        if not path.exists():
-            with _naming(path):
-                beside.write_bytes(save(tensors))
-                os.replace(beside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        with _naming(path):
+            beside.write_bytes(save(tensors))
+            os.replace(beside, path)
 
 
 @contextlib.contextmanager

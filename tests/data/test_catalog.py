@@ -16,6 +16,7 @@ from PIL import Image
 
 from retroguide_jax.data import catalog, reading
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import lock_folder
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_builds_of_one_data_set_wait_for_each_other(raw_dir, tmp_path, monkeypat
     builder_class = catalog.load_builder_class("image_pairs")
     monkeypatch.setattr(builder_class, "download_and_prepare", build_again)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with catalog._locked(path.parent):
+        with lock_folder(path.parent):
             waiting = pool.submit(catalog.open_dataset, data_config, built)
             with pytest.raises(concurrent.futures.TimeoutError):
                 waiting.result(timeout=0.5)

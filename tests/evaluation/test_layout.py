@@ -1,5 +1,6 @@
 """Layout agreement: the figures by hand, and a reader trained, kept and found again."""
 
+import concurrent.futures
 import dataclasses
 import shutil
 
@@ -17,6 +18,7 @@ from retroguide_jax.evaluation import layout
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.evaluation.summary import summarize
+from retroguide_jax.files import lock_folder
 from retroguide_jax.training.layout import LayoutRecipe, augment_colours
 
 RECIPE = LayoutRecipe(num_steps=60, pixels_per_step=4 * 32 * 128, warmup_steps=5)
@@ -198,16 +200,16 @@ def test_another_recipe_is_another_file(city, kept, tmp_path, monkeypatch):
     assert len(names) == 2 and next(kept[0].iterdir()).name in names
 
 
-def test_what_another_process_wrote_meanwhile_stays(city, kept, tmp_path, monkeypatch):
-    good = next(kept[0].iterdir())
-    theirs = kept[1]
-
-    def train_slowly(*_):
-        shutil.copy(good, tmp_path)
-        return jax.tree.map(np.zeros_like, theirs.variables)
-
-    monkeypatch.setattr(layout, "train_layout_reader", train_slowly)
-    net = layout.open_layout_reader(*city, tmp_path, recipe=RECIPE)
+def test_what_another_process_trains_is_waited_for(city, kept, tmp_path, monkeypatch):
+    good, theirs = next(kept[0].iterdir()), kept[1]
+    monkeypatch.setattr(layout, "train_layout_reader", fail)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with lock_folder(tmp_path):
+            waiting = pool.submit(layout.open_layout_reader, *city, tmp_path, recipe=RECIPE)
+            with pytest.raises(concurrent.futures.TimeoutError):
+                waiting.result(timeout=0.5)
+            shutil.copy(good, tmp_path)
+        net = waiting.result(timeout=60)
     assert net.fingerprint == theirs.fingerprint
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
 
