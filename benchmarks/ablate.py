@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--names", default=",".join(NAMES), help="comma-separated (default: all)")
     parser.add_argument("--num_seeds", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--num_steps", type=int, default=300, help="of G (default: 300)")
+    parser.add_argument("--num_steps", type=int, default=1000, help="of G (default: 1000)")
     parser.add_argument(
         "--num_workers", type=int, default=1, help="commands at a time, which share the processors"
     )

@@ -49,20 +49,23 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.optimizer.embedder.learning_rate = 1e-3
     config.optimizer.embedder.warmup_steps = 20
     config.optimizer.generator.learning_rate = 1e-3
+    config.optimizer.generator.b1 = 0.5
     config.optimizer.generator.warmup_steps = 20
     config.optimizer.generator.decay = "linear"
     config.optimizer.discriminator.learning_rate = 1e-3
+    config.optimizer.discriminator.b1 = 0.5
     config.optimizer.discriminator.warmup_steps = 20
     config.optimizer.discriminator.decay = "linear"
 
-    config.train.num_steps = 850
+    config.train.num_steps = 1650
     config.train.batch_size = 64
-    config.train.adversarial_batch_size = 16
+    # Of a budget of images, many small updates draw far better pictures than few large ones.
+    config.train.adversarial_batch_size = 4
     config.train.contrastive_warmup_steps = 250
-    config.train.contrastive_every = 10
-    config.train.ema_halflife_images = 2000
-    config.train.log_every = 20
-    config.train.sample_every = 150
-    config.train.checkpoint_every = 300
-    config.train.eval_every = 850  # once, at the end: a pass costs as much as 30 steps
+    config.train.contrastive_every = 25
+    config.train.ema_halflife_images = 1000
+    config.train.log_every = 25
+    config.train.sample_every = 400
+    config.train.checkpoint_every = 600
+    config.train.eval_every = 1650  # once, at the end: a pass costs as much as 100 steps
     return config

@@ -68,7 +68,7 @@ def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Ta
             "mode": "frozen",
             "frozen_embedder": embedder,
             "seed": seed,
-            "train.batch_size": 16,  # what G and D see
+            "train.batch_size": 4,  # what G and D see
             "train.num_steps": num_steps,
             **dict.fromkeys(_ONCE, num_steps),
         }
