@@ -39,7 +39,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.mask_width = 16
     config.generator.modulation_hidden = 64
 
-    config.discriminator.features = (16, 32, 64)
+    config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
 
     config.losses.reconstruction_weight = 25.0
