@@ -65,6 +65,7 @@ def test_agreement_without_tools(run_benchmark, tmp_path):
     assert counts == {"golden": 11, "formula": 11, "scipy": 1}
 
 
+@pytest.mark.slow
 def test_metrics_without_tools(run_benchmark):
     printed = run_benchmark("metrics", "--num_images=2", "--num_rows=16", "--num_rounds=1")
     ours = [line for line in printed.splitlines() if "retroguide_jax" in line]

@@ -118,8 +118,8 @@ def start(args, *, devices, processes=1, number=0, port=0):
 @pytest.mark.parametrize(
     ("devices", "processes"),
     [
-        (8, 1),
         (1, 2),
+        pytest.param(8, 1, marks=pytest.mark.slow),
         pytest.param(4, 1, marks=pytest.mark.slow),
         pytest.param(2, 2, marks=pytest.mark.slow),
     ],

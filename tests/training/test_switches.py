@@ -74,8 +74,9 @@ ABSENT = {
 }
 
 
-# The gradient of its windows, tap by tap, compiles long, and tests/models/test_depthwise.py has it.
-SLOW = ("convnext",)
+# The parts of no_mask are compared with PyTorch's in tests/torch_parity. The gradient of convnext's
+# windows, tap by tap, compiles long, and tests/models/test_depthwise.py has it.
+SLOW = ("convnext", "no_mask")
 
 
 @pytest.mark.parametrize(
