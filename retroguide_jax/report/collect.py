@@ -46,7 +46,8 @@ class Run:
       config: resolved, newer fields at their defaults.
       curves: metric -> ([step], [value]); a value that is not finite is None.
       starts: of the training, oldest first: {"time", "step", "command", "machine"}.
-      rows: of the ledger, those of the newest evaluated step, one a protocol, oldest first.
+      rows: of the ledger, those of the newest evaluated step, one a protocol, oldest first; of the
+        test split if there are such, else of the split that was evaluated last.
       figures: their "metrics" together; of a figure measured twice the newer.
       is_finished: whether training has ended.
       problems: what could not be read, a sentence each.
@@ -104,7 +105,7 @@ def open_run(workdir: str | Path) -> Run:
     num_lines = sum(bool(line.strip()) for line in _read(workdir / RESULTS_PATH).splitlines())
     if num_lines > len(whole):
         problems.append(f"{RESULTS_PATH}: {num_lines - len(whole)} lines are no rows")
-    rows = _take_newest(whole)
+    rows = _take_newest(whole, config.data.test_split)
     figures = {name: figure for row in rows for name, figure in row["metrics"].items()}
     name = make_absolute(workdir).name or str(workdir)
     is_finished = (workdir / "finished.json").exists()
@@ -166,12 +167,13 @@ def _has(row: Mapping[str, Any], fields: Mapping[str, type]) -> bool:
     return all(isinstance(row.get(name), kind) for name, kind in fields.items())
 
 
-def _take_newest(rows: list[dict]) -> list[dict]:
+def _take_newest(rows: list[dict], test_split: str) -> list[dict]:
     if not rows:
         return []
     last = rows[-1]
-    alike = [
-        row for row in rows if all(row[key] == last[key] for key in ("step", "split", "weights"))
-    ]
+    alike = [row for row in rows if all(row[key] == last[key] for key in ("step", "weights"))]
+    # The pictures are of the test split; figures beside them should be so too.
+    split = test_split if any(row["split"] == test_split for row in alike) else last["split"]
+    alike = [row for row in alike if row["split"] == split]
     newest = {row["protocol_hash"]: row for row in alike}
     return [row for row in alike if newest[row["protocol_hash"]] is row]

@@ -66,6 +66,14 @@ def test_newest_rows_are_those_of_the_last_ones_weights_one_a_protocol(workdir):
     assert run.evaluated_step == 3
 
 
+@pytest.mark.parametrize(
+    ("older", "expected"), [(make_row(3, 10.0), 10.0), (make_row(2, 10.0), 20.0)]
+)
+def test_the_test_split_is_shown_where_the_newest_step_has_it(workdir, older, expected):
+    write_rows(workdir, older, make_row(3, 20.0, "cross", split="test_cross"))
+    assert open_run(workdir).figures["psnr"]["value"] == expected
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path):
     for folder in ("x/city", "y/city"):
         (tmp_path / folder).mkdir(parents=True)
