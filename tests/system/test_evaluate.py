@@ -157,6 +157,7 @@ def test_devices_and_processes_do_not_matter(
     assert ["psnr" in out for out, _ in told] == [True] + [False] * (processes - 1)
 
 
+@pytest.mark.slow  # tests/evaluation/test_watch.py has it without a training
 def test_a_watching_job_scores_every_checkpoint_once(run_command, trained, data_dir, tmp_path):
     workdir = tmp_path / "w"
     flags = [f"--workdir={workdir}", f"--data_dir={data_dir}", "--watch", "--poll_seconds=0.1"]
