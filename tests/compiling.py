@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 # Compiling well would take far longer than tests run. XLA's newer emitter of fused loops takes a
-# third of what is left; releases after 0.10 have no other.
+# tenth of the suite's processor time; releases after 0.10 have no other.
 _OLDER_EMITTER = " --xla_cpu_use_fusion_emitters=false"
 FAST = "--xla_backend_optimization_level=0" + (
     _OLDER_EMITTER if version("jaxlib").startswith("0.10.") else ""
