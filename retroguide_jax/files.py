@@ -49,6 +49,9 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Waits until no other process of this machine holds the folder, which is made if need be.
 
+    Where the file system locks no folders (NFS) nobody waits: what is done inside must still be
+    right when two do it.
+
     Args:
       folder: a local one.
 
@@ -59,7 +62,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     # The folder itself is locked, so that no lock file stays; closing releases, as does a crash.
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

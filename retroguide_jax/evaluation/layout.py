@@ -60,8 +60,8 @@ def open_layout_reader(
     """Opens the layout reader kept in a folder, training it first where there is none.
 
     It is kept as layout_reader-FINGERPRINT.safetensors, with the fingerprint of data set, version,
-    split, size, network and recipe: another of these is another file. Where several
-    processes of a machine want it at once, one trains and the others wait for its file.
+    split, size, network and recipe: another of these is another file. Where several processes of a
+    machine want it at once, one trains and the others wait for its file.
 
     Args:
       builder: a built data set with labels and depth (`catalog.open_dataset`).
@@ -240,9 +240,11 @@ def _write(path: Path, train_fn: Callable[[], Any]) -> None:
             stack.callback(beside.unlink, missing_ok=True)
             beside.touch()  # what cannot be written is better known before the training
         tensors = traverse_util.flatten_dict(jax.device_get(train_fn()), sep="/")
-        with _naming(path):
-            beside.write_bytes(save(tensors))
-            os.replace(beside, path)
+        # Where nothing is locked another may have been quicker: what it reads must not change.
+        if not path.exists():
+            with _naming(path):
+                beside.write_bytes(save(tensors))
+                os.replace(beside, path)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import shutil
 
 import jax
@@ -210,6 +211,23 @@ def test_what_another_process_trains_is_waited_for(city, kept, tmp_path, monkeyp
                 waiting.result(timeout=0.5)
             shutil.copy(good, tmp_path)
         net = waiting.result(timeout=60)
+    assert net.fingerprint == theirs.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == [good.name]
+
+
+def test_where_nothing_can_be_locked_the_first_file_stays(city, kept, tmp_path, monkeypatch):
+    good, theirs = next(kept[0].iterdir()), kept[1]
+
+    def refuse(*_):
+        raise OSError(errno.EBADF, "as NFS does for a folder")
+
+    def train_slowly(*_):
+        shutil.copy(good, tmp_path)
+        return jax.tree.map(np.zeros_like, theirs.variables)
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(layout, "train_layout_reader", train_slowly)
+    net = layout.open_layout_reader(*city, tmp_path, recipe=RECIPE)
     assert net.fingerprint == theirs.fingerprint
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
 
