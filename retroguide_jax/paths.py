@@ -41,6 +41,20 @@ def make_absolute(path: Path) -> Path:
     return path if is_in_bucket(path) else path.absolute()
 
 
+def relate(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, so that both can move together; an address stays as it is."""
+    if is_in_bucket(path) or is_in_bucket(folder):
+        return str(make_absolute(path))
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def relocate(text: str, folder: Path) -> Path:
+    """The path that `relate` described."""
+    if is_in_bucket(text) or is_in_bucket(folder):
+        return to_path(text)
+    return Path(os.path.normpath(folder.resolve() / text))
+
+
 def to_local_path(path: str | os.PathLike) -> Path:
     """A local path, where only a file system with links and folders will do.
 

@@ -15,7 +15,7 @@ from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import compare, results
 from retroguide_jax.files import write_beside
-from retroguide_jax.paths import make_absolute, to_local_path, to_path
+from retroguide_jax.paths import make_absolute, relate, relocate, to_local_path, to_path
 from retroguide_jax.training.checkpoints import is_finished, list_steps, mark_finished
 from retroguide_jax.training.writers import MetricWriter
 
@@ -75,6 +75,14 @@ def test_local_paths_stay_what_they_were(tmp_path):
 def test_addresses_keep_their_form(workdir):
     assert str(make_absolute(workdir) / "best") == "gs://bucket/run/best"
     assert to_path(workdir) == workdir
+
+
+def test_what_is_told_from_a_bucket_and_what_from_a_folder(workdir, tmp_path):
+    judge = tmp_path / "judge"
+    assert relate(workdir, tmp_path) == str(workdir)
+    assert relocate(relate(workdir, tmp_path), tmp_path) == workdir
+    assert relocate(relate(judge, workdir), workdir) == judge
+    assert relocate(relate(judge, tmp_path / "run"), tmp_path / "moved") == judge
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/run", "gs://", "gs:///run"])

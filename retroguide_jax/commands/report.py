@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
         cannot be written.
     """
     from retroguide_jax.commands.evaluate import name_judges
-    from retroguide_jax.report.collect import name_apart, open_run
+    from retroguide_jax.report.collect import find_judges, name_apart, open_run
     from retroguide_jax.report.page import write_page
 
     runs = name_apart([open_run(path) for path in (args.workdir, *args.compare)])
-    judges = name_judges(args.workdir, args.judge) or _find_judges(runs[0])
+    judges = name_judges(args.workdir, args.judge) or find_judges(runs[0])
     output = to_path(args.output or runs[0].workdir / "report.html")
     missing = write_page(output, runs, lambda: _look(args, judges))
     for problem in missing:
@@ -87,11 +87,3 @@ def _look(args: argparse.Namespace, judges: dict[str, Path]):
             max_examples=args.max_examples,
             progress_fn=follow(bar),
         )
-
-
-def _find_judges(run) -> dict[str, Path]:
-    from retroguide_jax.report.collect import list_judges
-
-    named = {name: path for row in run.rows for name, path in list_judges(row).items()}
-    paths = {name: to_path(path) for name, path in named.items()}
-    return {name: path for name, path in paths.items() if (path / "config.json").exists()}

@@ -13,7 +13,7 @@ from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
 from retroguide_jax.origin import describe_command, format_time
 from retroguide_jax.parallel.processes import is_writer, writer_first
-from retroguide_jax.paths import to_path
+from retroguide_jax.paths import relate, to_path
 from retroguide_jax.progress import follow, make_bar
 from retroguide_jax.training.loading import load_model
 
@@ -137,7 +137,10 @@ class WorkdirJob:
             "config": protocol.hash_config(model.config),
             "weights": protocol.hash_weights(model.variables),
             "judges": {
-                name: {"workdir": str(path), "step": int(self.job.judges[name].step)}
+                name: {
+                    "workdir": relate(path, target.workdir),
+                    "step": int(self.job.judges[name].step),
+                }
                 for name, path in target.judges.items()
             },
             "time": format_time(),

@@ -15,7 +15,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
 from retroguide_jax.origin import STARTS_PATH
-from retroguide_jax.paths import make_absolute, to_path
+from retroguide_jax.paths import make_absolute, relocate, to_path
 
 _METRICS_FILE = "metrics.jsonl"
 # Of a row of the ledger, those that the page shows.
@@ -112,13 +112,15 @@ def open_run(workdir: str | Path) -> Run:
     return Run(workdir, name, config, curves, starts, rows, figures, is_finished, problems)
 
 
-def list_judges(row: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> work directory of the independent judges of a row."""
-    return {
-        name: judge["workdir"]
+def find_judges(run: Run) -> dict[str, Path]:
+    """Name -> work directory of the independent judges of its rows that are still there."""
+    paths = {
+        name: relocate(judge["workdir"], run.workdir)
+        for row in run.rows
         for name, judge in row["judges"].items()
         if isinstance(judge, dict) and isinstance(judge.get("workdir"), str)
     }
+    return {name: path for name, path in paths.items() if (path / "config.json").exists()}
 
 
 def name_apart(runs: list[Run]) -> list[Run]:

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from retroguide_jax.config import config_to_json, load_config
 from retroguide_jax.errors import UserError
-from retroguide_jax.report.collect import name_apart, open_run
+from retroguide_jax.paths import relate
+from retroguide_jax.report.collect import find_judges, name_apart, open_run
 
 
 @pytest.fixture
@@ -80,3 +82,20 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
         (tmp_path / folder / "config.json").write_text(config_to_json(load_config("city")))
     runs = name_apart([open_run(tmp_path / "x/city"), open_run(tmp_path / "y/city")])
     assert [run.name for run in runs] == [str(tmp_path / "x/city"), str(tmp_path / "y/city")]
+
+
+def test_judges_are_found_from_any_folder_and_after_a_move(tmp_path, monkeypatch):
+    workdir, judge = tmp_path / "runs" / "city", tmp_path / "runs" / "judge"
+    for folder in (workdir, judge):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(config_to_json(load_config("city")))
+    monkeypatch.chdir(tmp_path)
+    stored = {
+        "near": {"workdir": relate(Path("runs/judge"), Path("runs/city")), "step": 1},
+        "gone": {"workdir": "../gone", "step": 1},
+        "odd": {"workdir": 3},
+    }
+    write_rows(workdir, make_row(1, 10.0, judges=stored))
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved" / "city")
+    assert find_judges(open_run(".")) == {"near": tmp_path / "moved" / "judge"}
