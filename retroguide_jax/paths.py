@@ -49,7 +49,11 @@ def relate(path: Path, folder: Path) -> str:
 
 
 def relocate(text: str, folder: Path) -> Path:
-    """The path that `relate` described."""
+    """The path that `relate` described.
+
+    Raises:
+      UserError: see `to_path`, of an address.
+    """
     if is_in_bucket(text) or is_in_bucket(folder):
         return to_path(text)
     return Path(os.path.normpath(folder.resolve() / text))

@@ -113,7 +113,11 @@ def open_run(workdir: str | Path) -> Run:
 
 
 def find_judges(run: Run) -> dict[str, Path]:
-    """Name -> work directory of the independent judges of its rows that are still there."""
+    """Name -> work directory of the independent judges of its rows that are still there.
+
+    Raises:
+      UserError: one lies in a bucket that cannot be reached.
+    """
     paths = {
         name: relocate(judge["workdir"], run.workdir)
         for row in run.rows

@@ -48,7 +48,7 @@ def scored(run_command, trained, judge, data_dir, tmp_path_factory):
 
 
 @pytest.mark.smoke
-def test_a_row_has_figures_with_intervals_and_their_protocol(scored, trained):
+def test_a_row_has_figures_with_intervals_and_their_protocol(scored, trained, judge):
     row, _, per_image, done = scored
     assert (row["step"], row["split"], row["direction"]) == (NUM_STEPS, "test", "a2g")
     names = {f"r@1_{kind}/judge" for kind in ("real", "generated", "shuffled", "same_view")}
@@ -62,6 +62,7 @@ def test_a_row_has_figures_with_intervals_and_their_protocol(scored, trained):
     protocol = row["protocol"]
     assert protocol["metrics"]["psnr_legacy"].startswith("10 log10(255^2")
     assert protocol["judges"]["judge"].keys() == {"step", "weights"}
+    assert row["judges"]["judge"]["workdir"] == os.path.relpath(judge, trained)
     assert protocol["examples"]["num"] == 15
     assert len(row["protocol_hash"]) == len(row["weights"]) == len(row["config"]) == 16
     assert {entry["name"] for entry in row["absent"]} == {"diversity", "sky_spread_ratio"}
