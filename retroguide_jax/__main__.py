@@ -6,7 +6,6 @@ tracebacks.
 """
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -20,6 +19,7 @@ from retroguide_jax.commands import COMMANDS
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel import failure, service
 from retroguide_jax.progress import QUIET
+from retroguide_jax.text import find_nearest
 
 _CONFIG_HELP = """\
 config:
@@ -97,8 +97,8 @@ def _leave_without_command(argv: Sequence[str]) -> NoReturn:
     parsed, _ = parser.parse_known_args(argv)
     if parsed.command is None:
         parser.error(f"name a command: {', '.join(COMMANDS)}")
-    nearest = difflib.get_close_matches(parsed.command, COMMANDS, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(COMMANDS)}"
+    nearest = find_nearest(parsed.command, COMMANDS)
+    hint = f"did you mean {nearest}?" if nearest else f"there are {', '.join(COMMANDS)}"
     parser.error(f"no command {parsed.command!r}; {hint}")
 
 

@@ -1,11 +1,11 @@
 """The fields of a config that name one of several parts, and what each may be."""
 
-import difflib
 from operator import attrgetter
 
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import find_nearest
 
 CHOICES = {
     "direction": ("a2g", "g2a"),
@@ -40,6 +40,6 @@ def check_choices(config: ConfigDict) -> None:
     for field, known in CHOICES.items():
         value = attrgetter(field)(config)
         if value not in known:
-            nearest = difflib.get_close_matches(str(value), known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            nearest = find_nearest(str(value), known)
+            hint = f"; did you mean {nearest}?" if nearest else ""
             raise UserError(f"config.{field}={value!r}: choose one of {', '.join(known)}{hint}")

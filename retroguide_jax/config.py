@@ -23,6 +23,7 @@ from ml_collections.config_flags import config_path
 
 from retroguide_jax import configs
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import find_nearest
 
 _OVERRIDE = re.compile(r"--config\.(?P<field>[^=]+)(=(?P<value>.*))?", re.DOTALL)
 _NEGATIVE_NUMBER = re.compile(r"-[\d.]")
@@ -287,8 +288,8 @@ def _explain_type(flag: str, text: str, kind: type, before: Any) -> UserError:
 
 
 def _suggest(name: str, names: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(name, names, n=1)
-    return f" did you mean {nearest[0]}?" if nearest else ""
+    nearest = find_nearest(name, names)
+    return f" did you mean {nearest}?" if nearest else ""
 
 
 def _suggest_field(field: str, fields: Sequence[str]) -> str:
@@ -302,11 +303,10 @@ def _suggest_field(field: str, fields: Sequence[str]) -> str:
     for name in fields:
         by_last.setdefault(name.rpartition(".")[2], []).append(name)
     siblings = [key for key, names in by_last.items() if _join(section, key) in names]
-    exact = [last] if last in by_last else []
-    close_siblings = difflib.get_close_matches(last, siblings, n=1)
-    nearest = exact or close_siblings or difflib.get_close_matches(last, by_last, n=1)
+    exact = last if last in by_last else ""
+    nearest = exact or find_nearest(last, siblings) or find_nearest(last, by_last)
     if nearest:
-        (best,) = difflib.get_close_matches(field, by_last[nearest[0]], n=1, cutoff=0.0)
+        (best,) = difflib.get_close_matches(field, by_last[nearest], n=1, cutoff=0.0)
         return f" did you mean --config.{best}?"
     while section and not any(name.startswith(f"{section}.") for name in fields):
         section = section.rpartition(".")[0]

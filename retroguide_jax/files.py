@@ -1,14 +1,110 @@
-"""Files that are whole or absent."""
+"""Durable files, local or in a bucket: paths, whole files, JSON lines that only grow."""
 
 import contextlib
 import fcntl
+import functools
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import is_in_bucket, one_line, to_path
+from retroguide_jax.text import one_line
+
+_SCHEME = "gs://"
+
+
+def to_path(path: str | os.PathLike) -> Path:
+    """A local path, or for an address like gs://BUCKET/NAME one with the same methods.
+
+    Addresses give an `etils.epath.Path`, which Orbax and TFDS take too. It has no renaming worth
+    the name, no appending and no locks, and must not be made absolute.
+
+    Raises:
+      UserError: another kind of address; gcsfs is not installed; there is no such bucket, or it
+        cannot be reached.
+    """
+    text = os.fspath(path)
+    if "://" not in text:
+        return Path(path)
+    bucket = text.removeprefix(_SCHEME).partition("/")[0]
+    if not text.startswith(_SCHEME) or not bucket:
+        raise UserError(f"{text}: give gs://BUCKET/NAME or a directory; others must be mounted")
+    _check_bucket(bucket)
+    from etils import epath
+
+    return epath.Path(text)
+
+
+def is_in_bucket(path: str | os.PathLike) -> bool:
+    """Whether a path is an address in a bucket."""
+    return os.fspath(path).startswith(_SCHEME)
+
+
+def make_absolute(path: Path) -> Path:
+    """The path from the root on, as Orbax wants it; addresses are that already."""
+    return path if is_in_bucket(path) else path.absolute()
+
+
+def relate(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, so that both can move together; an address stays as it is."""
+    if is_in_bucket(path) or is_in_bucket(folder):
+        return str(make_absolute(path))
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def relocate(text: str, folder: Path) -> Path:
+    """The path that `relate` described.
+
+    Raises:
+      UserError: see `to_path`, of an address.
+    """
+    if is_in_bucket(text) or is_in_bucket(folder):
+        return to_path(text)
+    return Path(os.path.normpath(folder.resolve() / text))
+
+
+def to_local_path(path: str | os.PathLike) -> Path:
+    """A local path, where only a file system with links and folders will do.
+
+    Raises:
+      UserError: it is an address.
+    """
+    if "://" in os.fspath(path):
+        raise UserError(f"{path}: give a local or mounted directory; addresses are not taken here")
+    return Path(path)
+
+
+@functools.cache
+def _check_bucket(bucket: str) -> None:
+    import logging
+
+    import fsspec
+    from etils import epath
+
+    # Read when the file system is made. Other processes write there too, so that a listing kept
+    # from a while ago, its default for ever, would hide what they have written since.
+    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+    # It logs with traceback what it raises as well.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    place = f"{_SCHEME}{bucket}"
+    try:
+        epath.Path(place).stat()
+    except ImportError as error:
+        raise UserError(
+            f"{place}: needs the package gcsfs: pip install 'retroguide_jax[gcs]'"
+        ) from error
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{place}: no such bucket, or no right to see it (storage.buckets.get)"
+        ) from error
+    except Exception as error:  # errors of HTTP, of credentials and of the network, each its own
+        raise UserError(
+            f"{place}: cannot be reached: {one_line(error)}; to log in: "
+            "gcloud auth application-default login"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -79,3 +175,63 @@ def put(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())
     except Exception as error:  # of HTTP, of credentials and of the network, each its own
         raise UserError(f"cannot write {target}: {one_line(error)}") from error
+
+
+def append_row(path: str | os.PathLike, row: dict[str, Any]) -> Path:
+    """Appends `row` as one JSON line to a file, made if missing, and returns its path.
+
+    The line goes out in a single O_APPEND write and is synced before this returns, so that rows
+    of jobs running side by side never mix. A part of a line left by a full disk or a killed job is
+    closed with a line break first: it spoils itself only. In a bucket the file is read and written
+    anew with the row at its end: of two jobs that end in the same moment one row may be lost.
+
+    Raises:
+        UserError: the file cannot be written whole.
+        ValueError: `row` holds NaN or infinity, which JSON has no form for.
+    """
+    line = json.dumps(row, allow_nan=False) + "\n"
+    path = to_path(path)
+    if is_in_bucket(path):
+        known = path.read_text() if path.exists() else ""
+        with write_beside(path) as beside:
+            beside.write_text(known + line)
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                line = "\n" + line
+            data = line.encode()
+            if os.write(file, data) != len(data):
+                raise UserError(f"{path}: the row was not written whole; is the disk full?")
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The whole rows of a file, oldest first; [] where there is no such file.
+
+    A line that a killed job left half-written is passed over: its row was never there. A
+    row of which only the line break is missing is whole, and `append_row` adds that.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = to_path(path)
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows

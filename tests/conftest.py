@@ -25,7 +25,7 @@ flags.FLAGS.mark_as_parsed()
 
 
 # Folders whose files take longest: started last, they would leave all cores but one idle.
-FIRST = ("system", "training", "demo", "report")
+FIRST = ("system", "training", "checkpoints", "demo", "report")
 
 
 def pytest_collection_modifyitems(items):

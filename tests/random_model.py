@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 
+from retroguide_jax.checkpoints.saving import Checkpoints, Progress
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
-from retroguide_jax.training.checkpoints import Checkpoints, Progress
-from retroguide_jax.training.state import abstract_state
+from retroguide_jax.state import abstract_state
 
 
 def make_model(config):

@@ -10,13 +10,19 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 from ml_collections import ConfigDict
 
-from retroguide_jax import paths
+from retroguide_jax import files
+from retroguide_jax.checkpoints.saving import is_finished, list_steps, mark_finished
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import compare, results
-from retroguide_jax.files import write_beside
-from retroguide_jax.paths import make_absolute, relate, relocate, to_local_path, to_path
-from retroguide_jax.training.checkpoints import is_finished, list_steps, mark_finished
+from retroguide_jax.files import (
+    make_absolute,
+    relate,
+    relocate,
+    to_local_path,
+    to_path,
+    write_beside,
+)
 from retroguide_jax.training.writers import MetricWriter
 
 
@@ -40,10 +46,10 @@ class MemoryBucket(MemoryFileSystem):
 
 @pytest.fixture
 def clear_caches():
-    paths._check_bucket.cache_clear()
+    files._check_bucket.cache_clear()
     backend.fsspec_backend._get_filesystem.cache_clear()
     yield
-    paths._check_bucket.cache_clear()
+    files._check_bucket.cache_clear()
     backend.fsspec_backend._get_filesystem.cache_clear()
 
 

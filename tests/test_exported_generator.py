@@ -11,7 +11,7 @@ from PIL import Image
 from retroguide_jax import exported
 from retroguide_jax.commands import generate
 from retroguide_jax.errors import UserError
-from retroguide_jax.exported_generator import ExportedGenerator
+from retroguide_jax.exported import ExportedGenerator
 
 SHAPES = (("b", 16, 16, 3), ("b", 4))
 ONNX = """

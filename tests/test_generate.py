@@ -28,9 +28,9 @@ class FakeModel:
 @pytest.fixture
 def model(monkeypatch):
     fake = FakeModel()
-    module = types.ModuleType("retroguide_jax.training.loading")
+    module = types.ModuleType("retroguide_jax.checkpoints.loading")
     module.load_model = lambda workdir, checkpoint: fake
-    monkeypatch.setitem(sys.modules, "retroguide_jax.training.loading", module)
+    monkeypatch.setitem(sys.modules, "retroguide_jax.checkpoints.loading", module)
     return fake
 
 

@@ -17,7 +17,7 @@ from parity_cases.noise import draw_step
 from retroguide_jax.config import load_config
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
-from retroguide_jax.training.state import abstract_state, create_state
+from retroguide_jax.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
 
 NETWORKS = ("embedder", "generator", "discriminator")

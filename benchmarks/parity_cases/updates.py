@@ -10,8 +10,8 @@ from parity_cases import precision
 from parity_cases.arrays import draw
 from parity_cases.case import Case, Results, twin
 from retroguide_jax.parallel.mesh import make_mesh, replicate
+from retroguide_jax.state import make_optimizer
 from retroguide_jax.training import updates
-from retroguide_jax.training.state import make_optimizer
 from retroguide_jax.training.updates import Recipe, apply_gradients
 
 _SHAPES = {"a": (3, 4), "b": (5,)}

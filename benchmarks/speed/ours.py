@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import embedder_variables, make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
+from retroguide_jax.state import abstract_state, create_state, make_optimizers
 from retroguide_jax.training import adversarial, contrastive
-from retroguide_jax.training.state import abstract_state, create_state, make_optimizers
 from retroguide_jax.training.steps import make_train_step
 from retroguide_jax.training.updates import Recipe
 

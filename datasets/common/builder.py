@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -19,6 +18,7 @@ import tensorflow_datasets as tfds
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
+from retroguide_jax.text import find_nearest
 
 from . import checking, storing
 from .listing import Box, Listing, Pair, Problem, assign_splits
@@ -109,8 +109,8 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
         name = data_config.config_name or (cls.VARIANTS[0] if cls.VARIANTS else "")
         if cls.VARIANTS and name not in cls.VARIANTS:
-            nearest = difflib.get_close_matches(name, cls.VARIANTS, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            nearest = find_nearest(name, cls.VARIANTS)
+            hint = f"did you mean {nearest!r}? " if nearest else ""
             raise UserError(
                 f"data set {data_config.name} has no config {name!r}; "
                 f"{hint}there are {', '.join(variant or repr(variant) for variant in cls.VARIANTS)}"

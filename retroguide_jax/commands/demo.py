@@ -12,7 +12,7 @@ import socket
 import sys
 
 from retroguide_jax.errors import UserError, require_packages
-from retroguide_jax.paths import to_local_path
+from retroguide_jax.files import to_local_path
 
 EXAMPLE = """
 retroguide demo --workdir=runs/city
@@ -76,7 +76,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _open(args: argparse.Namespace):
-    from retroguide_jax.training.loading import load_model
+    from retroguide_jax.checkpoints.loading import load_model
 
     if not args.index:
         return load_model(args.workdir, args.checkpoint), None

@@ -16,7 +16,7 @@ from typing import Any
 
 from retroguide_jax.commands.evaluate_flags import add_flags, check_flags
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import to_path
+from retroguide_jax.files import to_path
 
 __all__ = ["EXAMPLE", "add_flags", "name_judges", "run"]
 
@@ -113,7 +113,7 @@ def _name_step(job, args: argparse.Namespace) -> dict[str, str]:
 
 def _score_folders(args: argparse.Namespace) -> int:
     from retroguide_jax.evaluation import results
-    from retroguide_jax.evaluation.folder_job import score_folders
+    from retroguide_jax.evaluation.workdir import score_folders
     from retroguide_jax.parallel.processes import is_writer
 
     def score(progress_fn):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import to_local_path, to_path
+from retroguide_jax.files import to_local_path, to_path
 
 FOLDERS = ("generated", "reference", "source", "sky_mask")
 

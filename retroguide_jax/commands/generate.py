@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import to_local_path
+from retroguide_jax.files import to_local_path
 
 EXAMPLE = """
 retroguide generate --workdir=runs/city --input=my_tiles --output=my_views
@@ -80,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
 def _open_model(args: argparse.Namespace):
     """What has `source_size`, `z_dim` and `generate`."""
     if not args.exported:
-        from retroguide_jax.training.loading import load_model
+        from retroguide_jax.checkpoints.loading import load_model
 
         return load_model(args.workdir, checkpoint=args.checkpoint or "latest")
     if args.checkpoint:
         raise UserError("--checkpoint: an exported program holds one model; give --workdir for it")
-    from retroguide_jax.exported_generator import ExportedGenerator
+    from retroguide_jax.exported import ExportedGenerator
 
     return ExportedGenerator(to_local_path(args.exported))
 
@@ -169,7 +169,7 @@ def _write_images(
     import numpy as np
 
     from retroguide_jax.data import images
-    from retroguide_jax.noise import draw_noise
+    from retroguide_jax.inference import draw_noise
 
     noise = draw_noise(args.seed, args.num_samples, model.z_dim)
 

@@ -10,7 +10,7 @@ which fills it. Pictures, ranks and similarities are computed anew from the newe
 import argparse
 from pathlib import Path
 
-from retroguide_jax.paths import to_path
+from retroguide_jax.files import to_path
 
 EXAMPLE = """
 retroguide report --workdir=runs/city --data_dir=runs/city/data

@@ -3,7 +3,7 @@
 import argparse
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import make_absolute, to_local_path, to_path
+from retroguide_jax.files import make_absolute, to_local_path, to_path
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +48,11 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
       UserError: a flag does not fit another; see `load_model`, `pictures.list_files`,
         `catalog.open_dataset`, `coordinates.read_coordinates` and `building.build_index`.
     """
+    from retroguide_jax.checkpoints.loading import load_model
+    from retroguide_jax.fingerprints import hash_weights
     from retroguide_jax.progress import make_bar
     from retroguide_jax.retrieval.building import build_index
-    from retroguide_jax.retrieval.embedding import hash_weights
     from retroguide_jax.retrieval.index import About
-    from retroguide_jax.training.loading import load_model
 
     if args.coordinates and args.images is None:
         raise UserError("--coordinates: belong to --images; a data set has its own")

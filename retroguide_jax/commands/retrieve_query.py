@@ -4,7 +4,7 @@ import argparse
 
 from retroguide_jax.commands.data import positive_integer
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import to_local_path, to_path
+from retroguide_jax.files import to_local_path, to_path
 
 _VIEWS = ("aerial", "ground")
 _MOST_ROWS = 100  # of a strip: 18,000 pixels
@@ -82,9 +82,9 @@ def _list_queries(names: list[str]) -> list:
 
 
 def _open_embedder(index, args: argparse.Namespace):
+    from retroguide_jax.checkpoints.integrity import DamagedCheckpointError
+    from retroguide_jax.checkpoints.loading import load_model
     from retroguide_jax.retrieval.embedding import check_weights
-    from retroguide_jax.training.damage import DamagedCheckpointError
-    from retroguide_jax.training.loading import load_model
 
     about = index.about
     if args.workdir:

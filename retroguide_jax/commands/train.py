@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from retroguide_jax.parallel.processes import join_processes
 
     join_processes()
+    from retroguide_jax.files import to_path
     from retroguide_jax.parallel.watchdog import Watchdog
-    from retroguide_jax.paths import to_path
     from retroguide_jax.training.loop import train
 
     allow_change = [name for name in args.allow_change.split(",") if name]

@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: the output folder is not empty, or see `load_model` and the format's `export`.
     """
+    from retroguide_jax.checkpoints.loading import load_model
     from retroguide_jax.exchange import card
-    from retroguide_jax.paths import to_local_path, to_path
-    from retroguide_jax.training.loading import load_model
+    from retroguide_jax.files import to_local_path, to_path
 
     workdir, output = to_path(args.workdir), to_local_path(args.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

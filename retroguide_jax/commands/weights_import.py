@@ -61,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from retroguide_jax.config import load_config
     from retroguide_jax.exchange import importing
     from retroguide_jax.exchange.report import format_report, summarise
-    from retroguide_jax.files import write_beside
-    from retroguide_jax.paths import to_path
+    from retroguide_jax.files import to_path, write_beside
 
     if args.layout not in importing.LAYOUTS:
         raise UserError(f"--from={args.layout}: choose one of {', '.join(importing.LAYOUTS)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import io
 import os
@@ -18,8 +17,8 @@ from google.protobuf import json_format
 
 from retroguide_jax.data import records
 from retroguide_jax.errors import UserError
-from retroguide_jax.files import lock_folder
-from retroguide_jax.paths import is_in_bucket, to_path
+from retroguide_jax.files import is_in_bucket, lock_folder, to_path
+from retroguide_jax.text import find_nearest, one_line
 
 NAMES = ("procedural_city", "image_pairs", "cvusa", "cvact", "vigor_gen")
 _INFO_FILE = "dataset_info.json"  # TFDS writes it last, and renames the folder after that
@@ -160,7 +159,7 @@ def _open_folder(folder: Path) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder_from_directory(folder)
     except (OSError, ValueError, AssertionError, json_format.ParseError) as error:
-        raise UserError(f"{folder} cannot be opened ({_one_line(error)}); delete it") from error
+        raise UserError(f"{folder} cannot be opened ({one_line(error)}); delete it") from error
     _check_complete(builder, folder)
     return builder
 
@@ -190,7 +189,7 @@ def _construct(builder_class, config, data_dir) -> tfds.core.DatasetBuilder:
         where = data_dir or "TFDS's default data_dir"
         raise UserError(
             f"the copy of {builder_class.name}/{config.name} in {where} cannot be opened "
-            f"({_one_line(error)}); delete it and it is built again"
+            f"({one_line(error)}); delete it and it is built again"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -231,7 +230,7 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
         if isinstance(error, RuntimeError) and "write() failed" not in str(error):
             raise
         raise UserError(
-            f"data set {builder.info.full_name} could not be built in {path}: {_one_line(error)}; "
+            f"data set {builder.info.full_name} could not be built in {path}: {one_line(error)}; "
             "free some space or choose another --data_dir"
         ) from error
 
@@ -242,10 +241,6 @@ def _expand(data_dir: str | os.PathLike | None) -> str | None:
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, names, n=1)
+    nearest = find_nearest(name, names)
     known = f"there are {', '.join(names)}"
-    return f"did you mean {nearest[0]!r}? {known}" if nearest else known
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    return f"did you mean {nearest!r}? {known}" if nearest else known

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from retroguide_jax.data import images
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import one_line
 
 _MOST_BYTES_KEPT = 2**30  # of decoded training pairs, a process
 
@@ -105,9 +106,8 @@ class Source:
             record = self._records[index]
             return self._features.deserialize_example_np(record, decoders=self._decoders)
         except Exception as error:  # what a damaged file raises is of no common kind
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
-                f"{self._name}, example {index}: cannot be read: {reason}; "
+                f"{self._name}, example {index}: cannot be read: {one_line(error)}; "
                 "delete that folder and build the data set again"
             ) from error
 

@@ -10,8 +10,8 @@ import numpy as np
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import table
 from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.files import is_in_bucket
 from retroguide_jax.metrics import statistics
-from retroguide_jax.paths import is_in_bucket
 
 PER_IMAGE_DIR = Path("eval") / "per_image"
 _RANK = "rank_"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retroguide_jax.data import images, inspection
+from retroguide_jax.data import images, inspection, listing
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import listing
 from retroguide_jax.evaluation.resizing import Resize
 from retroguide_jax.progress import make_bar
 

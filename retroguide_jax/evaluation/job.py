@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from retroguide_jax.data import listing
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import distributions, listing, protocol, registry, summary
+from retroguide_jax.evaluation import distributions, protocol, registry, summary
 from retroguide_jax.evaluation.figures import Figures
 from retroguide_jax.evaluation.nets import is_made_by, open_nets
 from retroguide_jax.evaluation.reference import Reference
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
-from retroguide_jax.origin import describe_machine
+from retroguide_jax.provenance import describe_machine
 
 EMBEDDER = "embedder"  # the model's own embedder as judge: the one that conditions the generator
 # What is worth its time while training goes on.

@@ -1,15 +1,11 @@
 """What a number must be read with: the protocol it was measured under, and its digest."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from retroguide_jax.config import config_to_json
 from retroguide_jax.evaluation import registry
+from retroguide_jax.fingerprints import hash_text, hash_weights
 
 
 def make_protocol(
@@ -36,7 +32,7 @@ def make_protocol(
         "images": "uint8 RGB, as they are written to PNG",
         "metrics": {name: registry.METRICS[name].text for name in metrics},
         "judges": {
-            name: {"step": int(judge.step), "weights": hash_weights(judge.variables)}
+            name: {"step": int(judge.step), "weights": hash_weights(judge.variables)[:16]}
             for name, judge in judges.items()
         },
         "networks": {
@@ -49,33 +45,4 @@ def make_protocol(
 
 def hash_protocol(protocol: Mapping[str, Any]) -> str:
     """Hexadecimal digest of a protocol."""
-    return _digest(json.dumps(protocol, sort_keys=True, allow_nan=False).encode())
-
-
-def hash_weights(tree: Any) -> str:
-    """Hexadecimal digest of the values of a tree of arrays, names included."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def hash_config(config: Any) -> str:
-    """Hexadecimal digest of a resolved config."""
-    return _digest(config_to_json(config).encode())
-
-
-def hash_dataset(builder: Any, split: str) -> str:
-    """Hexadecimal digest of what names a built split: version, shards, bytes, number."""
-    info = builder.info
-    splits = {
-        name: [list(part.shard_lengths), int(part.num_bytes)]
-        for name, part in sorted(info.splits.items())
-    }
-    return _digest(json.dumps([info.full_name, split, splits]).encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+    return hash_text(json.dumps(protocol, sort_keys=True, allow_nan=False))

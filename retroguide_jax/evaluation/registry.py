@@ -5,10 +5,10 @@ methods that they compare, so a number without its protocol compares with nothin
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Sequence
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import find_nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +237,6 @@ def describe_metrics() -> str:
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name.strip(), names, n=1)
+    nearest = find_nearest(name.strip(), names)
     known = f"there are {', '.join(names)}"
-    return f"did you mean {nearest[0]}? {known}" if nearest else known
+    return f"did you mean {nearest}? {known}" if nearest else known

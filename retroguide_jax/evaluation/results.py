@@ -10,21 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from retroguide_jax import ledger
-from retroguide_jax.files import write_beside
-from retroguide_jax.paths import to_path
+from retroguide_jax import files
+from retroguide_jax.files import to_path, write_beside
 
 RESULTS_PATH = Path("eval") / "results.jsonl"
 
 
 def append_row(workdir: str | os.PathLike, row: dict[str, Any]) -> Path:
-    """Appends `row` to W/eval/results.jsonl by `ledger.append_row` and returns the file's path."""
-    return ledger.append_row(to_path(workdir) / RESULTS_PATH, row)
+    """Appends `row` to W/eval/results.jsonl by `files.append_row` and returns the file's path."""
+    return files.append_row(to_path(workdir) / RESULTS_PATH, row)
 
 
 def read_rows(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """The rows of W/eval/results.jsonl by `ledger.read_rows`."""
-    return ledger.read_rows(to_path(workdir) / RESULTS_PATH)
+    """The rows of W/eval/results.jsonl by `files.read_rows`."""
+    return files.read_rows(to_path(workdir) / RESULTS_PATH)
 
 
 def write_json(path: str | os.PathLike, row: dict[str, Any]) -> None:

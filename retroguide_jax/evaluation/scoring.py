@@ -220,7 +220,7 @@ class Scorer:
         return {name: np.asarray(rows) for name, rows in self._nets["layout"](images).items()}
 
     def _score_layout(self, batch: Mapping, read: Mapping) -> dict[str, Any]:
-        from retroguide_jax.evaluation import layout
+        from retroguide_jax.metrics import layout
 
         return layout.score_layout(read, batch["labels"], batch["depth"])
 
@@ -233,7 +233,7 @@ class Scorer:
         if "sky_spread_ratio" in self.metrics and "sky_mask" in batch:
             surfaces["sky"] = batch["sky_mask"]
         if self.instruments.layout is not None:
-            from retroguide_jax.evaluation import layout
+            from retroguide_jax.metrics import layout
 
             record["label_consistency"] = layout.compare_noises([of["labels"] for of in read])
             surfaces |= layout.mask_surfaces(batch["labels"])

@@ -1,7 +1,9 @@
 """A row of results as text: each metric beside its floors, its ceiling and its uncertainty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from retroguide_jax.text import align
 
 # What a name ends with, before the judge's: what was scored. A name without is of the generated.
 _VARIANTS = ("generated", "shuffled", "mean_image", "real")
@@ -65,20 +67,6 @@ def group_variants(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
 def find_count(variants: Mapping[str, dict]) -> int:
     """Of how many images a metric's figures are."""
     return next(figure["n"] for figure in variants.values() if "n" in figure)
-
-
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as columns, the first to the left, with a rule under the heading."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
 
 
 def _split_name(name: str) -> tuple[str, str]:

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from retroguide_jax.checkpoints.integrity import DamagedCheckpointError
+from retroguide_jax.checkpoints.saving import is_finished, list_steps
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import results
+from retroguide_jax.files import is_in_bucket
 from retroguide_jax.parallel.processes import is_writer
-from retroguide_jax.paths import is_in_bucket
-from retroguide_jax.training.checkpoints import is_finished, list_steps
-from retroguide_jax.training.damage import DamagedCheckpointError
 
 _NOTHING, _THE_END = -1, -2
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from retroguide_jax.checkpoints.saving import Checkpoints, Progress
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.results import write_json
@@ -18,8 +19,7 @@ from retroguide_jax.exchange.matching import Match, match
 from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
-from retroguide_jax.training.checkpoints import Checkpoints, Progress
-from retroguide_jax.training.state import create_state
+from retroguide_jax.state import create_state
 from retroguide_jax.weights import files, reading
 
 LAYOUTS: dict[str, Callable[[Mapping[str, np.ndarray]], Source]] = {

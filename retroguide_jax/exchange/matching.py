@@ -1,7 +1,6 @@
 """Which array of a file becomes which of ours, what does not fit, and what is left over."""
 
 import dataclasses
-import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +9,7 @@ import numpy as np
 from retroguide_jax.errors import UserError
 from retroguide_jax.exchange import axes
 from retroguide_jax.exchange.layouts import Source
+from retroguide_jax.text import find_nearest
 
 _MOST_NAMED = 5
 
@@ -126,8 +126,8 @@ def _is_within(name: str, pattern: str) -> bool:
 
 
 def _hint(name: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(names), n=1)
-    return f"; the nearest is {nearest[0]}" if nearest else ""
+    nearest = find_nearest(name, sorted(names))
+    return f"; the nearest is {nearest}" if nearest else ""
 
 
 def _name_few(names: Iterable[str]) -> str:

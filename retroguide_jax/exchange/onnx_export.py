@@ -10,7 +10,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.exchange.programs import Function, list_functions
 from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
-from retroguide_jax.paths import one_line
+from retroguide_jax.text import one_line
 
 # Outputs are of the order of one, and float32 in another order of summation differs by some 1e-6.
 _LARGEST_DIFFERENCE = 1e-4

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from retroguide_jax.checkpoints.reading import Reader
+from retroguide_jax.checkpoints.saving import MODEL_KEYS, list_steps
 from retroguide_jax.exchange import axes, twin, variables
 from retroguide_jax.inference import Model
 from retroguide_jax.parallel.mesh import make_mesh
-from retroguide_jax.training.checkpoints import MODEL_KEYS, list_steps
-from retroguide_jax.training.reading import Reader
-from retroguide_jax.training.state import abstract_state
+from retroguide_jax.state import abstract_state
 from retroguide_jax.weights import reading
 
 

@@ -8,13 +8,13 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.rules import path_name
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.state import initial_state
 
 State = dict[str, Any]
 
 
 def get_networks(state: State) -> dict[str, Any]:
-    """The networks of a state, as of `training.state`: {embedder, generator?, discriminator?}.
+    """The networks of a state, as of `state`: {embedder, generator?, discriminator?}.
 
     The embedder is {params, stats} and, with the generator, averaged if the state has been trained.
     """

@@ -10,6 +10,7 @@ import numpy as np
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel import failure, service
 from retroguide_jax.parallel.marking import mark_lines
+from retroguide_jax.text import one_line
 
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # Gathered arrays pass through the devices' memory: this much of them at a time, over all processes.
@@ -54,7 +55,7 @@ def join_processes() -> None:
         elif _count_detected() > 1:
             jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = one_line(error)
         if address:
             raise UserError(f"{_VARIABLES[0]}={address}: cannot join: {reason}") from error
         raise UserError(

@@ -16,7 +16,8 @@ from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.local import LocalDevices
 from retroguide_jax.parallel.mesh import batch_sharding, make_mesh
-from retroguide_jax.training.state import abstract_state
+from retroguide_jax.state import abstract_state
+from retroguide_jax.text import one_line
 from retroguide_jax.training.steps import make_train_step
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -127,8 +128,9 @@ def compile_lowered(lowered: jax.stages.Lowered) -> Compiled:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
-            reason = str(error).strip().splitlines()[0][:200]
-            raise UserError(f"the compiler fails: {reason}; try another --topology") from error
+            raise UserError(
+                f"the compiler fails: {one_line(error)}; try another --topology"
+            ) from error
         return Compiled("", {}, 0.0, time.monotonic() - start, read_needed_bytes(str(error)))
     stats = compiled.memory_analysis()
     sizes = {

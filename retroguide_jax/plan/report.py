@@ -15,7 +15,7 @@ from retroguide_jax.plan.hlo import parse_module
 from retroguide_jax.plan.network import Network
 from retroguide_jax.plan.timeline import Assumptions, Timeline, Usage
 from retroguide_jax.plan.topology import Topology, locate
-from retroguide_jax.training.batches import check_batches
+from retroguide_jax.training.steps import check_batches
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from retroguide_jax.evaluation.table import align
 from retroguide_jax.plan.variants import change, scale_batches
+from retroguide_jax.text import align
 
 # Predictions nearer to each other than this are a tie, which memory decides.
 _TIE = 0.02

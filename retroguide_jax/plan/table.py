@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from retroguide_jax.evaluation.table import align
+from retroguide_jax.text import align
 
 GIB = 2**30
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.plan.chips import Chip, find_chip
+from retroguide_jax.text import one_line
 
 # libtpu would ask a metadata server what machine this is, complain on stderr that none answers, and
 # let one process only use it at a time.
@@ -86,10 +87,10 @@ def describe_topology(name: str, num_slices: int = 1) -> Topology:
         described = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     # Names are the compiler's to know, and what it raises differs between its releases.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"--topology={name}: the compiler does not know it ({reason}); take a shape that "
-            f"exists, as in {'v5e:4x4' if chip.torus_dims == 2 else chip.name + ':4x4x4'}"
+            f"--topology={name}: the compiler does not know it ({one_line(error)}); "
+            "take a shape that exists, as in "
+            f"{'v5e:4x4' if chip.torus_dims == 2 else chip.name + ':4x4x4'}"
         ) from error
     sides = tuple(int(side) for side in shape.split("x"))
     return Topology(name, chip, sides, num_slices, tuple(described.devices))

@@ -9,13 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from retroguide_jax import ledger
+from retroguide_jax import files
 from retroguide_jax.config import complete_config, config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
-from retroguide_jax.origin import STARTS_PATH
-from retroguide_jax.paths import make_absolute, relocate, to_path
+from retroguide_jax.files import make_absolute, relocate, to_path
+from retroguide_jax.provenance import STARTS_PATH
 
 _METRICS_FILE = "metrics.jsonl"
 # Of a row of the ledger, those that the page shows.
@@ -100,7 +100,7 @@ def open_run(workdir: str | Path) -> Run:
         )
     config = complete_config(config_from_json(_read(path)))
     curves, problems = _read_curves(workdir / _METRICS_FILE)
-    starts = [row for row in ledger.read_rows(workdir / STARTS_PATH) if _has(row, _START_FIELDS)]
+    starts = [row for row in files.read_rows(workdir / STARTS_PATH) if _has(row, _START_FIELDS)]
     whole = [row for row in read_rows(workdir) if _is_whole(row)]
     num_lines = sum(bool(line.strip()) for line in _read(workdir / RESULTS_PATH).splitlines())
     if num_lines > len(whole):

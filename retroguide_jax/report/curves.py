@@ -80,7 +80,7 @@ def list_once(run: Run) -> list[str]:
 
 def draw_learning_rates(run: Run) -> Chart:
     """The rates that the config asks for, by each network's own updates."""
-    from retroguide_jax.training.state import count_updates, make_schedule
+    from retroguide_jax.state import count_updates, make_schedule
 
     lines = {}
     for number, (name, num) in enumerate(count_updates(run.config).items()):

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.images import to_float, to_uint8
 from retroguide_jax.data.reading import PairDecoder, get_id, open_source
 from retroguide_jax.evaluation.examples import ModelExamples
-from retroguide_jax.evaluation.galleries import find_places
 from retroguide_jax.evaluation.job import EMBEDDER, check_sizes
+from retroguide_jax.evaluation.ranking import find_places
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
+from retroguide_jax.inference import draw_noises
 from retroguide_jax.metrics.retrieval import rank_matches
-from retroguide_jax.noise import draw_noises
-from retroguide_jax.training.loading import load_model
 
 _METRICS = ("psnr", "psnr_nosky")
 _ROWS_PER_DEVICE = 16

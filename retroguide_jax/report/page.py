@@ -10,7 +10,7 @@ from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError, require_packages
 from retroguide_jax.files import write_beside
-from retroguide_jax.origin import describe_command, find_commit, format_time
+from retroguide_jax.provenance import describe_command, find_commit, format_time
 from retroguide_jax.report import curves, sections, tables
 from retroguide_jax.report.cloud import MOST_PAIRS, draw_map
 from retroguide_jax.report.collect import Run

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from retroguide_jax.evaluation.table import align
 from retroguide_jax.metrics.nearest import Nearest
 from retroguide_jax.retrieval.entries import Entry
 from retroguide_jax.retrieval.index import Index
+from retroguide_jax.text import align
 
 
 class Answer(NamedTuple):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from retroguide_jax.data import images
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.listing import join_few
 from retroguide_jax.inference import Model
 from retroguide_jax.retrieval.embedding import embed_pictures
 from retroguide_jax.retrieval.entries import Entry
 from retroguide_jax.retrieval.index import About, write_index
+from retroguide_jax.text import join_few
 
 
 class Built(NamedTuple):

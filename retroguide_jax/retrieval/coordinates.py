@@ -4,7 +4,7 @@ from pathlib import Path
 
 from retroguide_jax.datasets.common import tables
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.listing import join_few
+from retroguide_jax.text import join_few
 
 _COLUMNS = ("id", "latitude", "longitude")
 

@@ -1,17 +1,16 @@
 """Images to unit rows, batch by batch, while the next batch is decoded."""
 
 import collections
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from retroguide_jax.data import images
 from retroguide_jax.errors import UserError
+from retroguide_jax.fingerprints import hash_weights
 from retroguide_jax.inference import Model
 from retroguide_jax.metrics.products import split_range
 from retroguide_jax.retrieval.entries import Entry
@@ -72,22 +71,13 @@ def embed_pictures(
         pool.shutdown(cancel_futures=True)
 
 
-def hash_weights(model: Model) -> str:
-    """sha256 (hexadecimal) of the embedder's averaged weights, with their names and shapes."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables["embedder"]):
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).data)
-    return digest.hexdigest()
-
-
 def check_weights(index: Index, model: Model) -> None:
     """Checks that a model's embeddings may be compared with those of an index.
 
     Raises:
       UserError: another embedder made the index.
     """
-    if hash_weights(model) != index.about.weights:
+    if hash_weights(model.variables["embedder"]) != index.about.weights:
         about = index.about
         raise UserError(
             f"{index.path}: was made by step {about.step} of {about.workdir}; this embedder (step "

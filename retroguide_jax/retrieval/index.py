@@ -17,6 +17,7 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.retrieval.entries import Entries, Entry
+from retroguide_jax.text import one_line
 
 FORMAT_VERSION = 1
 _EMBEDDINGS, _ENTRIES, _ABOUT = "embeddings.npy", "entries.jsonl", "index.json"
@@ -79,7 +80,7 @@ class Index:
             embeddings = np.lib.format.open_memmap(path / _EMBEDDINGS, mode="r")
             entries = Entries(path / _ENTRIES)
         except (OSError, ValueError) as error:
-            raise _make_damage(path, " ".join(str(error).split())[:200]) from None
+            raise _make_damage(path, one_line(error)) from None
         if embeddings.dtype != np.float32 or embeddings.shape != shape:
             found = f"{embeddings.dtype} {list(embeddings.shape)}"
             raise _make_damage(path, f"{_EMBEDDINGS} holds {found}, not float32 {list(shape)}")

@@ -16,8 +16,8 @@ import optax
 from retroguide_jax.models.layers import downsample
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import replicate
+from retroguide_jax.state import State
 from retroguide_jax.training import losses, pairwise
-from retroguide_jax.training.state import State
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
 

@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec
 
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import AXES, BATCH_SPEC, replicate
+from retroguide_jax.state import State
 from retroguide_jax.training import pairwise
-from retroguide_jax.training.state import State
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
 

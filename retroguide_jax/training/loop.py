@@ -10,28 +10,26 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from retroguide_jax.checkpoints.loading import load_model
+from retroguide_jax.checkpoints.saving import Checkpoints, Progress, list_steps, mark_finished
 from retroguide_jax.config import config_to_json
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.pipeline import get_position, make_train_iterator, set_position
 from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.protocol import hash_config, hash_dataset
-from retroguide_jax.files import write_beside
-from retroguide_jax.ledger import append_row
+from retroguide_jax.files import append_row, write_beside
+from retroguide_jax.fingerprints import hash_config, hash_dataset
 from retroguide_jax.networks import make_networks
-from retroguide_jax.origin import STARTS_PATH, describe_command, describe_machine, format_time
 from retroguide_jax.parallel.agreement import check_agreement
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
 from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
-from retroguide_jax.training.batches import check_batches
-from retroguide_jax.training.checkpoints import Checkpoints, Progress, list_steps, mark_finished
-from retroguide_jax.training.loading import load_model
+from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
+from retroguide_jax.state import abstract_state, create_state
 from retroguide_jax.training.reporter import Reporter
 from retroguide_jax.training.skipped import DivergedError
-from retroguide_jax.training.state import abstract_state, create_state
-from retroguide_jax.training.steps import make_train_step
+from retroguide_jax.training.steps import check_batches, make_train_step
 
 
 def train(

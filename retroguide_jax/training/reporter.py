@@ -11,23 +11,59 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from retroguide_jax.data.images import write_png
+from retroguide_jax.checkpoints.saving import Checkpoints, Progress
+from retroguide_jax.data.images import make_grid, to_float, to_uint8, write_png
 from retroguide_jax.data.pipeline import read_batch_ids
-from retroguide_jax.data.reading import num_examples
+from retroguide_jax.data.reading import num_examples, read_pairs
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Settings
+from retroguide_jax.files import is_in_bucket
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
-from retroguide_jax.paths import is_in_bucket
 from retroguide_jax.progress import is_quiet, make_bar
-from retroguide_jax.training.checkpoints import Checkpoints, Progress
-from retroguide_jax.training.samples import SampleGrid
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
 from retroguide_jax.training.writers import MetricWriter, average_metrics
+
+_NUM_ROWS = 8
+_NUM_NOISES = 3
+
+
+class SampleGrid:
+    """The same few validation places and noises every time, so that pictures can be compared.
+
+    Args:
+      builder: a built data set.
+      data_config: `config.data`; the first pairs of its validation split are used.
+    """
+
+    def __init__(self, builder, data_config):
+        self._pairs = read_pairs(builder, data_config, data_config.val_split, _NUM_ROWS)
+
+    def draw(self, model: Model) -> np.ndarray:
+        """A row a place, source | real target | generated under each noise: uint8 [H, W, 3]."""
+        source = np.stack([to_float(pair[model.source_view]) for pair in self._pairs])
+        noise = np.random.default_rng(0).standard_normal(
+            (_NUM_NOISES, len(source), model.z_dim), np.float32
+        )
+        generated = [to_uint8(model.generate(source, z)) for z in noise]
+        rows = [
+            [pair[model.source_view], pair[model.target_view], *(images[i] for images in generated)]
+            for i, pair in enumerate(self._pairs)
+        ]
+        return make_grid([_level(row) for row in rows], scale=2)
+
+
+def _level(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Enlarges the lower images of a row by whole numbers, so that all stand about equally high."""
+    height = max(image.shape[0] for image in images)
+    factors = [height // image.shape[0] for image in images]
+    return [image.repeat(n, 0).repeat(n, 1) for image, n in zip(images, factors, strict=True)]
+
 
 # What a line on the screen has room for; everything is in metrics.jsonl.
 _SHOWN = (

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from retroguide_jax.errors import UserError
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.mesh import batch_sharding
+from retroguide_jax.state import State, make_optimizers
 from retroguide_jax.training.adversarial import update_gan
 from retroguide_jax.training.contrastive import update_embedder
-from retroguide_jax.training.state import State, make_optimizers
 from retroguide_jax.training.updates import Recipe
 
 Batch = dict[str, jax.Array]
@@ -87,3 +88,48 @@ def _run_if(due: jax.Array, update: Callable, state: State):
     metrics = jax.eval_shape(update, state)[1]
     missing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), metrics)
     return jax.lax.cond(due, update, lambda state: (state, missing, jnp.array(True)), state)
+
+
+def check_batches(config: ConfigDict, num_devices: int) -> None:
+    """Checks the config's batch sizes against each other and against the number of devices.
+
+    Raises:
+      UserError: a size that does not divide as it must, naming the field.
+    """
+    train = config.train
+    batch = train.batch_size
+    if batch % train.adversarial_batch_size:
+        raise UserError(
+            f"config.train.adversarial_batch_size={train.adversarial_batch_size} must divide "
+            f"config.train.batch_size={batch}"
+        )
+    if batch % num_devices or batch < 2:
+        raise UserError(
+            f"config.train.batch_size={batch} must be at least 2 and a multiple of the "
+            f"number of devices, {num_devices}"
+        )
+    chunk = config.losses.contrastive_chunk
+    if chunk < 0 or (chunk and batch % chunk):
+        raise UserError(
+            f"config.losses.contrastive_chunk={chunk} must divide config.train.batch_size={batch}; "
+            "0 takes all columns at once"
+        )
+    _check_micro_batches(config, num_devices)
+
+
+def _check_micro_batches(config: ConfigDict, num_devices: int) -> None:
+    batch, micro = config.train.batch_size, config.train.micro_batch_size
+    if not micro:
+        return
+    if micro < 0 or batch % micro or micro % num_devices:
+        raise UserError(
+            f"config.train.micro_batch_size={micro} must divide config.train.batch_size={batch} "
+            f"and be a multiple of the number of devices, {num_devices}; 0 embeds all at once"
+        )
+    embedder = config.embedder
+    if embedder.backbone == "saig" and embedder.saig.stem_norm == "batch":
+        raise UserError(
+            f"config.train.micro_batch_size={micro} needs a network that does not mix examples: "
+            "set config.embedder.saig.stem_norm=group, or save memory by config.train.remat, "
+            "config.mesh.fsdp or config.losses.contrastive_chunk instead"
+        )

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from retroguide_jax.networks import Networks
-from retroguide_jax.training.state import State
+from retroguide_jax.state import State
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retroguide_jax.files import put, write_beside
-from retroguide_jax.paths import is_in_bucket
+from retroguide_jax.files import is_in_bucket, put, write_beside
 
 _PUT_SECONDS = 60  # between two copies to a bucket
 

@@ -6,9 +6,9 @@ which are the same. PyTorch's files carry the beginning of their digest in their
 """
 
 import dataclasses
-import difflib
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import find_nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def get_weights(name: str) -> Weights:
       UserError: there is none.
     """
     if name not in CATALOG:
-        nearest = difflib.get_close_matches(name, CATALOG, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(CATALOG)}"
+        nearest = find_nearest(name, CATALOG)
+        hint = f"did you mean {nearest}?" if nearest else f"there are {', '.join(CATALOG)}"
         raise UserError(f"no weights are called {name!r}; {hint}")
     return CATALOG[name]

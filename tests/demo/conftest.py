@@ -8,12 +8,12 @@ from random_model import save_run
 from tiny import make_tiny_config
 
 from retroguide_jax import __main__ as cli
+from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.data import catalog
 from retroguide_jax.demo.app import make_app
 from retroguide_jax.demo.gallery import Gallery
 from retroguide_jax.demo.uploads import Limits
 from retroguide_jax.retrieval.index import Index
-from retroguide_jax.training.loading import load_model
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retroguide_jax.data import images
+from retroguide_jax.data import images, listing
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import folders, listing
+from retroguide_jax.evaluation import folders
 from retroguide_jax.evaluation.resizing import parse_resize
 
 

@@ -17,10 +17,10 @@ from retroguide_jax.data.images import to_uint8
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import layout
 from retroguide_jax.evaluation.examples import ModelExamples
+from retroguide_jax.evaluation.layout_training import LayoutRecipe, augment_colours
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.evaluation.summary import summarize
 from retroguide_jax.files import lock_folder
-from retroguide_jax.training.layout import LayoutRecipe, augment_colours
 
 RECIPE = LayoutRecipe(num_steps=60, pixels_per_step=4 * 32 * 128, warmup_steps=5)
 SKY_DEPTH = 65535

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from retroguide_jax.checkpoints.integrity import DamagedCheckpointError
+from retroguide_jax.checkpoints.saving import is_finished, list_steps, mark_finished
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import results
 from retroguide_jax.evaluation.watch import wait_for_checkpoint, watch
-from retroguide_jax.training.checkpoints import is_finished, list_steps, mark_finished
-from retroguide_jax.training.damage import DamagedCheckpointError
 
 PROTOCOL = "0123456789abcdef"
 

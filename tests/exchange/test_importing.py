@@ -12,15 +12,15 @@ from safetensors.numpy import load_file, save_file
 from tiny import make_tiny_config
 
 from retroguide_jax import __main__ as cli
+from retroguide_jax.checkpoints.loading import load_model
+from retroguide_jax.checkpoints.saving import Checkpoints, Progress
 from retroguide_jax.config import config_from_json
 from retroguide_jax.evaluation import protocol, results
 from retroguide_jax.exchange import card, importing, safetensors_export, variables
 from retroguide_jax.networks import make_networks
-from retroguide_jax.origin import format_time
 from retroguide_jax.parallel.mesh import make_mesh
-from retroguide_jax.training.checkpoints import Checkpoints, Progress
-from retroguide_jax.training.loading import load_model
-from retroguide_jax.training.state import abstract_state, create_state
+from retroguide_jax.provenance import format_time
+from retroguide_jax.state import abstract_state, create_state
 
 # Statistics of batches, and a scalar.
 FIELDS = {"embedder.saig.stem_norm": "batch", "embedder.learned_temperature": True}

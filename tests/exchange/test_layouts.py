@@ -18,7 +18,7 @@ from tiny import make_tiny_config
 from retroguide_jax.errors import UserError
 from retroguide_jax.exchange import importing, timm_convnext, twin, variables
 from retroguide_jax.networks import embedder_variables, make_networks
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.state import initial_state
 
 SAIG = {
     "mode": "contrastive",

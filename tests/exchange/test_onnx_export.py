@@ -8,7 +8,7 @@ from tiny import make_tiny_config
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.exchange.onnx_export import export_onnx
-from retroguide_jax.exported_generator import ExportedGenerator
+from retroguide_jax.exported import ExportedGenerator
 from retroguide_jax.metric_nets.external import open_net
 
 onnx = pytest.importorskip("onnx")

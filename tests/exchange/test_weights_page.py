@@ -9,9 +9,9 @@ from page_commands import read_commands, replace_config
 from safetensors.numpy import save_file
 
 from retroguide_jax import __main__ as cli
+from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.config import load_config
 from retroguide_jax.exchange import axes, importing, variables
-from retroguide_jax.training.checkpoints import list_steps
 
 TINY = """
 from tiny import make_tiny_config

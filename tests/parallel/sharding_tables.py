@@ -17,7 +17,7 @@ from retroguide_jax.config import list_packaged_configs, load_config
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.parallel.rules import sharding_table, state_shardings
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.state import initial_state
 
 CONFIGS = ("default", "city")
 

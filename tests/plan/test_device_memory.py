@@ -7,7 +7,7 @@ from tiny import make_tiny_config
 from retroguide_jax.networks import make_networks
 from retroguide_jax.plan.compiling import describe_step, read_needed_bytes
 from retroguide_jax.plan.memory import measure_state
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.state import initial_state
 
 
 def measure(**mesh):

@@ -5,7 +5,7 @@ import pytest
 
 from retroguide_jax.config import config_to_json, load_config
 from retroguide_jax.errors import UserError
-from retroguide_jax.paths import relate
+from retroguide_jax.files import relate
 from retroguide_jax.report.collect import find_judges, name_apart, open_run
 
 

@@ -9,8 +9,9 @@ import sys
 
 import optax
 
+from retroguide_jax import state
 from retroguide_jax.__main__ import main
-from retroguide_jax.training import state, steps
+from retroguide_jax.training import steps
 
 
 def make_optimizers(config):

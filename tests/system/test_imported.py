@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from retroguide_jax import __main__ as cli
+from retroguide_jax.checkpoints.loading import load_model
+from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.config import load_config
 from retroguide_jax.exchange import axes, twin, variables
-from retroguide_jax.training.checkpoints import list_steps
-from retroguide_jax.training.loading import load_model
 
 # Those of a test of test_run.py, whose compiled programs serve here too.
 FLAGS = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.train.eval_every=2")

@@ -17,7 +17,7 @@ from compiling import FAST
 from PIL import Image
 from whole_run import FLAGS, NUM_STEPS
 
-from retroguide_jax.training.checkpoints import list_steps
+from retroguide_jax.checkpoints.saving import list_steps
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from parity_cases.noise import draw_maps
 
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.state import initial_state
 
 torch = pytest.importorskip("torch")
 

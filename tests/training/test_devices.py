@@ -7,9 +7,9 @@ import optax
 import pytest
 from tiny import make_batch, make_tiny_config
 
+from retroguide_jax import state as state_lib
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
-from retroguide_jax.training import state as state_lib
 from retroguide_jax.training import steps
 
 NUM_STEPS = 3

@@ -7,10 +7,10 @@ import pytest
 from pair_files import write_pairs
 from tiny import make_tiny_config
 
+from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.pipeline import read_batch_ids
 from retroguide_jax.training import loop
-from retroguide_jax.training.checkpoints import list_steps
 from retroguide_jax.training.skipped import DivergedError
 
 FIELDS = {

@@ -12,10 +12,10 @@ from retroguide_jax.models.embedder import Embedder
 from retroguide_jax.models.generator import Generator
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
+from retroguide_jax.state import create_state
 from retroguide_jax.training import contrastive
-from retroguide_jax.training.batches import check_batches
 from retroguide_jax.training.losses import gradient_penalty
-from retroguide_jax.training.state import create_state
+from retroguide_jax.training.steps import check_batches
 from retroguide_jax.training.updates import Recipe
 
 

@@ -8,7 +8,7 @@ from tiny import make_batch, make_tiny_config
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
-from retroguide_jax.training.state import abstract_state, create_state
+from retroguide_jax.state import abstract_state, create_state
 from retroguide_jax.training.steps import make_train_step
 
 BUNDLES = {

@@ -1,6 +1,6 @@
 import numpy as np
 
-from retroguide_jax.evaluation.galleries import find_places
+from retroguide_jax.evaluation.ranking import find_places
 
 
 def make_columns(aerial_ids, positives=None, near=None):

@@ -9,12 +9,12 @@ import pytest
 from joined import run_job
 from tiny import make_tiny_config
 
+from retroguide_jax.checkpoints.integrity import compute_checksum
+from retroguide_jax.checkpoints.reading import Reader
+from retroguide_jax.checkpoints.saving import Checkpoints, Progress, list_steps
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.parallel.rules import state_shardings
-from retroguide_jax.training.checkpoints import Checkpoints, Progress, list_steps
-from retroguide_jax.training.checksum import compute_checksum
-from retroguide_jax.training.reading import Reader
 
 # Of one failed read, tensorstore's other ones report to nobody; see `reading.hush_orbax`.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -205,7 +205,7 @@ def test_damage_that_one_process_finds_is_damage_for_all(tmp_path):
     from ml_collections import ConfigDict
     from retroguide_jax.parallel.mesh import make_mesh
     from retroguide_jax.parallel.processes import writer_first
-    from retroguide_jax.training.checkpoints import Checkpoints, Progress, list_steps
+    from retroguide_jax.checkpoints.saving import Checkpoints, Progress, list_steps
 
     workdir = Path({str(tmp_path)!r})
     mesh = make_mesh({{"data": 1, "fsdp": 2}})

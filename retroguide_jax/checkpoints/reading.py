@@ -11,12 +11,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from retroguide_jax.checkpoints.integrity import DamagedCheckpointError, compute_checksum
 from retroguide_jax.config import config_from_json
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import is_in_bucket, make_absolute
 from retroguide_jax.parallel.processes import gather_rows, is_writer
-from retroguide_jax.paths import is_in_bucket, make_absolute
-from retroguide_jax.training.checksum import compute_checksum
-from retroguide_jax.training.damage import DamagedCheckpointError
 
 FORMAT_VERSION = 2
 _META_FIELDS = ("format", "step", "config", "checksums")

@@ -3,8 +3,8 @@
 import pytest
 from tiny import make_tiny_config
 
+from retroguide_jax.checkpoints.resuming import check_change
 from retroguide_jax.errors import UserError
-from retroguide_jax.training.resuming import check_change
 
 SAVED = make_tiny_config()
 FREE = {"mesh.fsdp": 2, "eval.batch_size": 4, "train.log_every": 7, "train.max_rollbacks": 3}

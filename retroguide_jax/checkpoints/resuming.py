@@ -1,6 +1,5 @@
 """Which fields of the config may differ between a checkpoint and the run that goes on from it."""
 
-import difflib
 import fnmatch
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -11,7 +10,8 @@ from ml_collections import ConfigDict
 from retroguide_jax.config import complete_config
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import make_networks
-from retroguide_jax.training.state import initial_state
+from retroguide_jax.state import initial_state
+from retroguide_jax.text import find_nearest
 
 # Where and how often, but not what is learned: up to rounding the same run whatever they are.
 _FREE = (
@@ -51,8 +51,8 @@ def check_change(place: Any, saved: ConfigDict, given: ConfigDict, allowed: Coll
     old, new = dict(_flatten(saved)), dict(_flatten(given))
     for name in allowed:
         if name not in new:
-            nearest = difflib.get_close_matches(name, new, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            nearest = find_nearest(name, new)
+            hint = f"; did you mean {nearest}?" if nearest else ""
             raise UserError(f"--allow_change={name}: the config has no such field{hint}")
     changed = {
         name: f"config.{name} was {old.get(name)!r}, now {new.get(name)!r}"

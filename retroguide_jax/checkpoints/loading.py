@@ -3,17 +3,21 @@
 import sys
 from pathlib import Path
 
+from retroguide_jax.checkpoints.integrity import (
+    DamagedCheckpointError,
+    make_loss_error,
+    report_damage,
+)
+from retroguide_jax.checkpoints.reading import Reader
+from retroguide_jax.checkpoints.saving import MODEL_KEYS
 from retroguide_jax.config import complete_config
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import to_path
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import count_slices, make_mesh
 from retroguide_jax.parallel.processes import is_writer
-from retroguide_jax.paths import to_path
-from retroguide_jax.training.checkpoints import MODEL_KEYS
-from retroguide_jax.training.damage import DamagedCheckpointError, make_loss_error, report_damage
-from retroguide_jax.training.reading import Reader
-from retroguide_jax.training.state import abstract_state
+from retroguide_jax.state import abstract_state
 
 
 def load_model(

@@ -29,27 +29,26 @@ import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from retroguide_jax.config import config_to_json
-from retroguide_jax.errors import UserError
-from retroguide_jax.files import write_beside
-from retroguide_jax.parallel.processes import is_writer
-from retroguide_jax.paths import make_absolute, to_path
-from retroguide_jax.training.checksum import compute_checksum
-from retroguide_jax.training.damage import (
+from retroguide_jax.checkpoints.integrity import (
     DamagedCheckpointError,
+    compute_checksum,
     make_loss_error,
     report_damage,
     set_aside,
 )
-from retroguide_jax.training.reading import (
+from retroguide_jax.checkpoints.reading import (
     FORMAT_VERSION,
     Reader,
     describe_error,
     find_steps,
     hush_orbax,
 )
-from retroguide_jax.training.resuming import check_change
-from retroguide_jax.training.state import State
+from retroguide_jax.checkpoints.resuming import check_change
+from retroguide_jax.config import config_to_json
+from retroguide_jax.errors import UserError
+from retroguide_jax.files import make_absolute, to_path, write_beside
+from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.state import State
 
 MODEL_KEYS = ("step", "ema")
 _FINISHED = "finished.json"

@@ -2,14 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
+from retroguide_jax.text import join_few
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_FEW = 10  # how many of a list an error shows
 _UNLISTABLE = "\n\r\0\ufeff"  # what a line of a text file cannot hold
 
 
@@ -109,13 +109,6 @@ def is_listable(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return bool(name) and not any(character in name for character in _UNLISTABLE)
-
-
-def join_few(names: Sequence[str], what: str = "images") -> str:
-    """The first ten of some names and how many there are, on one line: "12 images: a, b, ..."."""
-    shown = [name if name.isprintable() else repr(name) for name in names[:_FEW]]
-    more = ["..."] if len(names) > _FEW else []
-    return f"{len(names)} {what}: {', '.join(shown + more)}"
 
 
 def _join_lines(ids: Iterable[str]) -> bytes:

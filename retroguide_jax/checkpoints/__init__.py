@@ -1,0 +1,1 @@
+"""Checkpoints: saved, read, verified, resumed from, and loaded as models."""

@@ -1,0 +1,37 @@
+"""Text for people: columns, short lists, errors on one line, the nearest name."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+_FEW = 10  # how many of a list an error shows
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as columns, the first to the left, with a rule under the heading."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    text.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(text)
+
+
+def join_few(names: Sequence[str], what: str = "images") -> str:
+    """The first ten of some names and how many there are, on one line: "12 images: a, b, ..."."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:_FEW]]
+    more = ["..."] if len(names) > _FEW else []
+    return f"{len(names)} {what}: {', '.join(shown + more)}"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line of at most 200 characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def find_nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that a mistyped one most likely means, or "" where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
