@@ -28,8 +28,9 @@ def join_few(names: Sequence[str], what: str = "images") -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line of at most 200 characters; its kind where it says nothing."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """An error's first line, at most 200 characters, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def find_nearest(name: str, known: Iterable[str]) -> str:

@@ -169,7 +169,7 @@ def _write_images(
     import numpy as np
 
     from retroguide_jax.data import images
-    from retroguide_jax.inference import draw_noise
+    from retroguide_jax.noise import draw_noise
 
     noise = draw_noise(args.seed, args.num_samples, model.z_dim)
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
     pictures = _open_folder(args) if is_folder else _open_examples(args, model, view)
     about = About(
         view=view,
-        weights=hash_weights(model),
+        weights=hash_weights(model.variables["embedder"]),
         workdir=_make_absolute(args.workdir),
         checkpoint=args.checkpoint,
         step=model.step,

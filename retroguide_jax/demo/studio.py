@@ -7,7 +7,8 @@ import numpy as np
 from retroguide_jax.data import images
 from retroguide_jax.demo.gallery import Found, Gallery
 from retroguide_jax.errors import UserError
-from retroguide_jax.inference import Model, draw_noise
+from retroguide_jax.inference import Model
+from retroguide_jax.noise import draw_noise
 
 NUM_PICTURES = 4
 

@@ -13,7 +13,7 @@ from retroguide_jax.data.images import to_float, to_uint8, write_png
 from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles
 from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
-from retroguide_jax.inference import draw_noises
+from retroguide_jax.noise import draw_noises
 
 _MAX_MEAN_IMAGE_EXAMPLES = 2048
 

@@ -19,6 +19,7 @@ from retroguide_jax.evaluation.folders import FolderPairs, match_folders
 from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
 from retroguide_jax.evaluation.resizing import parse_resize
 from retroguide_jax.files import relate, to_path
+from retroguide_jax.fingerprints import hash_config, hash_dataset, hash_weights
 from retroguide_jax.parallel.processes import is_writer, writer_first
 from retroguide_jax.progress import follow, make_bar
 from retroguide_jax.provenance import describe_command, format_time
@@ -107,7 +108,7 @@ class WorkdirJob:
         self.dataset = f"{data_config.name}/{data_config.config_name}"
         key = {
             "dataset": self.dataset,
-            "data": protocol.hash_dataset(builder, split),
+            "data": hash_dataset(builder, split),
             "split": split,
             "num": self.examples.num,
             "sizes": {view: list(size) for view, size in sizes.items()},
@@ -140,8 +141,8 @@ class WorkdirJob:
             "seed": self.examples.seed,
             "checkpoint": target.checkpoint,
             "dataset": self.dataset,
-            "config": protocol.hash_config(model.config),
-            "weights": protocol.hash_weights(model.variables),
+            "config": hash_config(model.config),
+            "weights": hash_weights(model.variables)[:16],
             "judges": {
                 name: {
                     "workdir": relate(path, target.workdir),

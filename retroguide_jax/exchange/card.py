@@ -9,9 +9,10 @@ from typing import Any
 from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import protocol, results, table
+from retroguide_jax.evaluation import results, table
 from retroguide_jax.exchange.importing import RECORD
 from retroguide_jax.files import write_beside
+from retroguide_jax.fingerprints import hash_weights
 from retroguide_jax.inference import Model
 
 NAME = "README.md"
@@ -156,7 +157,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _tell_scores(model: Model, workdir: Path) -> str:
-    weights = protocol.hash_weights(model.variables)
+    weights = hash_weights(model.variables)[:16]
     rows = [row for row in results.read_rows(workdir) if row.get("weights") == weights]
     if not rows:
         return "Not measured: the work directory's ledger has no row for these weights."

@@ -18,8 +18,8 @@ from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import EMBEDDER, check_sizes
 from retroguide_jax.evaluation.ranking import find_places
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
-from retroguide_jax.inference import draw_noises
 from retroguide_jax.metrics.retrieval import rank_matches
+from retroguide_jax.noise import draw_noises
 
 _METRICS = ("psnr", "psnr_nosky")
 _ROWS_PER_DEVICE = 16

@@ -29,7 +29,7 @@ class About:
 
     Attributes:
       view: of the images, "aerial" or "ground".
-      weights: `embedding.hash_weights` of the embedder.
+      weights: `fingerprints.hash_weights` of the embedder.
       workdir, checkpoint, step: of the embedder: its work directory, "latest" or "best", and the
         training step.
       images: the folder that holds the images; None where they are of a data set.

@@ -14,8 +14,8 @@ from retroguide_jax.evaluation import examples, job
 from retroguide_jax.evaluation import nets as nets_lib
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.table import format_table
-from retroguide_jax.inference import draw_noises
 from retroguide_jax.metric_nets.frozen import FrozenNet
+from retroguide_jax.noise import draw_noises
 from retroguide_jax.weights.files import MissingWeightsError
 
 NUM_TEST, NUM_TRAIN = 23, 40
