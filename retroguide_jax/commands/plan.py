@@ -1,9 +1,9 @@
-"""Say what training would need and take on TPUs that are not at hand.
+"""Estimate memory, step time and scaling on TPUs, without one.
 
 Compiles the real training step and the functions of evaluation for the named topology, with the TPU
 compiler and no TPU, and reads from the compiled programs: memory by kind against the limit, FLOPs,
-exchanges between chips, and a prediction of the step's time from published figures of the chips. A
-prediction, not a measurement; a large network takes minutes to compile. The configs' batch is that
+exchanges between chips, and a prediction of the step's time from the chips' published rates. A
+prediction, not a measurement; a large network takes minutes to compile. The config's batch is that
 of all devices; --per_device_batch takes another.
 
 Exit status: 0 it fits, 1 it does not.
@@ -31,19 +31,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8",
     )
     add("--slices", type=int, default=1, metavar="N", help="number of slices")
-    add("--per_device_batch", type=int, metavar="N", help="pairs a device")
-    add("--baseline", help="compile for one chip too, and compare with its time", **switch)
+    add("--per_device_batch", type=int, metavar="N", help="pairs per device")
+    add("--baseline", help="also compile for one chip, for the efficiency from 1 to N", **switch)
     add("--search", help="find the largest per-device batch that fits", **switch)
     add("--sweep", help="compare meshes, batches and remat policies, and recommend one", **switch)
     add("--sweep_fsdp", default="1,8", metavar="N,...", help="sizes of config.mesh.fsdp")
     add(
         "--sweep_batches",
         metavar="N,...",
-        help="pairs a device (default: --per_device_batch and its double)",
+        help="pairs per device (default: --per_device_batch and its double)",
     )
     add("--sweep_remat", default="none,blocks", metavar="NAME,...", help="config.train.remat")
     add("--skip_evaluation", help="plan training only", **switch)
-    add("--shardings", help="print where every leaf of the state lies", **switch)
+    add("--shardings", help="print the placement of every leaf of the state", **switch)
     add("--fast", help="compile at O1: half the time, but more memory than is needed", **switch)
     add(
         "--assume",
@@ -52,8 +52,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="flops_share, hbm_share, network_share, hop_seconds or dcn_seconds; may be repeated",
     )
-    add("--cache", metavar="DIR", help="keeps compiled programs (default: in ~/.cache)")
-    add("--json", metavar="FILE", help="receives all figures")
+    add("--cache", metavar="DIR", help="disk cache of compiled programs (default: in ~/.cache)")
+    add("--json", metavar="FILE", help="file for all numbers of the plan")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,25 +68,24 @@ def run(args: argparse.Namespace) -> int:
     prepare_environment()
     import jax
 
-    from retroguide_jax.plan import kept, planning, sweep, table
-    from retroguide_jax.plan.report import Planner
+    from retroguide_jax.plan import compiling, planning, search, table
 
     if args.fast:
         jax.config.update("jax_optimization_level", "O1")
-    planner = Planner(
+    planner = planning.Planner(
         topology=describe_topology(args.topology, args.slices),
         assumptions=planning.read_assumptions(args.assume),
-        folder=Path(args.cache) if args.cache else kept.default_folder(),
+        folder=Path(args.cache) if args.cache else compiling.default_folder(),
     )
     if args.sweep:
-        variants = planning.list_variants(
+        variants = search.list_variants(
             _read_list("sweep_fsdp", args.sweep_fsdp, int),
             _read_list("sweep_batches", args.sweep_batches or "", int),
             _read_list("sweep_remat", args.sweep_remat, str),
             args.per_device_batch,
         )
         plan = planning.plan_sweep(planner, args.config, variants, _tell)
-        print(sweep.format_sweep(plan), end="\n\n")
+        print(search.format_sweep(plan), end="\n\n")
     else:
         parts = {name for name in ("baseline", "search") if getattr(args, name)}
         parts |= set() if args.skip_evaluation else {"evaluation"}

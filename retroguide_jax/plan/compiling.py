@@ -1,9 +1,16 @@
-"""Compiles the functions that training and evaluation run, for devices that are not there."""
+"""Compiles the functions that training and evaluation run, for devices that are not present."""
 
 import dataclasses
 import functools
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +18,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import retroguide_jax
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.local import LocalDevices
@@ -20,6 +29,7 @@ from retroguide_jax.state import abstract_state
 from retroguide_jax.text import one_line
 from retroguide_jax.training.steps import make_train_step
 
+_KINDS = {"params": "parameters", "opt": "optimizer", "ema": "averages"}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"([\d.]+)([KMGT]?)B?"
 
@@ -34,7 +44,7 @@ class Compiled:
         temporaries, program. Empty if it does not fit.
       flops: the compiler's own count: loops once, the dearest branch of each conditional.
       seconds: compiling took.
-      needed_bytes: of memory, if it does not fit; 0 if it does, None if the message does not tell.
+      needed_bytes: of memory, if it does not fit; 0 if it does, None if the message does not say.
     """
 
     text: str
@@ -156,6 +166,84 @@ def read_needed_bytes(message: str) -> int | None:
         if match:
             return int(float(match[1]) * _UNITS[match[2]])
     return None
+
+
+def measure_state(step: AbstractStep) -> dict[str, int]:
+    """Bytes of one device's part of what a step takes, from shapes and shardings alone.
+
+    Returns:
+      {parameters, optimizer, averages, other_state, batch}.
+    """
+    sizes = dict.fromkeys((*_KINDS.values(), "other_state"), 0)
+    for name, tree in step.state.items():
+        sizes[_KINDS.get(name, "other_state")] += _count_bytes(tree)
+    return sizes | {"batch": _count_bytes(step.batch)}
+
+
+def measure_memory(step: AbstractStep, compiled: Compiled) -> dict[str, int]:
+    """Bytes of one device by kind.
+
+    `measure_state`, and of a program that fits also `padding` (arguments fill whole tiles in
+    memory), `outputs` (that do not take an argument's place), `temporaries` (activations and all
+    else that lives within a step), `program`, and `total`.
+    """
+    sizes = measure_state(step)
+    if not compiled.fits:
+        return sizes
+    sizes["padding"] = compiled.bytes["arguments"] - sum(sizes.values())
+    sizes["outputs"] = compiled.bytes["outputs"] - compiled.bytes["aliased"]
+    sizes |= {"temporaries": compiled.bytes["temporaries"], "program": compiled.bytes["program"]}
+    return sizes | {"total": sum(sizes.values())}
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/retroguide_jax/plan`, or the same in `~/.cache`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "retroguide_jax" / "plan"
+
+
+def list_versions() -> dict[str, str]:
+    """Releases that a plan depends on."""
+    versions = {"retroguide_jax": retroguide_jax.__version__}
+    for name in ("jax", "flax", "libtpu"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def cached_compile(folder: Path, lowered: jax.stages.Lowered, **target: str | int) -> Compiled:
+    """`compile_lowered` behind a disk cache, by program, target and releases.
+
+    JAX's own compilation cache cannot read back programs for devices that are not present.
+
+    Args:
+      folder: of the cache, one file per program.
+      lowered: the program, before the compiler has seen it.
+      **target: what it is compiled for.
+
+    Raises:
+      UserError: the compiler fails for another reason than memory, or the file cannot be written.
+    """
+    target |= {"level": str(jax.config.jax_optimization_level)} | list_versions()
+    parts = (lowered.as_text(), json.dumps(target, sort_keys=True))
+    path = folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json.gz"
+    try:
+        return Compiled(**json.loads(gzip.decompress(path.read_bytes())))
+    # Absent, cut short, or of another release: compile again.
+    except (OSError, EOFError, ValueError, TypeError):
+        compiled = compile_lowered(lowered)
+    with write_beside(path) as beside:
+        beside.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(compiled)).encode()))
+    return compiled
+
+
+def _count_bytes(tree: Any) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def _shape(shape: tuple[int, ...], sharding: Any, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:

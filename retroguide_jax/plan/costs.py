@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from retroguide_jax.plan.collectives import KINDS
-from retroguide_jax.plan.hlo import Instruction, Module
-from retroguide_jax.plan.shapes import Array
+from retroguide_jax.plan.hlo import Array, Instruction, Module
 
 Computation = dict[str, Instruction]
 

@@ -2,19 +2,142 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.plan import sweep
-from retroguide_jax.plan.report import Planner
-from retroguide_jax.plan.search import search_batch
-from retroguide_jax.plan.timeline import Assumptions
-from retroguide_jax.plan.topology import describe_topology
-from retroguide_jax.plan.variants import change, count_ratio, scale_batches
+from retroguide_jax.parallel.rules import sharding_table
+from retroguide_jax.plan import compiling, search, timeline
+from retroguide_jax.plan.collectives import Network
+from retroguide_jax.plan.hlo import parse_module
+from retroguide_jax.plan.timeline import Assumptions, Usage
+from retroguide_jax.plan.topology import Topology, describe_one_chip, locate
+from retroguide_jax.training.steps import check_batches
 
 Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Planner:
+    """Makes plans for one topology.
+
+    Attributes:
+      topology: the devices.
+      assumptions: of the prediction.
+      folder: the disk cache of compiled programs.
+    """
+
+    topology: Topology
+    assumptions: Assumptions
+    folder: Path
+
+    def plan_step(self, config: ConfigDict, one_chip_seconds: float | None = None) -> dict:
+        """Compiles the training step and reads the plan from it.
+
+        Args:
+          config: the run's, its batches scaled to the devices.
+          one_chip_seconds: predicted for one chip; None takes this program's time without any
+            exchange.
+
+        Returns:
+          A dict for JSON; `predicted`, `collectives`, `flops_per_device` and what goes with them
+          are absent if it does not fit.
+
+        Raises:
+          UserError: batches, a mesh or rules that cannot be.
+        """
+        num = len(self.topology.devices)
+        check_batches(config, num)
+        step = compiling.describe_step(config, self.topology.devices)
+        compiled = self._compile(step.fn, (step.state, step.batch))
+        plan = {
+            "prediction": True,
+            "topology": self.topology.name,
+            "num_slices": self.topology.num_slices,
+            "num_chips": self.topology.num_chips,
+            "num_devices": num,
+            "mesh": dict(step.mesh.shape),
+            "batch_size": config.train.batch_size,
+            "adversarial_batch_size": config.train.adversarial_batch_size,
+            "per_device_batch": config.train.batch_size / num,
+            "remat": config.train.remat,
+            "dtype": config.dtype,
+            "fits": compiled.fits,
+            "hbm_bytes": compiling.measure_memory(step, compiled),
+            "hbm_needed_bytes": compiled.needed_bytes or None,
+            "hbm_limit_bytes": self.topology.chip.hbm_limit,
+            "compile_seconds": compiled.seconds,
+            "versions": compiling.list_versions(),
+            "chip": dataclasses.asdict(self.topology.chip),
+            "assumptions": dataclasses.asdict(self.assumptions),
+            "frequencies": timeline.list_frequencies(config),
+            "num_steps": config.train.num_steps,
+            "sharding": _list_shardings(step),
+            "config": config.to_dict(),
+        }
+        if not compiled.fits:
+            return plan
+        usage = self._measure(compiled, config, step.mesh.devices)
+        predicted = timeline.predict(
+            usage,
+            one_chip_seconds or usage.compute_seconds,
+            config.train.batch_size,
+            config.train.num_steps,
+        )
+        predicted["one_chip_from"] = "compiled" if one_chip_seconds else "same program, no exchange"
+        return plan | {
+            "flops_per_device": usage.flops,
+            "flops_by_compiler": compiled.flops,
+            "hbm_traffic_bytes": usage.hbm_bytes,
+            "arithmetic_intensity": usage.flops / usage.hbm_bytes,
+            "collectives": timeline.sum_collectives(usage),
+            "longest_exchanges": _list_longest(usage, step),
+            "loops_of_unknown_length": usage.unknown,
+            "predicted": predicted,
+        }
+
+    def plan_evaluation(self, config: ConfigDict) -> dict[str, dict[str, Any]]:
+        """Compiles the functions of evaluation for one device: {name: its plan}."""
+        plans = {}
+        device = self.topology.devices[0]
+        for name, (fn, arguments) in compiling.list_evaluation(config, device).items():
+            compiled = self._compile(fn, arguments)
+            plan = {"fits": compiled.fits, "batch_size": config.eval.batch_size}
+            if compiled.fits:
+                usage = self._measure(compiled, config, [device])
+                plan["hbm_bytes"] = sum(compiled.bytes.values()) - 2 * compiled.bytes["aliased"]
+                plan["flops"] = usage.flops
+                plan["seconds"] = usage.scheduled_seconds
+                plan["images_per_second"] = config.eval.batch_size / usage.scheduled_seconds
+            plans[name] = plan
+        return plans
+
+    def _compile(self, fn: Any, arguments: tuple) -> compiling.Compiled:
+        return compiling.cached_compile(
+            self.folder,
+            fn.lower(*arguments),
+            topology=self.topology.name,
+            slices=self.topology.num_slices,
+            devices=len(self.topology.devices),
+        )
+
+    def _measure(self, compiled: compiling.Compiled, config: ConfigDict, devices: Any) -> Usage:
+        topology, assumed = self.topology, self.assumptions
+        network = Network(
+            topology.chip,
+            topology.shape,
+            locate(devices),
+            assumed.network_share,
+            assumed.hop_seconds,
+            assumed.dcn_seconds,
+        )
+        frequencies = timeline.list_frequencies(config)
+        module = parse_module(compiled.text)
+        return timeline.Timeline(module, topology.chip, network, assumed, frequencies).measure()
 
 
 def plan_run(
@@ -25,7 +148,7 @@ def plan_run(
     Args:
       planner: of the topology.
       config: the run's.
-      per_device: pairs a device; None keeps the config's batch.
+      per_device: pairs per device; None keeps the config's batch.
       parts: of `baseline` (compile for one chip too), `search` (the largest batch), `evaluation`.
       tell: is given a line before what takes minutes.
 
@@ -33,8 +156,8 @@ def plan_run(
       UserError: a batch or a config that cannot be.
     """
     num = len(planner.topology.devices)
-    config = _set_slices(planner, config)
-    scaled = scale_batches(config, num, per_device)
+    config = search.change(config, mesh__slice=planner.topology.num_slices)
+    scaled = search.scale_batches(config, num, per_device)
     one_chip_seconds = _plan_one_chip(planner, scaled, tell) if "baseline" in parts else None
     tell(f"compiling the training step for {planner.topology.name}; large networks take minutes")
     plan = planner.plan_step(scaled, one_chip_seconds)
@@ -47,40 +170,31 @@ def plan_run(
 
 
 def plan_sweep(
-    planner: Planner, config: ConfigDict, variants: Sequence[sweep.Variant], tell: Tell
+    planner: Planner, config: ConfigDict, variants: Sequence[search.Variant], tell: Tell
 ) -> dict[str, Any]:
-    """The plans of all variants; see `sweep.run_sweep`.
+    """Plans every variant, one after the other.
+
+    Returns:
+      The recommended variant's plan, or the first's if none fits, with `sweep` (rows of all),
+      `recommended` (its number in `sweep`, or None) and `reason`.
 
     Raises:
       UserError: a variant's batch does not keep the config's ratio, or its fsdp does not divide the
         devices.
     """
-    config, num = _set_slices(planner, config), len(planner.topology.devices)
-    configs = {variant: variant.apply(config, num) for variant in variants}
-    return sweep.run_sweep(variants, lambda variant: planner.plan_step(configs[variant]), tell)
-
-
-def list_variants(
-    fsdp: Sequence[int], batches: Sequence[int], remat: Sequence[str], per_device: int | None
-) -> list[sweep.Variant]:
-    """All combinations; without batches, `per_device` and its double.
-
-    Raises:
-      UserError: nothing to combine.
-    """
-    if not batches and per_device:
-        batches = [per_device, 2 * per_device]
-    variants = list(sweep.list_variants(fsdp, batches, remat))
-    if not variants:
-        raise UserError(
-            "--sweep: nothing to compare; give --sweep_batches or --per_device_batch, and at least "
-            "one of --sweep_fsdp and --sweep_remat each"
-        )
-    return variants
+    config = search.change(config, mesh__slice=planner.topology.num_slices)
+    configs = [variant.apply(config, len(planner.topology.devices)) for variant in variants]
+    plans = []
+    for number, (variant, changed) in enumerate(zip(variants, configs, strict=True), 1):
+        tell(f"{number} of {len(variants)}: {variant}")
+        plans.append(planner.plan_step(changed))
+    rows = [search.make_row(*each) for each in zip(variants, plans, strict=True)]
+    best, reason = search.recommend(rows)
+    return plans[best or 0] | {"sweep": rows, "recommended": best, "reason": reason}
 
 
 def read_assumptions(texts: Sequence[str]) -> Assumptions:
-    """Assumptions from `name=value` each.
+    """Assumptions from texts `name=value`.
 
     Raises:
       UserError: an unknown name, or a value that is no positive number.
@@ -98,20 +212,13 @@ def read_assumptions(texts: Sequence[str]) -> Assumptions:
     return Assumptions(**values)
 
 
-def _set_slices(planner: Planner, config: ConfigDict) -> ConfigDict:
-    return change(config, mesh__slice=planner.topology.num_slices)
-
-
 def _plan_one_chip(planner: Planner, config: ConfigDict, tell: Tell) -> float | None:
-    """Predicted seconds of a step on one chip with the same batch a device; None if none fits."""
-    chip = planner.topology.chip
-    # The compiler describes no single chip of a 3D network: the first of the smallest slice.
-    one = describe_topology(f"{chip.name}:{'1x1' if chip.torus_dims == 2 else '2x2x1'}")
-    one = dataclasses.replace(one, devices=one.devices[:1], shape=(1,) * chip.torus_dims)
+    """Predicted seconds of a step on one chip with the same batch per device; None: none fits."""
     per_device = config.train.batch_size // len(planner.topology.devices)
-    alone = scale_batches(change(config, mesh__slice=1, mesh__data=1, mesh__fsdp=1), 1, per_device)
+    alone = search.change(config, mesh__slice=1, mesh__data=1, mesh__fsdp=1)
     tell("compiling for one chip")
-    plan = dataclasses.replace(planner, topology=one).plan_step(alone)
+    one = dataclasses.replace(planner, topology=describe_one_chip(planner.topology.chip))
+    plan = one.plan_step(search.scale_batches(alone, 1, per_device))
     return plan["predicted"]["step_seconds"] if plan["fits"] else None
 
 
@@ -119,10 +226,43 @@ def _search(planner: Planner, config: ConfigDict, tell: Tell) -> dict[str, Any]:
     num = len(planner.topology.devices)
 
     def measure(batch: int) -> tuple[bool, int | None]:
-        tell(f"compiling for {batch} pairs a device")
-        plan = planner.plan_step(scale_batches(config, num, batch))
+        tell(f"compiling for {batch} pairs per device")
+        plan = planner.plan_step(search.scale_batches(config, num, batch))
         return plan["fits"], plan["hbm_bytes"].get("total", plan["hbm_needed_bytes"])
 
-    unit, first = count_ratio(config), config.train.batch_size // num
-    largest, tried = search_batch(measure, planner.topology.chip.hbm_limit, unit, first)
+    unit, first = search.count_ratio(config), config.train.batch_size // num
+    largest, tried = search.search_batch(measure, planner.topology.chip.hbm_limit, unit, first)
     return {"max_per_device_batch": largest, "batches_tried": tried}
+
+
+def _list_shardings(step: compiling.AbstractStep) -> list[dict[str, Any]]:
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, step.state)
+    return [
+        {"path": path, "shape": list(shape), "dtype": dtype, "spec": spec}
+        for path, shape, dtype, spec in sharding_table(step.state, shardings)
+    ]
+
+
+def _list_longest(usage: Usage, step: compiling.AbstractStep, num: int = 20) -> list[dict]:
+    """The exchanges that take the most of a step's time."""
+    ordered = sorted(usage.exchanges, key=lambda each: -each.count * each.seconds)
+    return [
+        {
+            "kind": exchange.collective.kind,
+            "axes": _name_axes(exchange.collective.groups[0], step),
+            "count": exchange.count,
+            "bytes": exchange.collective.num_bytes,
+            "seconds": float(exchange.seconds),
+            "async": exchange.is_async,
+            "op_name": exchange.collective.op_name,
+        }
+        for exchange in ordered[:num]
+    ]
+
+
+def _name_axes(group: np.ndarray, step: compiling.AbstractStep) -> list[str]:
+    """The axes of the mesh that a group's members differ in."""
+    shape = step.mesh.devices.shape
+    positions = np.array(np.unravel_index(group, shape))
+    differ = (positions != positions[:, :1]).any(1)
+    return [axis for axis, varies in zip(step.mesh.axis_names, differ, strict=True) if varies]

@@ -11,7 +11,7 @@ def format_plan(plan: dict[str, Any], with_shardings: bool = False) -> str:
     """The plan for people: fits or not, memory, exchanges, prediction with its arithmetic.
 
     Args:
-      plan: from `report.Planner`.
+      plan: from `planning.Planner`.
       with_shardings: append where every leaf of the state lies, some hundred lines.
     """
     parts = [_head(plan), _memory(plan)]
@@ -27,8 +27,8 @@ def format_plan(plan: dict[str, Any], with_shardings: bool = False) -> str:
 
 
 def describe_fit(plan: dict[str, Any]) -> str:
-    """`fits: 9.10 of 15.75 GiB a device`, or by how much it does not."""
-    limit = f"{plan['hbm_limit_bytes'] / GIB:.2f} GiB a device"
+    """`fits: 9.10 of 15.75 GiB per device`, or by how much it does not."""
+    limit = f"{plan['hbm_limit_bytes'] / GIB:.2f} GiB per device"
     if plan["fits"]:
         return f"fits: {plan['hbm_bytes']['total'] / GIB:.2f} of {limit}"
     needed = plan["hbm_needed_bytes"]
@@ -43,9 +43,9 @@ def _head(plan: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"PREDICTION for {plan['topology']}{slices}: compiled, not run",
-            f"{plan['num_devices']} devices ({mesh}), {plan['per_device_batch']:g} pairs a device, "
-            f"{plan['batch_size']} a step, {plan['adversarial_batch_size']} of them adversarial; "
-            f"{plan['dtype']}, remat {plan['remat']}",
+            f"{plan['num_devices']} devices ({mesh}); {plan['dtype']}, remat {plan['remat']}",
+            f"{plan['per_device_batch']:g} pairs per device, {plan['batch_size']} per step, "
+            f"{plan['adversarial_batch_size']} of them adversarial",
             f"compiled in {plan['compile_seconds']:.0f} s by {versions}",
             "",
             describe_fit(plan),
@@ -85,9 +85,9 @@ def _work(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("memory traffic", f"{plan['hbm_traffic_bytes']:.3e} bytes"),
         (
             "intensity",
-            f"{plan['arithmetic_intensity']:.1f} FLOPs a byte; the chip's: {balance:.0f}",
+            f"{plan['arithmetic_intensity']:.1f} FLOPs per byte; the chip's: {balance:.0f}",
         ),
-        ("runs a step", f"{parts} (a penalty: of the GAN updates)"),
+        ("runs per step", f"{parts} (a penalty: of the GAN updates)"),
     ]
     if plan["loops_of_unknown_length"]:
         rows.append(("counted once", ", ".join(plan["loops_of_unknown_length"])))
@@ -113,11 +113,11 @@ def _times(plan: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "exchanges alone",
             f"{1e3 * predicted['network_seconds']:.2f} ms at {assumed['network_share']:g} x "
-            f"{chip['link_bandwidth'] / 1e9:g} GB/s a link and direction, "
-            f"{assumed['hop_seconds'] * 1e6:g} us a hop"
+            f"{chip['link_bandwidth'] / 1e9:g} GB/s per link and direction, "
+            f"{assumed['hop_seconds'] * 1e6:g} us per hop"
             + (
                 f"; between slices {assumed['network_share']:g} x {chip['dcn_bandwidth'] / 1e9:g} "
-                f"GB/s a chip, {assumed['dcn_seconds'] * 1e6:g} us each"
+                f"GB/s per chip, {assumed['dcn_seconds'] * 1e6:g} us each"
                 if plan["num_slices"] > 1
                 else ""
             ),

@@ -1,18 +1,35 @@
-"""Runs a compiled program on paper: instruction by instruction, in its scheduled order."""
+"""The time predictor: runs a compiled program on paper, instruction by instruction as scheduled.
+
+Not validated by a measurement: its times compare programs, they promise nothing.
+"""
 
 import dataclasses
 import functools
+import re
+from collections.abc import Iterator
+from typing import Any
 
-from retroguide_jax.plan import costs, frequencies
+from ml_collections import ConfigDict
+
+from retroguide_jax.plan import costs
 from retroguide_jax.plan.chips import Chip
-from retroguide_jax.plan.collectives import Collective, find_event
+from retroguide_jax.plan.collectives import Collective, Event, Network, find_event
 from retroguide_jax.plan.hlo import Instruction, Module
-from retroguide_jax.plan.network import Network
+
+_DAY = 86400.0
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+# The conditional parts of a step, recognised by the networks whose operations they hold. The
+# generator's update holds all three and the embedder's only itself, hence the order.
+_PARTS = (
+    ("gan", re.compile(r"\bGenerator\b")),
+    ("penalty", re.compile(r"\bDiscriminator\b")),
+    ("embedder", re.compile(r"\bEmbedder\b")),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Assumptions:
-    """What no data sheet tells; all can be set on the command line.
+    """What no data sheet says; all can be set on the command line.
 
     Attributes:
       flops_share: of the published peak that matrix products and convolutions reach.
@@ -95,22 +112,19 @@ class Timeline:
         chip: Chip,
         network: Network,
         assumptions: Assumptions,
-        shares: dict[str, float],
+        frequencies: dict[str, float],
     ):
         """
         Args:
           module: the compiled program of one device.
-          chip: its figures.
+          chip: its rates.
           network: of all devices.
           assumptions: see there.
-          shares: how often conditional parts run, from `frequencies.list_frequencies`.
+          frequencies: how often conditional parts run, from `list_frequencies`.
         """
-        self._module, self._network = module, network
+        self._module, self._network, self._frequencies = module, network, frequencies
         self._flops_rate = chip.flops / chip.devices_per_chip * assumptions.flops_share
         self._hbm_rate = chip.hbm_bandwidth / chip.devices_per_chip * assumptions.hbm_share
-        self._weigh = frequencies.weigh_branches(
-            module, shares, lambda name: self.measure(name).scheduled_seconds
-        )
 
     @functools.cache  # noqa: B019 - lives as long as the timeline, which is short
     def measure(self, computation: str | None = None) -> Usage:
@@ -119,15 +133,15 @@ class Timeline:
         usage, with_network, without = Usage(), _Clock(), _Clock()
         for line in self._module.computations[computation].values():
             if line.opcode in ("while", "conditional", "call"):
-                self._run_called(usage, computation, line, with_network, without)
+                self._run_called(usage, line, with_network, without)
             else:
                 self._run_line(usage, computation, line, with_network, without)
         usage.scheduled_seconds = with_network.finish()
         usage.compute_seconds = without.finish()
         return usage
 
-    def _run_called(self, usage, computation, line, with_network, without) -> None:
-        for name, times in self._count_calls(usage, computation, line).items():
+    def _run_called(self, usage, line, with_network, without) -> None:
+        for name, times in self._count_calls(usage, line).items():
             called = self.measure(name)
             usage.flops += times * called.flops
             usage.hbm_bytes += times * called.hbm_bytes
@@ -140,15 +154,25 @@ class Timeline:
                 if times
             ]
 
-    def _count_calls(self, usage: Usage, computation: str, line: Instruction) -> dict[str, float]:
+    def _count_calls(self, usage: Usage, line: Instruction) -> dict[str, float]:
+        """How often a line runs each computation it calls."""
         if line.opcode == "conditional":
-            return self._weigh(line)
+            return self._weigh_branches(line)
         if line.opcode == "call":
             return dict.fromkeys(line.called(), 1.0)
-        trips = frequencies.count_trips(self._module, computation, line)
+        trips = _TRIPS.search(line.attributes)
         if trips is None:
             usage.unknown.append(line.op_name or line.name)
-        return {(line.attribute("body") or "").lstrip("%"): 1.0 if trips is None else float(trips)}
+        return {(line.attribute("body") or "").lstrip("%"): float(trips[1]) if trips else 1.0}
+
+    def _weigh_branches(self, line: Instruction) -> dict[str, float]:
+        """The longest branch is the part, the others leave it out; no part of a step: it always
+        runs."""
+        branches = [name for name in line.called() if name in self._module.computations]
+        longest = max(branches, key=lambda name: self.measure(name).scheduled_seconds)
+        share = self._frequencies.get(name_part(self._module, longest) or "", 1.0)
+        others = [name for name in branches if name != longest]
+        return {longest: share} | {name: (1.0 - share) / len(others) for name in others}
 
     def _run_line(self, usage, computation, line, with_network, without) -> None:
         lines = self._module.computations[computation]
@@ -167,14 +191,103 @@ class Timeline:
                 clock.wait(line.operands[0])
             else:
                 clock.now += seconds
-        if event is not None and event.role in ("sync", "start"):
-            exchange = self._exchange(event)
-            usage.exchanges.append(exchange)
-            channel = "dcn" if self._network.crosses_slices(event.collective) else "links"
-            with_network.start(channel, event.key, exchange.seconds)
-        if event is not None and event.role in ("sync", "done"):
-            with_network.wait(event.key)
+        if event is not None:
+            self._run_exchange(usage, event, with_network)
 
-    def _exchange(self, event) -> Exchange:
-        seconds = self._network.estimate(event.collective)
-        return Exchange(event.collective, 1.0, seconds, event.role == "start")
+    def _run_exchange(self, usage: Usage, event: Event, clock: _Clock) -> None:
+        if event.role in ("sync", "start"):
+            seconds = self._network.estimate(event.collective)
+            usage.exchanges.append(Exchange(event.collective, 1.0, seconds, event.role == "start"))
+            channel = "dcn" if self._network.crosses_slices(event.collective) else "links"
+            clock.start(channel, event.key, seconds)
+        if event.role in ("sync", "done"):
+            clock.wait(event.key)
+
+
+def list_frequencies(config: ConfigDict) -> dict[str, float]:
+    """Share of the steps at which each conditional part runs, on average over the schedule.
+
+    `penalty` is relative to `gan`, which it is a part of.
+    """
+    train = config.train
+    warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
+    rest = train.num_steps - warmup
+    return {
+        "embedder": (warmup + -(-rest // train.contrastive_every)) / train.num_steps,
+        "gan": rest / train.num_steps,
+        "penalty": 1.0 / config.losses.penalty_every,
+    }
+
+
+def name_part(module: Module, branch: str) -> str | None:
+    """Which conditional part of the step a branch holds; None for any other branch."""
+    names = set(_op_names(module, branch, set()))
+    return next((part for part, known in _PARTS if any(map(known.search, names))), None)
+
+
+def _op_names(module: Module, computation: str, seen: set[str]) -> Iterator[str]:
+    if computation in seen:
+        return
+    seen.add(computation)
+    for line in module.computations[computation].values():
+        yield line.op_name
+        for called in line.called():
+            yield from _op_names(module, called, seen)
+
+
+def predict(
+    usage: Usage, one_chip_seconds: float, batch_size: int, num_steps: int
+) -> dict[str, Any]:
+    """Predicts the step's time three ways, and what follows from it.
+
+    `scheduled`, the one that all else is computed from, lets those exchanges overlap that the
+    compiled schedule starts before it waits for them. `pessimistic` overlaps none, `optimistic`
+    all.
+    `scaling_efficiency` is the time of the same per-device batch on one chip over that on all.
+
+    Args:
+      usage: of one step on one device.
+      one_chip_seconds: of a step on one chip with the same per-device batch.
+      batch_size: pairs of a step over all devices.
+      num_steps: of the schedule.
+    """
+    estimates = {
+        "scheduled": usage.scheduled_seconds,
+        "pessimistic": usage.compute_seconds + usage.network_seconds,
+        "optimistic": max(usage.compute_seconds, usage.network_seconds),
+    }
+    seconds = estimates["scheduled"]
+    return {
+        "step_seconds": seconds,
+        "images_per_second": batch_size / seconds,
+        "scaling_efficiency": one_chip_seconds / seconds,
+        "days": num_steps * seconds / _DAY,
+        "compute_seconds": usage.compute_seconds,
+        "network_seconds": usage.network_seconds,
+        "exposed_seconds": seconds - usage.compute_seconds,
+        "one_chip_seconds": one_chip_seconds,
+        "step_seconds_by": estimates,
+        "scaling_efficiency_by": {
+            name: one_chip_seconds / value for name, value in estimates.items()
+        },
+    }
+
+
+def sum_collectives(usage: Usage) -> dict[str, dict[str, float]]:
+    """{kind: {count, bytes, seconds, async_bytes}} of a step, averaged over the schedule.
+
+    `bytes` are of the whole array on one device, `async_bytes` those of exchanges that run beside
+    computation.
+    """
+    kinds: dict[str, dict[str, float]] = {}
+    for exchange in usage.exchanges:
+        kind = exchange.collective.kind
+        if exchange.collective.over_dcn:
+            kind += " between slices"
+        sums = kinds.setdefault(kind, {"count": 0, "bytes": 0, "seconds": 0, "async_bytes": 0})
+        num_bytes = exchange.count * exchange.collective.num_bytes
+        sums["count"] += exchange.count
+        sums["bytes"] += num_bytes
+        sums["seconds"] += exchange.count * exchange.seconds
+        sums["async_bytes"] += num_bytes if exchange.is_async else 0
+    return kinds

@@ -83,6 +83,9 @@ def describe_topology(name: str, num_slices: int = 1) -> Topology:
     if num_slices < 1:
         raise UserError(f"--slices={num_slices}: must be at least 1")
     options = dict(chip.options) | ({"num_slices": num_slices} if num_slices > 1 else {})
+    # Hosts have four chips unless told otherwise, of which older compilers make no exception.
+    if set(shape) == {"1", "x"}:
+        options["chips_per_host_bounds"] = (1, 1, 1)
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     # Names are the compiler's to know, and what it raises differs between its releases.
@@ -94,6 +97,13 @@ def describe_topology(name: str, num_slices: int = 1) -> Topology:
         ) from error
     sides = tuple(int(side) for side in shape.split("x"))
     return Topology(name, chip, sides, num_slices, tuple(described.devices))
+
+
+def describe_one_chip(chip: Chip) -> Topology:
+    """One chip alone, to compare with many."""
+    # The compiler describes no single chip of a 3D network: the first of the smallest slice.
+    one = describe_topology(f"{chip.name}:{'1x1' if chip.torus_dims == 2 else '2x2x1'}")
+    return dataclasses.replace(one, devices=one.devices[:1], shape=(1,) * chip.torus_dims)
 
 
 def locate(devices: Any) -> np.ndarray:

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from programs import CHAIN, PROGRAM
 
-from retroguide_jax.plan import collectives, costs, frequencies, hlo
-from retroguide_jax.plan.shapes import parse_arrays
+from retroguide_jax.plan import collectives, costs, hlo, timeline
 
 
 def test_shapes_fill_whole_tiles_and_know_their_memory():
-    small, own, half, flag = parse_arrays(
+    small, own, half, flag = hlo.parse_arrays(
         "(f32[3,3,8,8]{3,2,1,0:T(8,128)}, f32[8,64]{0,1:T(8,128)S(1)}, bf16[5,7]{1,0}, pred[4]{0})"
     )
     assert small.num_bytes == 3 * 3 * 8 * 128 * 4 and small.in_hbm
@@ -75,16 +74,10 @@ def test_a_chain_counts_its_own_work_only():
     assert costs.count_traffic(module, lines, fusion) == 2 * 128 * 128 * 4
 
 
-def test_loops_are_counted():
+def test_branches_are_recognised_by_their_networks():
     module = hlo.parse_module(PROGRAM)
-    loop = module.computations["main"]["loop"]
-    assert frequencies.count_trips(module, "main", loop) == 5
-
-
-def test_branches_are_told_by_their_networks():
-    module = hlo.parse_module(PROGRAM)
-    assert frequencies.name_part(module, "due") == "penalty"
-    assert frequencies.name_part(module, "not_due") is None
+    assert timeline.name_part(module, "due") == "penalty"
+    assert timeline.name_part(module, "not_due") is None
 
 
 def test_reduce_scatter_within_a_fusion():

@@ -4,10 +4,14 @@ import pytest
 from tiny import make_tiny_config
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.plan.planning import list_variants, read_assumptions
-from retroguide_jax.plan.search import search_batch
-from retroguide_jax.plan.sweep import format_sweep, recommend
-from retroguide_jax.plan.variants import scale_batches
+from retroguide_jax.plan.planning import read_assumptions
+from retroguide_jax.plan.search import (
+    format_sweep,
+    list_variants,
+    recommend,
+    scale_batches,
+    search_batch,
+)
 
 LIMIT = 1000
 

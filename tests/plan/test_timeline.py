@@ -10,11 +10,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from programs import CHAIN, PROGRAM
 
 from retroguide_jax.plan.chips import CHIPS
-from retroguide_jax.plan.collectives import Collective
+from retroguide_jax.plan.collectives import Collective, Network
 from retroguide_jax.plan.hlo import parse_module
-from retroguide_jax.plan.network import Network
-from retroguide_jax.plan.roofline import predict, sum_collectives
-from retroguide_jax.plan.timeline import Assumptions, Timeline, Usage
+from retroguide_jax.plan.timeline import Assumptions, Timeline, Usage, predict, sum_collectives
 
 IDEAL = Assumptions(1.0, 1.0, 1.0, 1e-6, 1e-4)
 CHIP = CHIPS["v5e"]

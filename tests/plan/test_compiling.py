@@ -1,12 +1,13 @@
-"""Memory by kind, against the shapes and against a compiled program of eight CPU devices."""
+"""Memory by kind against the shapes, and the disk cache of compiled programs."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 from tiny import make_tiny_config
 
 from retroguide_jax.networks import make_networks
-from retroguide_jax.plan.compiling import describe_step, read_needed_bytes
-from retroguide_jax.plan.memory import measure_state
+from retroguide_jax.plan import compiling
+from retroguide_jax.plan.compiling import describe_step, measure_state, read_needed_bytes
 from retroguide_jax.state import initial_state
 
 
@@ -43,5 +44,38 @@ def test_fsdp_divides_the_state():
         ("something else", None),
     ],
 )
-def test_what_an_out_of_memory_message_tells(message, needed):
+def test_out_of_memory_messages_are_read(message, needed):
     assert read_needed_bytes(message) == (needed and int(needed * 2**30))
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Programs that were really compiled, in order."""
+    calls = []
+    compile_lowered = compiling.compile_lowered
+    monkeypatch.setattr(
+        compiling,
+        "compile_lowered",
+        lambda lowered: calls.append(lowered) or compile_lowered(lowered),
+    )
+    return calls
+
+
+def test_a_program_is_compiled_once(tmp_path, compiled):
+    def lower(factor):
+        return jax.jit(lambda x: factor * jnp.dot(x, x)).lower(jnp.ones((4, 4)))
+
+    first = compiling.cached_compile(tmp_path, lower(2), topology="a")
+    assert first.fits and first.needed_bytes == 0 and first.bytes["arguments"] == 64
+    assert (
+        compiling.cached_compile(tmp_path, lower(2), topology="a") == first and len(compiled) == 1
+    )
+    compiling.cached_compile(tmp_path, lower(3), topology="a")
+    compiling.cached_compile(tmp_path, lower(2), topology="b")
+    assert len(compiled) == 3
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    assert (
+        compiling.cached_compile(tmp_path, lower(2), topology="a").bytes == first.bytes
+        and len(compiled) == 4
+    )
