@@ -19,6 +19,8 @@ from retroguide_jax.parallel.mesh import count_slices, make_mesh
 from retroguide_jax.parallel.processes import is_writer
 from retroguide_jax.state import abstract_state
 
+_FOLDERS = {"latest": "checkpoints", "best": "best"}
+
 
 def load_model(
     workdir: str | Path,
@@ -74,7 +76,9 @@ def _load(reader: Reader, step: int, into: Model | None) -> Model:
 
 
 def _open(workdir: Path, which: str) -> Reader:
-    folder = workdir / {"latest": "checkpoints", "best": "best"}[which]
+    if which not in _FOLDERS:
+        raise UserError(f"checkpoint={which!r}: must be 'latest' or 'best'")
+    folder = workdir / _FOLDERS[which]
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
     if not folder.is_dir():
