@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.rules import state_shardings
+from retroguide_jax.schedule import Schedule
 
 State = dict[str, Any]
 
@@ -53,24 +54,12 @@ def make_optimizer(config: ConfigDict, num_steps: int) -> optax.GradientTransfor
 
 
 def make_optimizers(config: ConfigDict) -> dict[str, optax.GradientTransformation]:
-    """One optimizer per trained network; schedules count that network's own updates."""
+    """One optimizer per trained network; rates are scheduled over that network's own updates."""
+    schedule = Schedule(config)
     return {
-        name: make_optimizer(config.optimizer[name], num)
-        for name, num in count_updates(config).items()
+        name: make_optimizer(config.optimizer[name], schedule.count(name))
+        for name in schedule.networks
     }
-
-
-def count_updates(config: ConfigDict) -> dict[str, int]:
-    """How many updates each trained network gets in the whole run."""
-    train = config.train
-    warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
-    adversarial = train.num_steps - warmup
-    updates = {"generator": adversarial, "discriminator": adversarial}
-    if config.mode == "contrastive":
-        updates = {"embedder": train.num_steps}
-    elif config.mode == "joint":
-        updates["embedder"] = warmup + -(-adversarial // train.contrastive_every)
-    return updates
 
 
 def initial_state(config: ConfigDict, networks: Networks) -> State:

@@ -13,10 +13,8 @@ SCORES = "scores.json"
 METRICS = (
     "retrieval,fd_judge,psnr,psnr_nosky,ssim_rgb,sharpness_ratio,diversity,sky_spread_ratio,layout"
 )
-# An embedder alone is trained by every step, with its whole batch.
 _EMBEDDER = {
     "mode": "contrastive",
-    "train.contrastive_every": 1,
     "train.num_steps": 250,
     "train.best_metric": "r@1_real/embedder",
 }

@@ -27,9 +27,10 @@ class ContrastiveUpdate:
         self.current = [*self.optimizer.params, *self.buffers]
         self.averaged = [*guide.parameters(), *guide.buffers()]
         self.compute_loss = switches.prepare(self._compute_loss)
+        self.num_updates = 0
 
-    def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """One update from images [B, 3, H, W] a view, before which `step` were done; metrics."""
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One update from images [B, 3, H, W] per view; metrics."""
         kept = [buffer.clone() for buffer in self.buffers]
         loss, accuracy = self.compute_loss(batch["aerial"], batch["ground"])
         metrics = {
@@ -40,7 +41,8 @@ class ContrastiveUpdate:
         ok, norm = self.optimizer.update(loss, self.optimizer.differentiate(loss))
         for buffer, before in zip(self.buffers, kept, strict=True):
             buffer.copy_(torch.where(ok, buffer, before))
-        decay = compute_decay(self.config, self.config.train.batch_size, step)
+        decay = compute_decay(self.config, self.config.train.batch_size, self.num_updates)
+        self.num_updates += 1
         with torch.no_grad():
             average(self.averaged, self.current, decay, ok)
         return metrics | {"contrastive/grad": norm}

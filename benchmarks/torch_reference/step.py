@@ -38,8 +38,7 @@ class TrainStep:
         self.guide = _copy_for_averaging(networks.embedder)
         self.averaged = self.contrastive = self.adversarial = None
         if config.mode != "frozen":
-            updates = self.warmup + -(-rest // train.contrastive_every)
-            updates = train.num_steps if config.mode == "contrastive" else updates
+            updates = sum(map(self._is_embedder_due, range(train.num_steps)))
             self.contrastive = ContrastiveUpdate(
                 config, networks.embedder.train(), self.guide, updates, switches
             )
@@ -63,13 +62,18 @@ class TrainStep:
         memory_format = self.switches.memory_format
         batch = {view: x.contiguous(memory_format=memory_format) for view, x in batch.items()}
         step, metrics = self.step, {}
-        warming = step < self.warmup
-        if self.contrastive and (warming or step % self.config.train.contrastive_every == 0):
-            metrics |= self.contrastive(batch, step)
-        if self.adversarial and not warming:
+        if self.contrastive and self._is_embedder_due(step):
+            metrics |= self.contrastive(batch)
+        if self.adversarial and step >= self.warmup:
             metrics |= self.adversarial(batch, step, step - self.warmup, noise)
         self.step += 1
         return metrics
+
+    def _is_embedder_due(self, step: int) -> bool:
+        if self.config.mode == "contrastive" or step < self.warmup:
+            return True
+        every = self.config.train.contrastive_every
+        return every > 0 and step % every == 0
 
 
 def _copy_for_averaging(module):

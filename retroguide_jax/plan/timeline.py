@@ -15,6 +15,7 @@ from retroguide_jax.plan import costs
 from retroguide_jax.plan.chips import Chip
 from retroguide_jax.plan.collectives import Collective, Event, Network, find_event
 from retroguide_jax.plan.hlo import Instruction, Module
+from retroguide_jax.schedule import Schedule
 
 _DAY = 86400.0
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
@@ -209,13 +210,12 @@ def list_frequencies(config: ConfigDict) -> dict[str, float]:
 
     `penalty` is relative to `gan`, which it is a part of.
     """
-    train = config.train
-    warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
-    rest = train.num_steps - warmup
+    schedule, num_steps = Schedule(config), config.train.num_steps
+    gan = schedule.count("generator")
     return {
-        "embedder": (warmup + -(-rest // train.contrastive_every)) / train.num_steps,
-        "gan": rest / train.num_steps,
-        "penalty": 1.0 / config.losses.penalty_every,
+        "embedder": schedule.count("embedder") / num_steps,
+        "gan": gan / num_steps,
+        "penalty": schedule.count("penalty") / max(1, gan),
     }
 
 

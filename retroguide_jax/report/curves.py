@@ -80,10 +80,12 @@ def list_once(run: Run) -> list[str]:
 
 def draw_learning_rates(run: Run) -> Chart:
     """The rates that the config asks for, by each network's own updates."""
-    from retroguide_jax.state import count_updates, make_schedule
+    from retroguide_jax.schedule import Schedule
+    from retroguide_jax.state import make_schedule
 
-    lines = {}
-    for number, (name, num) in enumerate(count_updates(run.config).items()):
+    lines, due = {}, Schedule(run.config)
+    for number, name in enumerate(due.networks):
+        num = due.count(name)
         updates = np.unique(np.linspace(0, num, 200).astype(int))
         schedule = make_schedule(run.config.optimizer[name], num)
         rates = [float(schedule(update)) for update in updates]

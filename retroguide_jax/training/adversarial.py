@@ -66,13 +66,12 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
-    warmup = config.train.contrastive_warmup_steps if config.mode == "joint" else 0
     averaged = average(
         config,
         state["ema"]["generator"],
         state["params"]["generator"],
         num,
-        state["step"] - warmup,
+        recipe.schedule.count("generator", state["step"]),
     )
     averaged = select(g_ok, averaged, state["ema"]["generator"])
     state = state | {"ema": state["ema"] | {"generator": averaged}}
@@ -260,7 +259,7 @@ def _update_discriminator(recipe: Recipe, state: State, params, target, fake, gu
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     # Lazy regularisation (StyleGAN2): both branches are compiled once, only the due one runs.
-    due = state["step"] % weights.penalty_every == 0
+    due = recipe.schedule.is_due("penalty", state["step"])
     penalty, more = jax.lax.cond(due, jax.value_and_grad(penalty_fn), no_penalty, params)
     scale = weights.penalty_weight * weights.penalty_every
     grads = jax.tree.map(lambda grad, extra: grad + scale * extra, grads, more)

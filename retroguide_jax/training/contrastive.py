@@ -34,7 +34,11 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     stats = select(ok, new_stats, stats)
     current = {"params": state["params"]["embedder"], "stats": stats}
     guide = average(
-        config, state["ema"]["embedder"], current, config.train.batch_size, state["step"]
+        config,
+        state["ema"]["embedder"],
+        current,
+        config.train.batch_size,
+        recipe.schedule.count("embedder", state["step"]),
     )
     guide = select(ok, guide, state["ema"]["embedder"])
     state = state | {

@@ -40,21 +40,20 @@ def make_train_step(
       scalars, replicated; one that this step did not compute (a lazy or warm-up term) is NaN.
     """
     recipe = Recipe(config, networks, mesh, shardings["params"], make_optimizers(config))
-    train = config.train
+    schedule = recipe.schedule
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
         step = state["step"]
         # The only source of randomness: resuming at a step repeats its noise exactly.
         key = jax.random.fold_in(jax.random.key(config.seed), step)
-        warming = step < (train.contrastive_warmup_steps if config.mode == "joint" else 0)
         metrics, skipped = {}, dict(state["skipped"])
         if "embedder" in state["params"]:
-            due = warming | (step % train.contrastive_every == 0)
+            due = schedule.is_due("embedder", step)
             state, new, ok = _run_if(due, lambda s: update_embedder(recipe, s, batch), state)
             metrics |= new
             skipped["embedder"] = _count(skipped["embedder"], due, ok)
         if "generator" in state["params"]:
-            due = ~warming
+            due = schedule.is_due("generator", step)
             state, new, ok = _run_if(due, lambda s: update_gan(recipe, s, batch, key), state)
             metrics |= new
             skipped["generator"] = _count(skipped["generator"], due, ok)

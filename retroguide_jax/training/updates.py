@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from retroguide_jax.networks import Networks
+from retroguide_jax.schedule import Schedule
 from retroguide_jax.state import State
 
 
@@ -22,6 +23,11 @@ class Recipe:
     mesh: Mesh
     shardings: dict[str, Any]
     optimizers: dict[str, optax.GradientTransformation]
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which updates are due when."""
+        return Schedule(self.config)
 
 
 def apply_gradients(
@@ -66,7 +72,7 @@ def average(
       averaged: the average so far.
       current: the new values.
       num_images: images an update sees.
-      num_updates: updates so far.
+      num_updates: updates due so far.
     """
     decay = 0.5 ** (num_images / config.train.ema_halflife_images)
     decay = jnp.minimum(decay, (1.0 + num_updates) / (10.0 + num_updates))

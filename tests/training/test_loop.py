@@ -23,7 +23,6 @@ FIELDS = {
     "train.log_every": 1,
     "train.checkpoint_every": 4,
     "train.keep_checkpoints": 9,
-    "train.contrastive_every": 1,
     "train.max_nonfinite": 3,
 }
 
