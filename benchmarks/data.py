@@ -11,7 +11,7 @@ Three ratios, above 1 where this package is faster, from one run:
   against a PyTorch DataLoader with two workers that decodes, resizes and augments the same files
   with the same functions.
 
-Needs some 4 GB in DIR (default: a temporary folder). Figures: docs/results.md.
+Needs some 4 GB in DIR (default: a temporary folder). Results: docs/speed.md.
 """
 
 import argparse

@@ -14,12 +14,15 @@ _BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 _KNOWN = re.compile(rf"(?:^|\s)(retroguide (?:{'|'.join(COMMANDS)})\b.*)")
 
 
-def list_commands():
-    """(page, command line) of every `retroguide ...` that stands alone, to be typed."""
+def list_commands(kinds=("", "bash")):
+    """(page, command line) of every `retroguide ...` that stands alone, to be typed.
+
+    Blocks of kind `text` hold lines that take too long to be run by tests.
+    """
     found = []
     for page in PAGES:
         text = page.read_text()
-        blocks = [block for kind, block in _BLOCK.findall(text) if kind in ("", "bash")]
+        blocks = [block for kind, block in _BLOCK.findall(text) if kind in kinds]
         lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
         lines += [line.strip() for line in text.splitlines() if line.startswith(" " * 4)]
         found += _keep_known(page, [re.sub(r"  #.*| &$", "", line) for line in lines])
