@@ -8,37 +8,38 @@ import numpy as np
 from scipy import stats
 
 from ablation.tasks import JUDGES, NAMES, SCORES
+from retroguide_jax.evaluation.scores import Score, parse_names
 
-Scores = Mapping[str, Mapping[int, Mapping[str, float]]]  # name -> seed -> figure -> value
+Scores = Mapping[str, Mapping[int, Mapping[Score, float]]]  # name -> seed -> score -> value
 
 QUALITY = {
-    **{f"r@1_generated/{judge}": f"R@1 {judge}" for judge in JUDGES},
-    "label_agreement": "labels",
-    "fd_saig": "FD saig",
-    "psnr": "PSNR",
-    "psnr_nosky": "no sky",
-    "ssim_rgb": "SSIM",
-    "sharpness_ratio": "sharpness",
+    **{Score("r@1", judge=judge): f"R@1 {judge}" for judge in JUDGES},
+    Score("label_agreement"): "labels",
+    Score("fd", judge="saig"): "FD saig",
+    Score("psnr"): "PSNR",
+    Score("psnr_nosky"): "no sky",
+    Score("ssim_rgb"): "SSIM",
+    Score("sharpness_ratio"): "sharpness",
 }
 NOISE = {
-    "diversity": "diversity",
-    "sky_spread_ratio": "sky",
-    "light_spread_ratio": "light",
-    "facade_spread_ratio": "facades",
-    "label_consistency": "labels kept",
+    Score("diversity"): "diversity",
+    Score("sky_spread_ratio"): "sky",
+    Score("light_spread_ratio"): "light",
+    Score("facade_spread_ratio"): "facades",
+    Score("label_consistency"): "labels kept",
 }
 DIFFERENCES = {name: QUALITY[name] for name in tuple(QUALITY)[:6]}
 
 
 def read_scores(output: Path) -> Scores:
-    """The figures of every scored run below a folder."""
-    scores: dict[str, dict[int, dict[str, float]]] = {}
+    """The scores of every scored run below a folder."""
+    scores: dict[str, dict[int, dict[Score, float]]] = {}
     for name in NAMES:
         for path in sorted((output / name).glob(f"seed_*/{SCORES}")):
             row = json.loads(path.read_text())
-            figures = {figure: entry["value"] for figure, entry in row["metrics"].items()}
+            values = {key: entry["value"] for key, entry in parse_names(row["metrics"]).items()}
             seed = int(path.parent.name.removeprefix("seed_"))
-            scores.setdefault(name, {})[seed] = figures
+            scores.setdefault(name, {})[seed] = values
     return scores
 
 
@@ -52,22 +53,22 @@ def format_tables(scores: Scores) -> str:
     return "\n\n".join(parts)
 
 
-def _format_means(scores: Scores, columns: Mapping[str, str]) -> str:
+def _format_means(scores: Scores, columns: Mapping[Score, str]) -> str:
     rows = [
         [name, str(len(runs)), *(_describe([run.get(c) for run in runs.values()]) for c in columns)]
         for name, runs in scores.items()
     ]
     first = next((run for runs in scores.values() for run in runs.values()), {})
-    ceilings = [first.get(_name_ceiling(column)) for column in columns]
+    ceilings = [first.get(_find_ceiling(column)) for column in columns]
     rows.append(["*real images*", "", *(_describe([value]) for value in ceilings)])
     return _format(["", "seeds", *columns.values()], rows)
 
 
-def _name_ceiling(column: str) -> str:
-    """The figure of the real images, which is the same in every run."""
-    if column == "label_consistency":  # what the reader makes of one image is all it can repeat
-        return "label_agreement_real"
-    return column.replace("_generated/", "_real/") if "/" in column else f"{column}_real"
+def _find_ceiling(column: Score) -> Score:
+    """The score of the real images, which is the same in every run."""
+    if column == Score("label_consistency"):  # what the reader makes of one image is all it repeats
+        return Score("label_agreement", "real")
+    return column.of("real")
 
 
 def _format_differences(scores: Scores) -> str:
@@ -77,8 +78,8 @@ def _format_differences(scores: Scores) -> str:
         if name == "full" or not seeds:
             continue
         cells = []
-        for figure in DIFFERENCES:
-            values = [_subtract(full[s].get(figure), runs[s].get(figure)) for s in seeds]
+        for score in DIFFERENCES:
+            values = [_subtract(full[s].get(score), runs[s].get(score)) for s in seeds]
             cells.append(_describe(values, sign="+"))
         rows.append([name, str(len(seeds)), *cells])
     return _format(["full minus", "seeds", *DIFFERENCES.values()], rows)

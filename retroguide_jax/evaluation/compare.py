@@ -9,12 +9,12 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import table
-from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.evaluation.registry import find_direction
+from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.files import is_in_bucket
 from retroguide_jax.metrics import statistics
 
 PER_IMAGE_DIR = Path("eval") / "per_image"
-_RANK = "rank_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,20 +24,20 @@ class PerImage:
     Attributes:
       path: where it lies.
       ids: of its images.
-      figures: metric -> float64 [N], over several noises their mean; NaN where not defined. Ranks
-        are turned into "r@1..." and "mrr...", which is what averages mean something for.
+      scores: key -> float64 [N], the mean over several noises; NaN where not defined. Ranks are
+        turned into "r@1" and "mrr", whose averages mean something.
     """
 
     path: Path
     ids: list[str]
-    figures: dict[str, np.ndarray]
+    scores: dict[Score, np.ndarray]
 
 
 def compare(first: Path, second: Path) -> tuple[str, dict]:
     """Compares A with B image by image.
 
-    The images differ far more among each other than two methods do on one image; differences of
-    pairs leave the first out. Both must hold the same images.
+    Images vary far more than methods do; paired differences cancel that variation. Both must hold
+    the same images.
 
     Args:
       first, second: per-image CSV files, or work directories, whose newest such file is taken.
@@ -57,13 +57,13 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
         )
     order = {name: row for row, name in enumerate(b.ids)}
     rows = np.array([order[name] for name in a.ids], np.int64)
-    shared = [name for name in a.figures if name in b.figures]
+    shared = [score for score in a.scores if score in b.scores]
     if not shared:
         raise UserError(f"{a.path} and {b.path} have no metric in common; evaluate both alike")
     lines = [("metric", "A", "B", "A - B", "low", "high", "n", "")]
     report = {}
-    for name in shared:
-        values = a.figures[name], b.figures[name][rows]
+    for score in shared:
+        values = a.scores[score], b.scores[score][rows]
         known = np.isfinite(values[0]) & np.isfinite(values[1])
         if not known.any():
             continue
@@ -77,11 +77,13 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
             "low": found.low,
             "high": found.high,
             "n": int(known.sum()),
-            "verdict": _judge(name, found.low, found.high),
+            "verdict": _find_verdict(score, found.low, found.high),
         }
-        report[name] = entry
+        report[score.text] = entry
         cells = (entry[key] for key in ("a", "b", "difference", "low", "high"))
-        lines.append((name, *(f"{cell:.4f}" for cell in cells), str(entry["n"]), entry["verdict"]))
+        lines.append(
+            (score.text, *(f"{cell:.4f}" for cell in cells), str(entry["n"]), entry["verdict"])
+        )
     heading = f"A: {a.path}\nB: {b.path}\n"
     return heading + table.align(lines), {
         "a": str(a.path),
@@ -91,20 +93,13 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
     }
 
 
-def _judge(name: str, low: float, high: float) -> str:
+def _find_verdict(score: Score, low: float, high: float) -> str:
     if low <= 0 <= high:
         return "no difference shown"
-    better = _better(name)
+    better = find_direction(score)
     if better == "one":
         return "differ"
     return "A is better" if (low > 0) == (better == "higher") else "B is better"
-
-
-def _better(name: str) -> str:
-    metric = find_metric(name)
-    if metric is not None:
-        return METRICS[metric].better
-    return "lower" if name.startswith(("skyline_error", "depth_error", "kl_")) else "higher"
 
 
 def _find(path: Path) -> Path:
@@ -148,14 +143,14 @@ def _read(path: Path) -> PerImage:
     return PerImage(path, ids, _average_noises(numbers))
 
 
-def _average_noises(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    grouped: dict[str, list[np.ndarray]] = {}
+def _average_noises(numbers: dict[str, np.ndarray]) -> dict[Score, np.ndarray]:
+    grouped: dict[Score, list[np.ndarray]] = {}
     for name, values in numbers.items():
-        base = name.rpartition("#")[0] or name
-        if base.startswith(_RANK):
-            kind = base.removeprefix(_RANK)
-            grouped.setdefault(f"r@1_{kind}", []).append((values <= 1).astype(np.float64))
-            grouped.setdefault(f"mrr_{kind}", []).append(1 / values)
-        else:
-            grouped.setdefault(base, []).append(values)
-    return {name: np.mean(parts, axis=0) for name, parts in grouped.items()}
+        score = Score.parse(name.rpartition("#")[0] or name)
+        parts = {score.metric: values}
+        if score.metric.startswith("rank"):
+            kind = score.metric.removeprefix("rank")
+            parts = {f"r@1{kind}": (values <= 1).astype(np.float64), f"mrr{kind}": 1 / values}
+        for metric, part in parts.items():
+            grouped.setdefault(dataclasses.replace(score, metric=metric), []).append(part)
+    return {score: np.mean(parts, axis=0) for score, parts in grouped.items()}

@@ -1,4 +1,4 @@
-"""Figures of whole sets of images, from the columns of frozen networks and judges.
+"""Scores of whole sets of images, from the columns of frozen networks and judges.
 
 fd_X           Frechet distance on the rows of X: a judge's embeddings of the target view, or a
                network given by --features. FID is the name of that on Inception only
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import scipy.special
 
-from retroguide_jax.evaluation.figures import Figures
 from retroguide_jax.evaluation.registry import METRICS
+from retroguide_jax.evaluation.scores import Score, Scores
 from retroguide_jax.metrics import classification, distribution, statistics
 from retroguide_jax.metrics.moments import compute_moments
 
 
 def add_distances(
-    figures: Figures,
+    scores: Scores,
     columns: Mapping[str, np.ndarray],
     metrics: Sequence[str],
     judges: Sequence[str],
@@ -28,10 +28,10 @@ def add_distances(
 ) -> None:
     """Adds the distances between the generated and the real images, and what classifiers say.
 
-    Of several noises a figure is the mean; its interval is a jackknife's of noise 0, moved there.
+    Of several noises a score is the mean; its interval is a jackknife's of noise 0, moved there.
 
     Args:
-      figures: receives them.
+      scores: receives them.
       columns: see scoring.py.
       metrics: names of the registry.
       judges: names, for "fd_judge".
@@ -41,19 +41,19 @@ def add_distances(
     for name in metrics:
         if METRICS[name].group == "distribution" and METRICS[name].net:
             rows = _get_rows(columns, METRICS[name].net, name)
-            _MAKERS[name](figures, name, rows)
+            _MAKERS[name](scores, Score(name), rows)
     for name in judges if "fd_judge" in metrics else ():
         pair = columns[f"real/{name}"], columns[f"generated/{name}"]
-        _add_frechet(figures, f"fd_{name}", pair)
+        _add_frechet(scores, Score("fd", judge=name), pair)
     for name in features:
-        _add_frechet(figures, f"fd_{name}", _get_rows(columns, name, "features"))
+        _add_frechet(scores, Score("fd", judge=name), _get_rows(columns, name, "features"))
     wanted = [n.removesuffix("_places") for n in metrics if METRICS[n].net == "places"]
     if wanted:
-        _add_classifier(figures, "places", _get_rows(columns, "places", "kl_places"), wanted)
+        _add_classifier(scores, "places", _get_rows(columns, "places", "kl_places"), wanted)
     for name in classifiers:
         logits = _get_rows(columns, name, "features")
         rows = tuple(scipy.special.softmax(each.astype(np.float64), axis=-1) for each in logits)
-        _add_classifier(figures, name, rows, ("kl", "accuracy", "inception_score"))
+        _add_classifier(scores, name, rows, ("kl", "accuracy", "inception_score"))
 
 
 Rows = tuple[np.ndarray, np.ndarray]  # real [N, D], generated [N, K, D]
@@ -69,71 +69,71 @@ def _iterate_noises(rows: Rows) -> Iterator[np.ndarray]:
     return iter(np.moveaxis(rows[1], 1, 0))
 
 
-def _add(figures: Figures, name: str, values: Sequence[float], replicates, num: int) -> None:
+def _add(scores: Scores, score: Score, values: Sequence[float], replicates, num: int) -> None:
     found = statistics.jackknife(values[0], replicates)
     value = float(np.mean(values))
     low, high = (value + end - values[0] for end in (found.low, found.high))
-    figures.add(name, value, low, high, num, values)
+    scores.add(score, value, low, high, num, values)
 
 
-def _add_frechet(figures: Figures, name: str, rows: Rows) -> None:
+def _add_frechet(scores: Scores, score: Score, rows: Rows) -> None:
     real = compute_moments(rows[0])
     samples = list(_iterate_noises(rows))
     values = [distribution.frechet_distance(real, compute_moments(sample)) for sample in samples]
     # A distance of 2,048 features takes seconds, and the jackknife one a group.
     num_groups = 10 if rows[0].shape[1] > 1024 else 20
     replicates = distribution.frechet_replicates(rows[0], samples[0], num_groups)
-    _add(figures, name, values, replicates, len(rows[0]))
+    _add(scores, score, values, replicates, len(rows[0]))
 
 
-def _add_kernel(figures: Figures, name: str, rows: Rows) -> None:
+def _add_kernel(scores: Scores, score: Score, rows: Rows) -> None:
     found = [distribution.kernel_distance(rows[0], sample) for sample in _iterate_noises(rows)]
-    _add(figures, name, [kid.value for kid in found], found[0].replicates, len(rows[0]))
+    _add(scores, score, [kid.value for kid in found], found[0].replicates, len(rows[0]))
 
 
 def _add_score(
-    figures: Figures, name: str, sets: Sequence[np.ndarray], **protocol: int | None
+    scores: Scores, score: Score, sets: Sequence[np.ndarray], **protocol: int | None
 ) -> None:
     if len(sets[0]) < protocol.get("num_splits", 10):
-        figures.add_absent(name, f"needs 10 images, there are {len(sets[0])}")
+        scores.add_absent(score.text, f"needs 10 images, there are {len(sets[0])}")
         return
     found = [distribution.inception_score(probabilities, **protocol) for probabilities in sets]
-    values = [score.value for score in found]
-    _add(figures, name, values, found[0].replicates, len(sets[0]))
+    values = [each.value for each in found]
+    _add(scores, score, values, found[0].replicates, len(sets[0]))
 
 
-def _add_inception_score(figures: Figures, name: str, rows: Rows) -> None:
+def _add_inception_score(scores: Scores, score: Score, rows: Rows) -> None:
     sets = [classification.compute_probabilities(logits) for logits in _iterate_noises(rows)]
-    _add_score(figures, name, sets)
+    _add_score(scores, score, sets)
     # What the real images score: the ceiling that a small set leaves.
-    _add_score(figures, f"{name}_real", [classification.compute_probabilities(rows[0])])
+    _add_score(scores, score.of("real"), [classification.compute_probabilities(rows[0])])
 
 
-_MAKERS: Mapping[str, Callable[[Figures, str, Rows], None]] = {
+_MAKERS: Mapping[str, Callable[[Scores, Score, Rows], None]] = {
     **dict.fromkeys(("fid", "clean_fid", "fid_tf", "fid_torchmetrics"), _add_frechet),
     **dict.fromkeys(("kid", "clean_kid"), _add_kernel),
     "inception_score": _add_inception_score,
 }
 
 
-def _add_classifier(figures: Figures, name: str, rows: Rows, wanted: Sequence[str]) -> None:
+def _add_classifier(scores: Scores, name: str, rows: Rows, wanted: Sequence[str]) -> None:
     """Adds those of "kl", "accuracy" and "inception_score" that are wanted."""
     real, samples = rows[0], list(_iterate_noises(rows))
     if "kl" in wanted:
+        score = Score("kl", judge=name)
         divergences = [classification.compute_divergences(sample, real) for sample in samples]
-        figures.per_image[f"kl_{name}"] = np.stack(divergences, axis=1)
+        scores.per_image[score.text] = np.stack(divergences, axis=1)
         values = [classification.kl_score(column).value for column in divergences]
-        found = statistics.bootstrap_mean(np.mean(divergences, axis=0), seed=figures.seed)
+        found = statistics.bootstrap_mean(np.mean(divergences, axis=0), seed=scores.seed)
         ends = np.exp(found.low), np.exp(found.high)
-        figures.add(f"kl_{name}", float(np.mean(values)), *ends, len(real), values)
+        scores.add(score, float(np.mean(values)), *ends, len(real), values)
     if "accuracy" in wanted:
         hits = [classification.compute_accuracies(sample, real) for sample in samples]
         for column in hits[0]:
-            stem, _, sure = column.partition("_")
-            full = f"{stem}_{name}" + (f"_{sure}" if sure else "")
-            figures.add_mean(full, np.stack([columns[column] for columns in hits], axis=1))
+            score = Score(column, judge=name)
+            scores.add_mean(score, np.stack([columns[column] for columns in hits], axis=1))
     if "inception_score" in wanted:
         for k in (None, 1, 5):
             kept = samples if k is None else [distribution.keep_top(s, k) for s in samples]
-            full = f"inception_score_{name}" + (f"_top{k}" if k else "")
-            _add_score(figures, full, kept, num_splits=1, seed=None)
+            score = Score(f"inception_score_top{k}" if k else "inception_score", judge=name)
+            _add_score(scores, score, kept, num_splits=1, seed=None)

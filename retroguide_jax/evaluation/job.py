@@ -11,9 +11,9 @@ import numpy as np
 from retroguide_jax.data import listing
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import distributions, protocol, registry, summary
-from retroguide_jax.evaluation.figures import Figures
-from retroguide_jax.evaluation.nets import is_made_by, open_nets
+from retroguide_jax.evaluation.nets import open_nets
 from retroguide_jax.evaluation.reference import Reference
+from retroguide_jax.evaluation.scores import UNVERIFIED, Scores, check_names
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.provenance import describe_machine
 
@@ -30,7 +30,7 @@ class Settings:
 
     Attributes:
       metrics: names of the registry.
-      rows_per_device: images a device works on at a time, even. Figures do not depend on it beyond
+      rows_per_device: images a device works on at a time, even. Scores do not depend on it beyond
         the rounding of float32.
       seed: of the noise and of the bootstrap.
       weights: a file or folder to look for weights in first.
@@ -63,8 +63,9 @@ class Job:
           layout: a network that reads the layout, see layout.py.
 
         Raises:
-          UserError: a network cannot be used, or no metric is left.
+          UserError: a network cannot be used or needs another name, or no metric is left.
         """
+        check_names(judges, settings.features, settings.classifiers)
         self.settings, self.judges = settings, dict(judges)
         files = {**settings.features, **settings.classifiers}
         opened = open_nets(settings.metrics, settings.weights, files)
@@ -123,7 +124,7 @@ class Job:
         self._reference.write(described, columns)
         for name in self.judges:
             _check_independent(name, columns)
-        figures = summary.summarize(
+        scores = summary.summarize(
             columns,
             self.metrics,
             list(self.judges),
@@ -135,42 +136,39 @@ class Job:
         )
         if examples.has_generated:
             names = ([*self.settings.features], [*self.settings.classifiers])
-            distributions.add_distances(figures, columns, self.metrics, list(self.judges), *names)
+            distributions.add_distances(scores, columns, self.metrics, list(self.judges), *names)
         else:
             reason = "this model has no generator (mode contrastive)"
-            figures.absent[:] = [{"name": "all but those of the real images", "reason": reason}]
+            scores.absent[:] = [{"name": "all but those of the real images", "reason": reason}]
         for name, reason in self._absent.items():
-            figures.add_absent(name, reason)
+            scores.add_absent(name, reason)
         for net, paths in self._unverified.items():
-            _rename_unverified(figures, net, paths)
+            _rename_unverified(scores, net, paths)
         order = {name: place for place, name in enumerate(self.metrics)}
-        names = sorted(
-            figures.metrics, key=lambda n: order.get(registry.find_metric(n), len(order))
-        )
+        keys = sorted(scores.found, key=lambda s: order.get(registry.find_metric(s), len(order)))
         row = {
             "direction": f"{examples.source_view[0]}2{examples.target_view[0]}",
-            "metrics": {name: figures.metrics[name] for name in names},
-            "absent": figures.absent,
-            "ties": figures.ties,
+            "metrics": {score.text: scores.found[score] for score in keys},
+            "absent": scores.absent,
+            "ties": scores.ties,
             "protocol": dict(described),
             "protocol_hash": protocol.hash_protocol(described),
             "manifest": listing.fingerprint_ids(sorted(columns["id"].tolist())),
             "machine": describe_machine(),
             "seconds": round(time.monotonic() - start, 1),
         }
-        return row, figures.per_image
+        return row, scores.per_image
 
 
-def _rename_unverified(figures: Figures, net: str, paths: Sequence[str]) -> None:
+def _rename_unverified(scores: Scores, net: str, paths: Sequence[str]) -> None:
     """FID by whatever weights somebody has at hand is not FID."""
-    renamed = {}
-    for name, figure in figures.metrics.items():
-        is_hers = is_made_by(name, net)
-        renamed[f"unverified_{name}" if is_hers else name] = figure
-        if is_hers:
-            reason = f"given as unverified_{name}: not known to be the published weights:"
-            figures.add_absent(name, f"{reason} {', '.join(paths)}")
-    figures.metrics = renamed
+    for score in list(scores.found):
+        metric = registry.find_metric(score)
+        if metric is not None and registry.METRICS[metric].net == net:
+            renamed = dataclasses.replace(score, metric=UNVERIFIED + score.metric)
+            scores.found[renamed] = scores.found.pop(score)
+            reason = f"given as {renamed.text}: not known to be the published weights:"
+            scores.add_absent(score.text, f"{reason} {', '.join(paths)}")
 
 
 def check_sizes(name: str, judge: Any, sizes: Mapping[str, tuple[int, int]]) -> None:

@@ -141,7 +141,7 @@ def augment_colours(key: jax.Array, images: jax.Array) -> jax.Array:
     """Spoils the colours of panoramas at random, each in its own way; nothing is moved.
 
     Generated images are a little soft, noisy and off in colour. A reader that knows sharp renders
-    only may take that for another layout, and the figure would measure style.
+    only may take that for another layout, and the score would measure style.
 
     A mean over 3 x 3 pixels is blended in by 0 to 1; contrast is scaled by 0.7 to 1.3, each channel
     by another 0.85 to 1.15, about the image's mean; brightness is shifted by up to 0.2; Gaussian

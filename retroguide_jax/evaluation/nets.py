@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.registry import METRICS, find_metric, list_weights
+from retroguide_jax.evaluation.registry import METRICS, list_weights
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.weights.files import MissingWeightsError, load
 
@@ -26,7 +26,7 @@ class OpenedNets:
       lpips: metric -> network with the output "distance".
       features: network name -> (network, outputs that metrics need).
       absent: metric -> why it is absent: a weights file that is nowhere.
-      unverified: network name -> the weight files whose digest is not the published one's. Figures
+      unverified: network name -> the weight files whose digest is not the published one's. Scores
         by such a network must not bear the metric's name.
     """
 
@@ -72,16 +72,10 @@ def open_nets(
     for name, path in features.items():
         from retroguide_jax.metric_nets.external import open_net
 
-        if name in opened.features or name == "judge":
+        if name in {"judge", *(metric.net for metric in METRICS.values())}:
             raise UserError(f"{name}={path}: that name is taken; choose another")
         opened.features[name] = (open_net(path), ("features",))
     return opened
-
-
-def is_made_by(figure: str, net: str) -> bool:
-    """Whether a figure of this name is computed from the rows of a network of the registry."""
-    metric = find_metric(figure)
-    return metric is not None and METRICS[metric].net == net
 
 
 def _open(name: str, weights: Path | None, unverified: dict[str, list[str]]) -> FrozenNet:

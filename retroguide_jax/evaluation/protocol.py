@@ -15,7 +15,7 @@ def make_protocol(
     nets: Mapping[str, Any],
     **settings: Any,
 ) -> dict[str, Any]:
-    """Everything that decides a figure, apart from the weights of the model that is scored.
+    """Everything that decides a score, apart from the weights of the model that is scored.
 
     Args:
       examples_key: what names the images: data set, split, number; or the digest of the ids.

@@ -1,4 +1,4 @@
-"""Retrieval figures, with J the name of a judge:
+"""Retrieval scores, with J the name of a judge:
 
 r@k_KIND/J          k = 1, 5, 10, 1% (of the gallery, rounded down: Sample4Geo, TransGeo) and 1%+
                     (rounded down, plus one: SAIG, CDE); mrr_KIND/J, the mean reciprocal rank;
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from retroguide_jax.evaluation.figures import Figures
+from retroguide_jax.evaluation.scores import VARIANTS, Score, Scores
 from retroguide_jax.metrics import retrieval
 from retroguide_jax.parallel.processes import gather_rows
 
@@ -101,11 +101,17 @@ def _fill(rows: list[list[int]], least: int) -> np.ndarray:
 RECALL_AT = (1, 5, 10)
 
 
+def _name(metric: str, kind: str, judge: str) -> Score:
+    if kind in VARIANTS:
+        return Score(metric, kind, judge)
+    return Score(f"{metric}_{kind}", judge=judge)
+
+
 class Ranker:
-    """Retrieval figures by one judge after the other.
+    """Retrieval scores by one judge after the other.
 
     Args:
-      figures: receives them.
+      scores: receives them.
       columns: see scoring.py.
       views: (source, target), "aerial" and "ground" or the reverse.
       tiles: of the gallery, see `Scorer.embed_tiles`.
@@ -114,14 +120,14 @@ class Ranker:
 
     def __init__(
         self,
-        figures: Figures,
+        scores: Scores,
         columns: Mapping,
         views: tuple[str, str],
         tiles: Mapping,
         max_bytes: int,
     ):
         self._max_bytes = max_bytes
-        self._figures, self._columns, self._tiles = figures, columns, tiles
+        self._scores, self._columns, self._tiles = scores, columns, tiles
         source_view, target_view = views
         self._has_source = any(name.startswith("source/") for name in columns)
         tile_ids = tiles.get("id")
@@ -169,18 +175,18 @@ class Ranker:
         if (places.near >= 0).any():
             hits = [self._rank(rows, gallery, places, leave_out=True)[0] for rows in queries]
             values = np.stack(hits, axis=1) <= 1
-            self._figures.add_mean(f"hit_rate_{kind}/{judge}", values, keep=False)
+            self._scores.add_mean(_name("hit_rate", kind, judge), values, keep=False)
 
     def _add_ranks(self, kind: str, judge: str, found, num_gallery: int, *, keep=True) -> None:
         ranks = np.stack([ranks for ranks, _ in found], axis=1)
         floor, plus = retrieval.recall_percent_k(num_gallery)
         limits = {**{str(k): k for k in RECALL_AT}, "1%": floor, "1%+": plus}
         for k, limit in limits.items():
-            self._figures.add_mean(f"r@{k}_{kind}/{judge}", ranks <= limit, keep=False)
-        self._figures.add_mean(f"mrr_{kind}/{judge}", 1 / ranks, keep=False)
+            self._scores.add_mean(_name(f"r@{k}", kind, judge), ranks <= limit, keep=False)
+        self._scores.add_mean(_name("mrr", kind, judge), 1 / ranks, keep=False)
         if keep:
-            self._figures.per_image[f"rank_{kind}/{judge}"] = ranks
-        self._figures.ties[f"{kind}/{judge}"] = int(max(num_tied for _, num_tied in found))
+            self._scores.per_image[_name("rank", kind, judge).text] = ranks
+        self._scores.ties[f"{kind}/{judge}"] = int(max(num_tied for _, num_tied in found))
 
     def _rank(self, queries, gallery, places: Places, leave_out: bool = False):
         """Ranks [N] and the number of tied queries; each process ranks its share of the queries."""

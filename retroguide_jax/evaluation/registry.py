@@ -5,9 +5,10 @@ methods that they compare, so a number without its protocol compares with nothin
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.scores import UNVERIFIED, Score
 from retroguide_jax.text import find_nearest
 
 
@@ -24,6 +25,7 @@ class Metric:
       text: formula and source in a line; the whole story is in the function's docstring.
       net: the frozen network it looks through, a name of `nets.open_nets`; "" for none.
       floors: whether it is also given for the image of another source and for the mean image.
+      parts: its scores, where it has several with names of their own, and how each is better.
     """
 
     group: str
@@ -32,6 +34,7 @@ class Metric:
     unit: str = ""
     net: str = ""
     floors: bool = False
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _X_FORK = "X-Fork's Lua script, also SelectionGAN, CrossMLP, PanoGAN"
@@ -144,7 +147,9 @@ METRICS: dict[str, Metric] = {
         "retrieval", "higher", "R@k of the real source among the generated images"
     ),
     "fd_judge": Metric(
-        "distribution", "lower", "Frechet distance on each judge's embeddings of the target view"
+        "distribution",
+        "lower",
+        "Frechet distance on the embeddings of the target view by each judge; also by --features",
     ),
     "diversity": Metric("noise", "higher", "mean pairwise RMS pixel distance over the noises"),
     "sky_spread_ratio": Metric(
@@ -155,6 +160,15 @@ METRICS: dict[str, Metric] = {
         "higher",
         "labels and depth read off the image against the true ones and between two noises; the "
         "light's and the facades' spread as sky_spread_ratio",
+        parts={
+            "label_agreement": "higher",
+            "mean_iou": "higher",
+            "skyline_error": "lower",
+            "depth_error": "lower",
+            "label_consistency": "higher",
+            "light_spread_ratio": "one",
+            "facade_spread_ratio": "one",
+        },
     ),
 }
 
@@ -213,14 +227,36 @@ def list_weights(net: str) -> tuple[str, ...]:
     return ("places_alexnet",) if kind == "places" else (kind,)
 
 
-def find_metric(figure: str) -> str | None:
-    """The metric that a figure of the row belongs to: "psnr" of "psnr_shuffled"."""
-    stem = figure.partition("/")[0].removeprefix("unverified_")
-    for suffix in ("_shuffled", "_mean_image", "_real", "_generated", "_top1", "_top5"):
-        stem = stem.removesuffix(suffix)
-    if "_places" in stem and stem.startswith("top"):
-        return "accuracy_places"
-    return stem if stem in METRICS else None
+def find_metric(score: Score) -> str | None:
+    """The metric that asks for a score: "layout" of `Score("mean_iou")`.
+
+    None for scores by a classifier of the user and for names that this version does not know.
+    """
+    stem = score.metric.removeprefix(UNVERIFIED)
+    if score.judge == "places" and stem in _OF_PLACES:
+        return _OF_PLACES[stem]
+    if stem == "fd" and score.judge:
+        return "fd_judge"
+    if stem.startswith(_BY_RANK):
+        kinds = ("retrieval_same_view", "retrieval_reverse")
+        return next((k for k in kinds if stem.endswith(k.removeprefix("retrieval"))), "retrieval")
+    if stem in METRICS and not score.judge:
+        return stem
+    return next((name for name, metric in METRICS.items() if stem in metric.parts), None)
+
+
+_OF_PLACES = {"kl": "kl_places"}
+_OF_PLACES |= dict.fromkeys(("top1", "top5", "top1_sure", "top5_sure"), "accuracy_places")
+_OF_PLACES |= {f"inception_score{top}": "inception_score_places" for top in ("", "_top1", "_top5")}
+_BY_RANK = ("r@", "mrr", "hit_rate", "rank")
+
+
+def find_direction(score: Score) -> str:
+    """Whether "higher" or "lower" is better, or "one" is best."""
+    stem, name = score.metric.removeprefix(UNVERIFIED), find_metric(score)
+    if name is None:  # of a classifier
+        return "lower" if stem == "kl" else "higher"
+    return METRICS[name].parts.get(stem, METRICS[name].better)
 
 
 def describe_metrics() -> str:

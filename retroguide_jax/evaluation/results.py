@@ -45,8 +45,8 @@ def write_per_image(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) 
 
     Args:
       path: of the file.
-      columns: "id" str [N], then figures [N], or [N, K] for K noises: these become K columns
-        NAME#0, NAME#1 and so on. A figure that is not defined is an empty cell, an infinite "inf".
+      columns: "id" str [N], then scores [N], or [N, K] for K noises: these become K columns
+        NAME#0, NAME#1 and so on. A score that is not defined is an empty cell, an infinite "inf".
 
     Raises:
       UserError: the file cannot be written.

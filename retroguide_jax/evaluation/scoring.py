@@ -1,11 +1,11 @@
 """One pass over the examples: whatever can be said of each image on its own.
 
-The result is columns, one row an example, from which summary.py makes figures:
+The result is columns, one row per example, from which summary.py makes scores:
 
 id, aerial_id, positives, semi_positives   which example it is, see `pipeline.iterate_batches`
 source/J, real/J [N, D], generated/J [N, K, D]   embeddings by judge J
 real/NET.OUTPUT [N, D], generated/NET.OUTPUT [N, K, D]   rows of frozen networks
-METRIC [N, K]   figures of each image under each of K noises
+METRIC [N, K]   scores of each image under each of K noises
 METRIC_shuffled, METRIC_mean_image [N]   floors: the image drawn from another source, and the
                 mean training target, against the target. NaN in the one row that has no partner
 METRIC_real [N]   of the target alone
@@ -277,7 +277,7 @@ def _apply_all(names: Sequence[str], *arrays: jax.Array) -> dict[str, jax.Array]
 
 
 def _check_whole(index: np.ndarray, examples) -> None:
-    """Fewer examples than there are, or one twice, would be a figure of another set."""
+    """Fewer examples than there are, or one twice, would be the score of another set."""
     missing = np.setdiff1d(np.arange(examples.num), index)
     if len(missing) or len(index) != examples.num:
         named = ", ".join(str(number) for number in missing[:10]) or "-"

@@ -1,6 +1,6 @@
-"""From columns, one row an image, to figures with intervals.
+"""From columns, one row an image, to scores with intervals.
 
-Names of figures:
+Names of scores:
 
 METRIC              of the generated images: mean over images and noises
 METRIC_shuffled     floor: the image generated from another source against the target
@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from retroguide_jax.evaluation import registry
-from retroguide_jax.evaluation.figures import Figures
 from retroguide_jax.evaluation.ranking import Ranker
+from retroguide_jax.evaluation.scores import VARIANTS, Score, Scores
 from retroguide_jax.metrics import diversity, statistics
 
 
@@ -30,8 +30,8 @@ def summarize(
     tiles: Mapping[str, np.ndarray],
     seed: int,
     max_bytes: int,
-) -> Figures:
-    """All figures that the columns allow.
+) -> Scores:
+    """All scores that the columns allow.
 
     Args:
       columns: see scoring.py.
@@ -42,71 +42,73 @@ def summarize(
       seed: of the bootstrap.
       max_bytes: see `retrieval.rank_matches`.
     """
-    figures = Figures(seed)
-    figures.per_image["id"] = columns["id"]
-    _add_means(figures, columns, metrics)
+    scores = Scores(seed)
+    scores.per_image["id"] = columns["id"]
+    _add_means(scores, columns, metrics)
     if registry.list_group(metrics, "retrieval"):
-        ranker = Ranker(figures, columns, (source_view, target_view), tiles, max_bytes)
+        ranker = Ranker(scores, columns, (source_view, target_view), tiles, max_bytes)
         for judge in judges:
             ranker.add(judge, metrics)
-    _add_noise(figures, columns, metrics)
-    _explain_absence(figures, columns, metrics, judges)
-    return figures
+    _add_noise(scores, columns, metrics)
+    _explain_absence(scores, columns, metrics, judges)
+    return scores
 
 
-def _add_means(figures: Figures, columns: Mapping, metrics: Sequence[str]) -> None:
+def _add_means(scores: Scores, columns: Mapping, metrics: Sequence[str]) -> None:
     for name in registry.list_group(metrics, "pair", "masked", "lpips", "alone"):
         if name == "sharpness_ratio":
-            _add_sharpness(figures, columns)
+            _add_sharpness(scores, columns)
             continue
-        for variant in ("", "_shuffled", "_mean_image", "_real"):
-            if name + variant in columns:
-                figures.add_mean(name + variant, columns[name + variant], keep=not variant)
+        _add_variants(scores, columns, name)
         if registry.METRICS[name].group == "masked" and name not in columns:
-            figures.add_absent(name, "needs sky masks of the ground target")
+            scores.add_absent(name, "needs sky masks of the ground target")
     for name in LAYOUT if "layout" in metrics else ():
-        for variant in ("", "_shuffled", "_mean_image", "_real"):
-            if name + variant in columns:
-                figures.add_mean(name + variant, columns[name + variant], keep=not variant)
+        _add_variants(scores, columns, name)
 
 
-# Figures of the metric `layout`: of each image, and between the noises of one source.
+def _add_variants(scores: Scores, columns: Mapping, name: str) -> None:
+    for score in (Score(name, variant) for variant in VARIANTS):
+        if score.text in columns:
+            scores.add_mean(score, columns[score.text], keep=score.variant == "generated")
+
+
+# Scores of the metric `layout`: of each image, and between the noises of one source.
 LAYOUT = ("label_agreement", "mean_iou", "skyline_error", "depth_error", "label_consistency")
 LAYOUT_SURFACES = ("light", "facade")
 
 
-def _add_sharpness(figures: Figures, columns: Mapping) -> None:
+def _add_sharpness(scores: Scores, columns: Mapping) -> None:
     if "sharpness_ratio" not in columns:
         return
     generated = np.asarray(columns["sharpness_ratio"], np.float64)
     real = np.asarray(columns["sharpness_ratio_real"], np.float64)
     if not real.mean():
-        figures.add_absent("sharpness_ratio", "the real images are all flat")
+        scores.add_absent("sharpness_ratio", "the real images are all flat")
         return
-    found = statistics.bootstrap_ratio(generated.mean(axis=1), real, seed=figures.seed)
+    found = statistics.bootstrap_ratio(generated.mean(axis=1), real, seed=scores.seed)
     per_noise = generated.mean(axis=0) / real.mean()
-    figures.add("sharpness_ratio", found.value, found.low, found.high, len(real), per_noise)
-    figures.per_image["sharpness_ratio"] = generated / real.mean()
+    scores.add(Score("sharpness_ratio"), found.value, found.low, found.high, len(real), per_noise)
+    scores.per_image["sharpness_ratio"] = generated / real.mean()
 
 
-def _add_noise(figures: Figures, columns: Mapping, metrics: Sequence[str]) -> None:
+def _add_noise(scores: Scores, columns: Mapping, metrics: Sequence[str]) -> None:
     if "diversity" in metrics:
         if "diversity" in columns:
-            figures.add_mean("diversity", columns["diversity"])
+            scores.add_mean(Score("diversity"), columns["diversity"])
         else:
-            figures.add_absent("diversity", "needs at least 2 noises")
+            scores.add_absent("diversity", "needs at least 2 noises")
     if "sky_spread_ratio" in metrics:
         if "sky" in columns:
-            _add_spread(figures, columns, "sky")
+            _add_spread(scores, columns, "sky")
         else:
             reason = "needs at least 2 noises, a ground target and a data set with sky masks"
-            figures.add_absent("sky_spread_ratio", reason)
+            scores.add_absent("sky_spread_ratio", reason)
     for surface in LAYOUT_SURFACES:
         if surface in columns:
-            _add_spread(figures, columns, surface)
+            _add_spread(scores, columns, surface)
 
 
-def _add_spread(figures: Figures, columns: Mapping, surface: str) -> None:
+def _add_spread(scores: Scores, columns: Mapping, surface: str) -> None:
     name, colours, real = f"{surface}_spread_ratio", columns[surface], columns[f"{surface}_real"]
     is_shown = np.isfinite(real).all(axis=-1)
 
@@ -115,21 +117,21 @@ def _add_spread(figures: Figures, columns: Mapping, surface: str) -> None:
 
     value = compute(colours, real)
     if not np.isfinite(value):
-        figures.add_absent(name, f"needs different colours; {is_shown.sum()} real images show them")
+        scores.add_absent(name, f"needs different colours; {is_shown.sum()} real images show them")
         return
-    found = statistics.bootstrap(compute, (colours[is_shown], real[is_shown]), seed=figures.seed)
-    figures.add(name, value, found.low, found.high, int(is_shown.sum()))
+    found = statistics.bootstrap(compute, (colours[is_shown], real[is_shown]), seed=scores.seed)
+    scores.add(Score(name), value, found.low, found.high, int(is_shown.sum()))
 
 
 def _explain_absence(
-    figures: Figures, columns: Mapping, metrics: Sequence[str], judges: Sequence[str]
+    scores: Scores, columns: Mapping, metrics: Sequence[str], judges: Sequence[str]
 ) -> None:
     for name in metrics:
         needs_source = name in ("retrieval", "retrieval_reverse")
         if name == "fd_judge" or registry.METRICS[name].group == "retrieval":
             if not judges:
-                figures.add_absent(name, "needs an embedder: give --judge")
+                scores.add_absent(name, "needs an embedder: give --judge")
             elif needs_source and f"source/{judges[0]}" not in columns:
-                figures.add_absent(name, "needs what the images were made from: give --source")
+                scores.add_absent(name, "needs what the images were made from: give --source")
     if "layout" in metrics and "label_agreement" not in columns:
-        figures.add_absent("layout", "needs a ground target and procedural_city, which has labels")
+        scores.add_absent("layout", "needs a ground target and procedural_city, which has labels")

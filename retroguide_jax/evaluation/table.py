@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from retroguide_jax.evaluation.scores import VARIANTS, Score, parse_names
 from retroguide_jax.text import align
 
-# What a name ends with, before the judge's: what was scored. A name without is of the generated.
-_VARIANTS = ("generated", "shuffled", "mean_image", "real")
 # By definition, real images compared with themselves score this. (PSNR would be infinite.)
 _PERFECT_SCORES = {
     "ssim_rgb": 1.0,
@@ -25,57 +24,47 @@ def format_table(row: dict[str, Any]) -> str:
     """The row as aligned text.
 
     Columns: the generated images with the ends of the interval (95 %) and, of several noises, the
-    standard deviation of the figure over them; the floors `shuffled` (the image generated from
+    standard deviation of the score over them; the floors `shuffled` (the image generated from
     another source) and `mean image` (the training set's mean, for every source); the ceiling `real`
     (what the real images score); the number of images. Metrics that could not be computed follow
     with their reason.
     """
-    lines = [("metric", "generated", "low", "high", "noises", *_VARIANTS[1:], "n")]
+    lines = [("metric", "generated", "low", "high", "noises", *VARIANTS[1:], "n")]
     lines[0] = tuple(title.replace("_", " ") for title in lines[0])
-    for base, variants in group_variants(row["metrics"]).items():
+    for score, variants in group_variants(parse_names(row["metrics"])).items():
         generated = variants.get("generated", {})
         cells = [generated.get(key) for key in ("value", "low", "high", "noise_std")]
-        cells += [variants.get(variant, {}).get("value") for variant in _VARIANTS[1:]]
+        cells += [variants.get(variant, {}).get("value") for variant in VARIANTS[1:]]
         if "infinite" in generated:
             cells[0] = float("inf")
         num = find_count(variants)
-        lines.append((base, *map(_format_cell, cells), str(num)))
+        lines.append((score.label, *map(_format_cell, cells), str(num)))
     absent = [f"absent: {entry['name']}: {entry['reason']}" for entry in row["absent"]]
     return "\n".join([align(lines), *absent])
 
 
-def group_variants(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, dict]]:
-    """The figures of a row by what was scored.
+def group_variants(scores: Mapping[Score, dict[str, Any]]) -> dict[Score, dict[str, dict]]:
+    """The scores of a row by what was scored.
 
     Args:
-      metrics: of a row, name -> {"value", "low", "high", "n", ...}.
+      scores: key -> {"value", "low", "high", "n", ...}.
 
     Returns:
-      metric -> {"generated", "shuffled", "mean_image", "real" -> figure}, as far as there are such;
-      a ceiling that holds by definition is {"value"} alone.
+      key of the generated images -> {variant: entry}, as far as there are such; a ceiling that
+      holds by definition is {"value"} alone.
     """
-    grouped: dict[str, dict[str, dict]] = {}
-    for name, figure in metrics.items():
-        base, variant = _split_name(name)
-        grouped.setdefault(base, {})[variant] = figure
-    for base, variants in grouped.items():
-        if base in _PERFECT_SCORES:
-            variants["real"] = {"value": _PERFECT_SCORES[base]}
+    grouped: dict[Score, dict[str, dict]] = {}
+    for score, entry in scores.items():
+        grouped.setdefault(score.of("generated"), {})[score.variant] = entry
+    for score, variants in grouped.items():
+        if score.metric in _PERFECT_SCORES:
+            variants["real"] = {"value": _PERFECT_SCORES[score.metric]}
     return grouped
 
 
 def find_count(variants: Mapping[str, dict]) -> int:
-    """Of how many images a metric's figures are."""
-    return next(figure["n"] for figure in variants.values() if "n" in figure)
-
-
-def _split_name(name: str) -> tuple[str, str]:
-    """("r@1/judge", "shuffled") of "r@1_shuffled/judge"."""
-    stem, slash, judge = name.partition("/")
-    for variant in _VARIANTS:
-        if stem.endswith(f"_{variant}"):
-            return stem.removesuffix(f"_{variant}") + slash + judge, variant
-    return name, "generated"
+    """The number of images behind a metric's scores."""
+    return next(entry["n"] for entry in variants.values() if "n" in entry)
 
 
 def _format_cell(value: float | None) -> str:

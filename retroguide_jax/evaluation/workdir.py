@@ -40,7 +40,7 @@ class Target:
       max_examples: only the first so many examples.
       all_tiles: search the gallery's further tiles too.
       save_images: a folder for the images as they were scored.
-      per_image: a file for the figures of each image; None for one in WORKDIR/eval/per_image.
+      per_image: a file for the scores of each image; None for one in WORKDIR/eval/per_image.
     """
 
     workdir: Path

@@ -14,6 +14,7 @@ from retroguide_jax.config import complete_config, config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
+from retroguide_jax.evaluation.scores import Score, parse_names
 from retroguide_jax.files import make_absolute, relocate, to_path
 from retroguide_jax.provenance import STARTS_PATH
 
@@ -48,7 +49,7 @@ class Run:
       starts: of the training, oldest first: {"time", "step", "command", "machine"}.
       rows: of the ledger, those of the newest evaluated step, one a protocol, oldest first; of the
         test split if there are such, else of the split that was evaluated last.
-      figures: their "metrics" together; of a figure measured twice the newer.
+      scores: their "metrics" together; of a score measured twice the newer.
       is_finished: whether training has ended.
       problems: what could not be read, a sentence each.
     """
@@ -59,7 +60,7 @@ class Run:
     curves: Mapping[str, tuple[list[int], list[float | None]]]
     starts: list[dict[str, Any]]
     rows: list[dict[str, Any]]
-    figures: Mapping[str, dict[str, Any]]
+    scores: Mapping[Score, dict[str, Any]]
     is_finished: bool
     problems: list[str]
 
@@ -106,10 +107,12 @@ def open_run(workdir: str | Path) -> Run:
     if num_lines > len(whole):
         problems.append(f"{RESULTS_PATH}: {num_lines - len(whole)} lines are no rows")
     rows = _take_newest(whole, config.data.test_split)
-    figures = {name: figure for row in rows for name, figure in row["metrics"].items()}
+    scores = {}
+    for row in rows:
+        scores |= parse_names(row["metrics"])
     name = make_absolute(workdir).name or str(workdir)
     is_finished = (workdir / "finished.json").exists()
-    return Run(workdir, name, config, curves, starts, rows, figures, is_finished, problems)
+    return Run(workdir, name, config, curves, starts, rows, scores, is_finished, problems)
 
 
 def find_judges(run: Run) -> dict[str, Path]:
@@ -164,8 +167,8 @@ def _read_curves(path: Path) -> tuple[dict[str, tuple[list, list]], list[str]]:
 
 def _is_whole(row: Mapping[str, Any]) -> bool:
     return _has(row, _ROW_FIELDS) and all(
-        isinstance(figure, dict) and {"value", "n"} <= figure.keys()
-        for figure in row["metrics"].values()
+        isinstance(entry, dict) and {"value", "n"} <= entry.keys()
+        for entry in row["metrics"].values()
     )
 
 
@@ -178,7 +181,7 @@ def _take_newest(rows: list[dict], test_split: str) -> list[dict]:
         return []
     last = rows[-1]
     alike = [row for row in rows if all(row[key] == last[key] for key in ("step", "weights"))]
-    # The pictures are of the test split; figures beside them should be so too.
+    # The pictures are of the test split; scores beside them should be so too.
     split = test_split if any(row["split"] == test_split for row in alike) else last["split"]
     alike = [row for row in alike if row["split"] == split]
     newest = {row["protocol_hash"]: row for row in alike}

@@ -1,4 +1,4 @@
-"""The few figures that say whether a run is good, each with what it means in words."""
+"""The few scores that say whether a run is good, each with what it means in words."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 from retroguide_jax.evaluation.job import EMBEDDER
 from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.evaluation.table import find_count, group_variants
 
 _MOST = 8
@@ -13,16 +14,16 @@ _MOST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """One figure, and how to draw it.
+    """One score, and how to draw it.
 
     Attributes:
       metric: its name in the ledger.
       title: the same in words.
-      text: the figure, written out.
+      text: its value, written out.
       interval: its 95 % interval, written out; "" where there is none.
       words: what it means.
       num: of how many images.
-      marks: what -> (place, value as text), "figure" and, as far as known, "floor", "mean image"
+      marks: what -> (place, value as text), "score" and, as far as known, "floor", "mean image"
         and "ceiling"; a place is in percent of the bar from left to right.
       ends: places of the interval; None where there is none.
     """
@@ -37,40 +38,45 @@ class Headline:
     ends: tuple[float, float] | None
 
 
-def make_headlines(figures: Mapping[str, dict[str, Any]], noun: str) -> list[Headline]:
+def make_headlines(scores: Mapping[Score, dict[str, Any]], noun: str) -> list[Headline]:
     """The most telling of what was measured.
 
     Args:
-      figures: metrics of the ledger's newest rows.
+      scores: of the newest rows of results.jsonl.
       noun: what is generated, "panorama".
     """
-    grouped = group_variants(figures)
+    grouped = group_variants(scores)
     found = []
-    for metric in _choose(grouped):
-        variants = grouped[metric]
+    for score in _choose(grouped):
+        variants = grouped[score]
         main = variants.get("generated") or variants.get("real", {})
         if main.get("value") is not None:
-            found.append(_make(metric, main, variants, noun))
+            found.append(_make(score, main, variants, noun))
     return found[:_MOST]
 
 
-def _choose(grouped: Mapping[str, Any]) -> list[str]:
+def _choose(grouped: Mapping[Score, Any]) -> list[Score]:
     """By what is asked first: the right place? laid out alike? alike? sharp? varied?"""
-    recalls = [name for name in grouped if name.startswith("r@1/")]
+    recalls = [score for score in grouped if score.metric == "r@1"]
     # Every independent judge, since they may differ much; without any, the embedder itself.
-    independent = [name for name in recalls if name != f"r@1/{EMBEDDER}"]
+    independent = [score for score in recalls if score.judge != EMBEDDER]
     fixed = ("label_agreement", "ssim_rgb", "psnr", "sharpness_ratio", "sky_spread_ratio")
-    distances = [name for name in ("fid", "clean_fid", "lpips_alex") if name in grouped]
-    distances += [name for name in grouped if name.startswith("fd_") and name != f"fd_{EMBEDDER}"]
-    return [*(independent or recalls), *(name for name in fixed if name in grouped), *distances[:1]]
+    distances = [*map(Score, ("fid", "clean_fid", "lpips_alex"))]
+    distances += [score for score in grouped if score.metric == "fd" and score.judge != EMBEDDER]
+    distances = [score for score in distances if score in grouped]
+    return [
+        *(independent or recalls),
+        *(s for s in map(Score, fixed) if s in grouped),
+        *distances[:1],
+    ]
 
 
-def _make(metric: str, main: dict, variants: Mapping[str, dict], noun: str) -> Headline:
-    is_share = metric.startswith("r@") or metric == "label_agreement"
+def _make(score: Score, main: dict, variants: Mapping[str, dict], noun: str) -> Headline:
+    is_share = score.metric in ("r@1", "label_agreement")
     write = _write_percent if is_share else _write_number
-    unit = METRICS[known].unit if (known := find_metric(metric)) in METRICS else ""
+    unit = METRICS[known].unit if (known := find_metric(score)) else ""
     names = {"shuffled": "floor", "mean_image": "mean image", "real": "ceiling"}
-    values = {"figure": main["value"]}
+    values = {"score": main["value"]}
     for variant, name in names.items():
         value = variants.get(variant, {}).get("value")
         if value is not None and variants[variant] is not main:
@@ -79,11 +85,11 @@ def _make(metric: str, main: dict, variants: Mapping[str, dict], noun: str) -> H
     ends = [] if None in ends else ends
     place = _scale([*values.values(), *ends], is_share, "floor" in values)
     return Headline(
-        metric=metric,
-        title=_TITLES.get(metric, _title(metric)),
+        metric=score.label,
+        title=_title(score),
         text=f"{write(main['value'])} {unit}".strip(),
         interval=f"{write(ends[0])} to {write(ends[1])}" if ends else "",
-        words=_explain(metric, values, noun, write),
+        words=_explain(score, values, noun, write),
         num=find_count(variants),
         marks={name: (place(value), write(value)) for name, value in values.items()},
         ends=(place(ends[0]), place(ends[1])) if ends else None,
@@ -112,28 +118,30 @@ _TITLES = {
 }
 
 
-def _title(metric: str) -> str:
-    if metric.startswith("r@1/"):
-        return f"Finds its own place first, by {metric.partition('/')[2]}"
-    return "Distance between generated and real images, as a judge sees them"
+def _title(score: Score) -> str:
+    if score.metric == "r@1":
+        return f"Finds its own place first, by {score.judge}"
+    return _TITLES.get(
+        score.metric, "Distance between generated and real images, as a judge sees them"
+    )
 
 
-def _explain(metric: str, values: Mapping[str, float], noun: str, write) -> str:
+def _explain(score: Score, values: Mapping[str, float], noun: str, write) -> str:
     floor, ceiling = values.get("floor"), values.get("ceiling")
-    if metric.startswith("r@1/"):
-        return _explain_recall(metric.partition("/")[2], floor, ceiling, noun, write)
-    if metric == "label_agreement":
+    if score.metric == "r@1":
+        return _explain_recall(score.judge, floor, ceiling, noun, write)
+    if score.metric == "label_agreement":
         return (
             "Of the pixels, how many show the right kind of thing, as a small network reads it off "
             f"the {noun}. The mean image stands beside because it shows no place at all."
         )
-    if metric == "sharpness_ratio":
+    if score.metric == "sharpness_ratio":
         return "Mean gradient, generated over real: 1 is as sharp as real, below is blurred."
-    if metric == "sky_spread_ratio":
+    if score.metric == "sky_spread_ratio":
         return "How far the noises change the light: 1 is as far as real skies differ, 0 never."
     mean = values.get("mean image")
     if mean is not None:
-        better = mean > values["figure"]
+        better = mean > values["score"]
         return (
             f"The mean training image, which shows no place, scores {write(mean)}"
             f"{', more than the generated ones: this measure rewards blur' if better else ''}; "
@@ -143,7 +151,7 @@ def _explain(metric: str, values: Mapping[str, float], noun: str, write) -> str:
 
 
 def _explain_recall(judge: str, floor, ceiling, noun: str, write) -> str:
-    if floor is None:  # of an embedder on its own, the figure is the real images'
+    if floor is None:  # of an embedder on its own, the score is the real images'
         return f"Of the real {noun}s, how many find their own place first among all of the split."
     whose = "the generator's own embedder, which it was trained to please"
     if judge != EMBEDDER:

@@ -33,7 +33,7 @@ class Card:
 
     Attributes:
       id: of the example.
-      text: its figures in words.
+      text: its numbers in words.
       source: picture.
       views: pictures of the target view.
       found: judge -> pictures, the most similar first.

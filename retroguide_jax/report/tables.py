@@ -1,4 +1,4 @@
-"""Tables of a page: figures of one run or of several, and how a config differs from the default."""
+"""Tables of a page: scores of one run or of several, and how a config differs from the default."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,29 +8,27 @@ from ml_collections import ConfigDict
 from retroguide_jax.config import load_config
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import compare
-from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.evaluation.registry import METRICS, find_direction, find_metric
+from retroguide_jax.evaluation.scores import VARIANTS, Score
 from retroguide_jax.evaluation.table import find_count, group_variants
 from retroguide_jax.report.collect import Run
 
 
-def make_figures_table(figures: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line a metric: {"metric", "text": what it is, "cells": [str], "num"}.
+def make_scores_table(scores: Mapping[Score, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line per metric: {"metric", "text": what it is, "cells": [str], "num"}.
 
     The cells: generated, interval, standard deviation over noises, image of another source, mean
     image, real; "" where there is none.
     """
     lines = []
-    for metric, variants in group_variants(figures).items():
+    for score, variants in group_variants(scores).items():
         main = variants.get("generated", {})
-        others = [
-            write(variants.get(name, {}).get("value"))
-            for name in ("shuffled", "mean_image", "real")
-        ]
+        others = [write(variants.get(name, {}).get("value")) for name in VARIANTS[1:]]
         cells = [_write_main(main), _write_interval(main), write(main.get("noise_std")), *others]
         lines.append(
             {
-                "metric": metric,
-                "text": _describe(metric),
+                "metric": score.label,
+                "text": _describe(score),
                 "cells": cells,
                 "num": find_count(variants),
             }
@@ -52,16 +50,16 @@ def make_comparison(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str
         found, note = _compare(first, other)
         paired.append(found)
         notes += [note] if note else []
-    grouped = [group_variants(run.figures) for run in runs]
+    grouped = [group_variants(run.scores) for run in runs]
     lines = []
-    for metric in dict.fromkeys(name for of_run in grouped for name in of_run):
-        mains = [of_run.get(metric, {}).get("generated", {}) for of_run in grouped]
+    for score in dict.fromkeys(score for of_run in grouped for score in of_run):
+        mains = [of_run.get(score, {}).get("generated", {}) for of_run in grouped]
         if any(mains):
-            entries = [found.get(metric) or found.get(_per_image_name(metric)) for found in paired]
+            entries = [found.get(score.text) for found in paired]
             lines.append(
                 {
-                    "metric": metric,
-                    "text": _describe(metric),
+                    "metric": score.label,
+                    "text": _describe(score),
                     "cells": [(_write_main(main), _write_interval(main)) for main in mains],
                     "paired": [_write_pair(entry) for entry in entries],
                 }
@@ -80,27 +78,27 @@ def list_differences(config: ConfigDict) -> list[tuple[str, str, str]]:
 
 
 def write(value: float | None) -> str:
-    """A figure with as many digits as tell something; "" for None."""
+    """A value with as many digits as matter; "" for None."""
     if value is None:
         return ""
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
 
 
-def _describe(metric: str) -> str:
-    known = find_metric(metric)
+def _describe(score: Score) -> str:
+    known = find_metric(score)
     if known is None:
         return ""
     entry = METRICS[known]
     better = {"higher": "higher is better", "lower": "lower is better", "one": "best at 1"}
-    return f"{entry.text}{f', {entry.unit}' if entry.unit else ''}; {better[entry.better]}"
+    return f"{entry.text}{f', {entry.unit}' if entry.unit else ''}; {better[find_direction(score)]}"
 
 
-def _write_main(figure: Mapping[str, Any]) -> str:
-    return "infinite" if "infinite" in figure else write(figure.get("value"))
+def _write_main(entry: Mapping[str, Any]) -> str:
+    return "infinite" if "infinite" in entry else write(entry.get("value"))
 
 
-def _write_interval(figure: Mapping[str, Any]) -> str:
-    low, high = figure.get("low"), figure.get("high")
+def _write_interval(entry: Mapping[str, Any]) -> str:
+    low, high = entry.get("low"), entry.get("high")
     return "" if low is None or high is None else f"{write(low)} to {write(high)}"
 
 
@@ -113,14 +111,8 @@ def _write_pair(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
     return f"{entry['difference']:+.4f}", _write_interval(entry), words
 
 
-def _per_image_name(metric: str) -> str:
-    """ "r@1_generated/judge" of "r@1/judge": as ranks are called image by image."""
-    stem, slash, judge = metric.partition("/")
-    return f"{stem}_generated/{judge}" if slash else metric
-
-
 def _compare(first: Run, other: Run) -> tuple[dict[str, Any], str]:
-    """Figures of all protocols under which both were measured; and why there are none."""
+    """Differences under all protocols by which both were measured; and why there are none."""
     found = {}
     protocols = [{row.get("protocol_hash") for row in run.rows} for run in (first, other)]
     for protocol in sorted(filter(None, protocols[0] & protocols[1])):

@@ -170,7 +170,7 @@ def test_good_model_passes_its_floors():
     assert row["ties"]["real/judge"] == 0
 
 
-def test_figures_are_listed_image_by_image():
+def test_scores_are_listed_image_by_image():
     row = evaluate(FakeModel(), {"judge": FakeModel(seed=5)})
     columns, values = row["per_image"], get_values(row)
     assert sorted(columns["id"]) == sorted(f"pair {i}" for i in range(NUM_TEST))
@@ -372,7 +372,7 @@ def frechet(real, generated):
     return means @ means + np.trace(s1 + s2 - 2 * scipy.linalg.sqrtm(s1 @ s2).real)
 
 
-def test_figures_by_unknown_weights_do_not_bear_the_metric_s_name(nets):
+def test_scores_by_unknown_weights_do_not_bear_the_metric_s_name(nets):
     row = evaluate(FakeModel(), metrics=("fid", "kl_places", "accuracy_places", "lpips_vgg"))
     assert "fid" in row["metrics"]
     assert {"unverified_kl_places", "unverified_top1_places"} <= row["metrics"].keys()
@@ -404,14 +404,21 @@ def test_a_classifier_and_a_feature_network_of_one_s_own(nets, monkeypatch):
     from retroguide_jax.metric_nets import external
 
     monkeypatch.setattr(external, "open_net", lambda path: nets_lib._open(path.stem, None, {}))
-    files = {"features": {"mine": Path("a.onnx")}, "classifiers": {"theirs": Path("b.onnx")}}
+    files = {"features": {"x_real": Path("a.onnx")}, "classifiers": {"theirs": Path("b.onnx")}}
     model = FakeModel()
-    opened = job.Job(job.Settings(("psnr",), 2, **files), {job.EMBEDDER: model})
+    judges = {job.EMBEDDER: model, "city_real": FakeModel(seed=5)}
+    metrics = ("psnr", "fd_judge", "retrieval")
+    opened = job.Job(job.Settings(metrics, 2, **files), judges)
     row, _ = opened.score(ModelExamples(model, None, DATA_CONFIG, "test"), opened.describe({}))
-    names = {"fd_mine", "kl_theirs", "top1_theirs", "top5_theirs_sure", "inception_score_theirs"}
+    names = {"fd_x_real", "kl_theirs", "top1_theirs", "top5_theirs_sure", "inception_score_theirs"}
     assert names <= row["metrics"].keys() and "fd_theirs" not in row["metrics"]
     assert row["metrics"]["kl_theirs"]["value"] >= 1
-    assert row["protocol"]["networks"].keys() == {"mine", "theirs"}
+    lines = {line.split()[0]: line.split() for line in format_table(row).splitlines()}
+    generated, real = 1, 7
+    for name in ("fd_x_real", "fd_city_real"):  # no ceiling of another metric
+        assert lines[name][real] == "-" != lines[name][generated]
+    assert lines["r@1/city_real"][real] == "1.0000"
+    assert row["protocol"]["networks"].keys() == {"x_real", "theirs"}
 
 
 def test_nothing_to_measure_is_an_error(nets):

@@ -76,7 +76,7 @@ class Painter:
 def test_a_job_tells_what_noise_changes(city, kept, strength):
     examples = ModelExamples(Painter(strength), *city, "test", num_noises=3, with_layout=True)
     scorer = Scorer(("layout",), Instruments({}, layout=kept[1]), 2)
-    figures = summarize(
+    scores = summarize(
         scorer.score(examples),
         ("layout",),
         [],
@@ -86,7 +86,7 @@ def test_a_job_tells_what_noise_changes(city, kept, strength):
         seed=0,
         max_bytes=2**20,
     )
-    values = {name: figure["value"] for name, figure in figures.metrics.items()}
+    values = {score.text: entry["value"] for score, entry in scores.found.items()}
     spreads = values["light_spread_ratio"], values["facade_spread_ratio"]
     if strength:
         assert min(spreads) > 0.5 and values["label_consistency"] < 1

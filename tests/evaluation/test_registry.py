@@ -2,6 +2,7 @@ import pytest
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import registry
+from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.weights.catalog import CATALOG
 
 
@@ -42,19 +43,27 @@ def test_the_registry_as_text_names_everything():
 
 
 @pytest.mark.parametrize(
-    ("figure", "metric"),
+    ("text", "metric", "better"),
     [
-        ("psnr_shuffled", "psnr"),
-        ("psnr_legacy", "psnr_legacy"),
-        ("unverified_inception_score_real", "inception_score"),
-        ("top1_places_sure", "accuracy_places"),
-        ("inception_score_places_top5", "inception_score_places"),
-        ("r@1_generated/judge", None),
-        ("fd_judge", "fd_judge"),
+        ("psnr_shuffled", "psnr", "higher"),
+        ("psnr_legacy", "psnr_legacy", "higher"),
+        ("unverified_inception_score_real", "inception_score", "higher"),
+        ("top1_places_sure", "accuracy_places", "higher"),
+        ("inception_score_places_top5", "inception_score_places", "higher"),
+        ("r@1_generated/judge", "retrieval", "higher"),
+        ("r@1%+_same_view/judge", "retrieval_same_view", "higher"),
+        ("mrr_reverse/judge", "retrieval_reverse", "higher"),
+        ("fd_city", "fd_judge", "lower"),
+        ("depth_error_real", "layout", "lower"),
+        ("light_spread_ratio", "layout", "one"),
+        ("kl_mine", None, "lower"),
+        ("top1_mine", None, "higher"),
+        ("from_a_later_version", None, "higher"),
     ],
 )
-def test_figures_belong_to_metrics(figure, metric):
-    assert registry.find_metric(figure) == metric
+def test_scores_belong_to_metrics(text, metric, better):
+    score = Score.parse(text)
+    assert (registry.find_metric(score), registry.find_direction(score)) == (metric, better)
 
 
 def test_every_weight_file_is_in_the_catalog():

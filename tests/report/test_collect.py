@@ -5,6 +5,7 @@ import pytest
 
 from retroguide_jax.config import config_to_json, load_config
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.files import relate
 from retroguide_jax.report.collect import find_judges, name_apart, open_run
 
@@ -34,7 +35,7 @@ def test_a_folder_without_a_config_is_no_work_directory(tmp_path):
 
 def test_a_run_that_has_only_begun(workdir):
     run = open_run(workdir)
-    assert (run.curves, run.rows, run.figures, run.step, run.problems) == ({}, [], {}, 0, [])
+    assert (run.curves, run.rows, run.scores, run.step, run.problems) == ({}, [], {}, 0, [])
     assert not run.is_finished
 
 
@@ -61,7 +62,7 @@ def test_newest_rows_are_those_of_the_last_ones_weights_one_a_protocol(workdir):
     )
     run = open_run(workdir)
     assert [row["protocol_hash"] for row in run.rows] == ["layout", "p"]
-    assert {name: figure["value"] for name, figure in run.figures.items()} == {
+    assert {score.text: entry["value"] for score, entry in run.scores.items()} == {
         "label_agreement": 0.5,
         "psnr": 11.0,
     }
@@ -73,7 +74,7 @@ def test_newest_rows_are_those_of_the_last_ones_weights_one_a_protocol(workdir):
 )
 def test_the_test_split_is_shown_where_the_newest_step_has_it(workdir, older, expected):
     write_rows(workdir, older, make_row(3, 20.0, "cross", split="test_cross"))
-    assert open_run(workdir).figures["psnr"]["value"] == expected
+    assert open_run(workdir).scores[Score("psnr")]["value"] == expected
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
