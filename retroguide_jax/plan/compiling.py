@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import retroguide_jax
+from retroguide_jax import __version__
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
@@ -204,7 +204,7 @@ def default_folder() -> Path:
 
 def list_versions() -> dict[str, str]:
     """Releases that a plan depends on."""
-    versions = {"retroguide_jax": retroguide_jax.__version__}
+    versions = {"retroguide_jax": __version__}
     for name in ("jax", "flax", "libtpu"):
         try:
             versions[name] = importlib.metadata.version(name)
