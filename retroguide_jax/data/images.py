@@ -6,21 +6,31 @@ grey, CMYK, 16 bit, transparent, rotated by an EXIF flag) ends here.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import os
+import re
 import struct
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from retroguide_jax.data import samples
+from retroguide_jax.data.png import strip_metadata
+from retroguide_jax.data.signatures import describe_unknown
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 
 FORMATS = ("JPEG", "PNG")  # what data sets store
 READABLE_FORMATS = (*FORMATS, "WEBP", "BMP", "GIF", "TIFF")  # what a person may hand over
 MAX_PIXELS = 150_000_000  # a 12,000 x 12,000 aerial tile passes, a decompression bomb does not
+# Pillow warns of sizes (`open_image` has the limit) and of metadata, in lines for programmers.
+warnings.filterwarnings("ignore", module="PIL")
 EXIF_ORIENTATION = 0x0112
 _TRANSPOSES = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
@@ -51,19 +61,36 @@ DECODE_ERRORS = (
 
 
 class UnreadableImageError(UserError):
-    """An image that is missing, truncated, too large to be honest, or of no accepted format.
+    """An image that is missing, truncated, too large, of no accepted format, or without a picture.
 
     Attributes:
       name: what the image is called, a path mostly.
       reason: the cause in a few words, without the name.
+      fix: the next step.
     """
 
-    def __init__(self, name: str, reason: str, formats: Sequence[str] = FORMATS):
+    def __init__(self, name: str, reason: str, formats: Sequence[str] = FORMATS, fix: str = ""):
         self.name, self.reason = name, reason
-        super().__init__(
-            f"{name}: {reason}; give a complete {_join_or(formats)} file of fewer than "
-            f"{MAX_PIXELS // 10**6} million pixels"
-        )
+        self.fix = fix or f"give a complete {_join_or(formats)} file"
+        super().__init__(f"{name}: {reason}; {self.fix}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+      pixels: uint8 `[height, width, 3]`, contiguous.
+      conversions: what was done to its samples, in words ("16-bit samples: the high byte"); empty
+        for a file of opaque 8-bit samples.
+    """
+
+    pixels: np.ndarray
+    conversions: tuple[str, ...]
+
+    def describe_flatness(self) -> str:
+        """What makes it hardly a picture ("one colour"); "" for any other."""
+        return samples.describe_flatness(self.pixels)
 
 
 def decode_image(
@@ -71,110 +98,111 @@ def decode_image(
     size: tuple[int, int] | None = None,
     *,
     name: str = "",
-    min_size: tuple[int, int] | None = None,
     formats: Sequence[str] = FORMATS,
 ) -> np.ndarray:
-    """Decodes an image of any kind to RGB.
+    """The pixels of `read_image`: uint8 `[height, width, 3]`, contiguous."""
+    return read_image(source, size, name=name, formats=formats).pixels
 
-    EXIF orientation is obeyed; grey and palette images are expanded; CMYK is converted; 16-bit
-    samples keep their high byte; transparent pixels are laid over black; of several frames the
-    first counts.
+
+def read_image(
+    source: bytes | str | os.PathLike,
+    size: tuple[int, int] | None = None,
+    *,
+    name: str = "",
+    formats: Sequence[str] = FORMATS,
+) -> Picture:
+    """Decodes an image of any kind to RGB, and says what was done to its samples.
+
+    EXIF orientation is obeyed; grey and palette images are expanded; CMYK is converted; for 16-bit
+    and 32-bit samples and transparency see `samples.to_rgb`; of several frames the first counts.
 
     Args:
       source: the encoded bytes, or the path of a file.
       size: (height, width) in pixels to resize to; None keeps the stored size.
       name: what errors call the image; a path's own name when left out.
-      min_size: (height, width) in pixels below which the image is refused; None accepts any.
       formats: Pillow's names of the formats that are accepted, whatever the file is called.
 
-    Returns:
-      uint8 `[height, width, 3]`, contiguous.
-
     Raises:
-      UnreadableImageError: the bytes are not a complete, honest image of `formats`, or too small.
+      UnreadableImageError: the bytes are not a complete image of `formats`, it is too large, or its
+        samples cannot be converted without losing the picture.
     """
-    is_bytes = isinstance(source, bytes)
-    name = name or ("image" if is_bytes else os.fspath(source))
+    name = name or ("image" if isinstance(source, bytes) else os.fspath(source))
     try:
-        with Image.open(io.BytesIO(source) if is_bytes else source, formats=formats) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImageError(name, f"{image.width} x {image.height} pixels", formats)
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            swapped = orientation in (5, 6, 7, 8)
-            height, width = (image.width, image.height) if swapped else (image.height, image.width)
-            if min_size and (height < min_size[0] or width < min_size[1]):
-                raise UnreadableImageError(
-                    name,
-                    f"too small: {height} x {width} pixels (height x width), "
-                    f"at least {min_size[0]} x {min_size[1]} wanted",
-                    formats,
-                )
-            if size:
-                # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the time;
-                # twice the wanted size leaves the final filter enough to work with.
-                image.draft("RGB", (2 * max(size), 2 * max(size)))
-            image.load()
-            rgb = _to_rgb(image)
+        return _read_image(source, size, name, formats)
     except UnreadableImageError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise UnreadableImageError(name, f"not a {_join_or(formats)} image", formats) from None
-    except DECODE_ERRORS as error:
-        raise UnreadableImageError(name, describe_error(error), formats) from None
+        bare = strip_metadata(source)  # its pixels may be whole
+        if bare is None:
+            raise
+        return _read_image(bare, size, name, formats)
+
+
+def _read_image(source, size, name: str, formats: Sequence[str]) -> Picture:
+    with open_image(source, name, formats) as image:
+        if size:
+            # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the time;
+            # twice the wanted size leaves the final filter enough to work with.
+            image.draft("RGB", (2 * max(size), 2 * max(size)))
+        deep = samples.is_deep(image)
+        image.load()
+        orientation = find_orientation(image)
+        rgb, conversions = samples.to_rgb(image, deep=deep)
     for transpose in _TRANSPOSES.get(orientation, ()):
         rgb = rgb.transpose(transpose)
     if size and rgb.size != (size[1], size[0]):
         rgb = rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.array(rgb)
+    return Picture(np.array(rgb), conversions)
 
 
-def decode_mask(source: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Decodes a stored 0/255 mask; nearest-neighbour, so that a resized mask stays a mask.
-
-    Args:
-      source: the encoded bytes of a single-channel PNG.
-      size: (height, width) in pixels of the result.
-
-    Returns:
-      bool `[height, width]`.
-
-    Raises:
-      UnreadableImageError: the bytes are not a complete PNG.
-    """
-    try:
-        with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-            mask = image.convert("L")
-    except DECODE_ERRORS as error:
-        raise UnreadableImageError("mask", describe_error(error)) from None
-    if mask.size != (size[1], size[0]):
-        mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(mask) > 127
-
-
-def decode_labels(source: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Decodes stored class labels, which must be of `size` already: labels cannot be blended.
+@contextlib.contextmanager
+def open_image(
+    source: bytes | str | os.PathLike | BinaryIO, name: str, formats: Sequence[str] = FORMATS
+) -> Iterator[Image.Image]:
+    """Opens an image whose pixels are not decoded yet; what Pillow raises meanwhile is translated.
 
     Args:
-      source: the encoded bytes of a single-channel PNG.
-      size: (height, width) in pixels.
-
-    Returns:
-      uint8 `[height, width]`.
+      source: the encoded bytes, the path of a file, or an open file.
+      name: what errors call the image.
+      formats: Pillow's names of the formats that are accepted, whatever the file is called.
 
     Raises:
-      UserError: the bytes are not a complete PNG, or of another size.
+      UnreadableImageError: see `read_image`.
     """
     try:
-        with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-            labels = np.array(image.convert("L"))
+        is_bytes = isinstance(source, bytes)
+        with Image.open(io.BytesIO(source) if is_bytes else source, formats=formats) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _make_size_error(name, f"{image.width} x {image.height}")
+            yield image
+    except UnreadableImageError:
+        raise
+    except samples.LostPictureError as error:
+        raise UnreadableImageError(name, error.reason, formats, error.fix) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # The header's size is in Pillow's words only.
+        num = int(re.search(r"\d+", str(error))[0])
+        raise _make_size_error(name, f"{num // 10**6} million") from None
+    except Image.UnidentifiedImageError:
+        reason, fix = describe_unknown(source, _join_or(formats))
+        raise UnreadableImageError(name, reason, formats, fix) from None
     except DECODE_ERRORS as error:
-        raise UnreadableImageError("labels", describe_error(error)) from None
-    if labels.shape != tuple(size):
-        raise UserError(
-            f"labels are stored at {labels.shape}, config.data.ground_size is {tuple(size)}; "
-            "evaluate at the size the data set was rendered at"
-        )
-    return labels
+        raise UnreadableImageError(name, describe_error(error), formats) from None
+
+
+def _make_size_error(name: str, size: str) -> UnreadableImageError:
+    fix = f"shrink it to fewer than {MAX_PIXELS // 10**6} million, or cut it into tiles"
+    return UnreadableImageError(name, f"too large: {size} pixels", fix=fix)
+
+
+def find_orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 (upright) too where the metadata cannot be read.
+
+    A PNG may have it behind the pixels, and is looked through if it was loaded before.
+    """
+    try:
+        orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    except DECODE_ERRORS:
+        return 1
+    return orientation if orientation in _TRANSPOSES else 1
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -283,20 +311,6 @@ def _draw_captions(
     return np.array(picture)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit samples at 255 instead of scaling them.
-        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(high_byte).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
 def _join_or(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
@@ -309,7 +323,5 @@ def describe_error(error: BaseException) -> str:
         return error.strerror.lower()
     if "truncated" in str(error).lower():
         return "truncated image"
-    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return "too many pixels"
     detail = " ".join(str(error).split())[:100]
     return f"damaged image ({detail})" if detail else "damaged image"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+from typing import BinaryIO
 
-from PIL import Image
-
-from retroguide_jax.data import images
+from retroguide_jax.data import images, samples
+from retroguide_jax.data.png import strip_metadata
 
 _TAIL = 4096  # bytes; an end marker stands in them unless a camera has put something after it
 _END_OF_JPEG, _START_OF_SCAN = b"\xff\xd9", 0xDA
@@ -24,6 +25,7 @@ class ImageFacts:
       format: "JPEG" or "PNG", whatever the file is called.
       mode: Pillow's: RGB, L (grey), P, CMYK, RGBA, I;16 ...
       is_rotated: an EXIF flag turns or mirrors it.
+      is_plain: opaque samples of 8 bits, of which decoding loses none.
     """
 
     height: int
@@ -31,6 +33,7 @@ class ImageFacts:
     format: str
     mode: str
     is_rotated: bool
+    is_plain: bool
 
 
 def inspect_file(path: str | os.PathLike) -> ImageFacts:
@@ -45,26 +48,32 @@ def inspect_file(path: str | os.PathLike) -> ImageFacts:
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            with Image.open(file, formats=images.FORMATS) as image:
-                height, width, mode = image.height, image.width, image.mode
-                # A JPEG that carries a second picture (a gain map, a depth map) is an "MPO" to
-                # Pillow; its first picture is what counts.
-                kind = "PNG" if image.format == "PNG" else "JPEG"
-                if height * width > images.MAX_PIXELS:
-                    raise images.UnreadableImageError(name, f"{width} x {height} pixels")
-                tail = _read_tail(file, _TAIL)
-                orientation = _find_orientation(image, tail)
-            if not _is_complete(file, kind, tail):
-                raise images.UnreadableImageError(name, "truncated image")
+            return _inspect(file, name)
     except images.UnreadableImageError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise images.UnreadableImageError(name, "not a JPEG or PNG image") from None
+        bare = strip_metadata(path)  # its pixels may be whole
+        if bare is None:
+            raise
+        return _inspect(io.BytesIO(bare), name)
     except images.DECODE_ERRORS as error:
         raise images.UnreadableImageError(name, images.describe_error(error)) from None
+
+
+def _inspect(file: BinaryIO, name: str) -> ImageFacts:
+    with images.open_image(file, name) as image:
+        height, width, mode = image.height, image.width, image.mode
+        # A JPEG that carries a second picture (a gain map, a depth map) is an "MPO" to Pillow; its
+        # first picture is what counts.
+        kind = "PNG" if image.format == "PNG" else "JPEG"
+        is_plain = samples.is_plain(image)
+        tail = _read_tail(file, _TAIL)
+        if any(chunk in tail for chunk in _LATE_CHUNKS):
+            image.load()  # Pillow finds a flag behind the pixels only so
+        orientation = images.find_orientation(image)
+        if not _is_complete(file, kind, tail):
+            raise images.UnreadableImageError(name, "truncated image")
     if orientation in (5, 6, 7, 8):
         height, width = width, height
-    return ImageFacts(height, width, kind, mode, orientation != 1)
+    return ImageFacts(height, width, kind, mode, orientation != 1, is_plain)
 
 
 def _read_tail(file, most: int) -> bytes:
@@ -74,15 +83,6 @@ def _read_tail(file, most: int) -> bytes:
     tail = file.read()
     file.seek(place)
     return tail
-
-
-def _find_orientation(image, tail: bytes) -> int:
-    # Pillow decodes a whole PNG to find a flag that stands behind the pixels: only if there is one.
-    if any(chunk in tail for chunk in _LATE_CHUNKS):
-        exif = image.getexif()
-    else:
-        exif = Image.Image.getexif(image)
-    return exif.get(images.EXIF_ORIENTATION, 1)
 
 
 def _is_complete(file, kind: str, tail: bytes) -> bool:

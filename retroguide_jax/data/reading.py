@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from retroguide_jax.data import images
+from retroguide_jax.data import images, masks
 from retroguide_jax.errors import UserError
 from retroguide_jax.text import one_line
 
@@ -156,9 +156,9 @@ class PairDecoder:
             ),
         }
         if "sky_mask" in example:
-            decoded["sky_mask"] = images.decode_mask(example["sky_mask"], self._ground_size)
+            decoded["sky_mask"] = masks.decode_mask(example["sky_mask"], self._ground_size)
         if "labels" in example:
-            decoded["labels"] = images.decode_labels(example["labels"], self._ground_size)
+            decoded["labels"] = masks.decode_labels(example["labels"], self._ground_size)
         if "depth" in example:
             decoded["depth"] = example["depth"][..., 0]
         return decoded

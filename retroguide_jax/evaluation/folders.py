@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retroguide_jax.data import images, inspection, listing
+from retroguide_jax.data import images, inspection, listing, masks
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.resizing import Resize
 from retroguide_jax.progress import make_bar
@@ -95,7 +95,7 @@ class FolderPairs:
     def _decode(self, role: str, path: Path) -> np.ndarray:
         if role == "sky_mask":
             try:
-                return images.decode_mask(path.read_bytes(), self.size)
+                return masks.decode_mask(path.read_bytes(), self.size)
             except (OSError, images.UnreadableImageError) as error:
                 reason = getattr(error, "reason", None) or images.describe_error(error)
                 raise images.UnreadableImageError(str(path), reason) from None

@@ -70,7 +70,7 @@ def find_length(name):
 @pytest.mark.parametrize("trailer", [b"", bytes(9), b"SEFT" + bytes(5000), b"\xff\xda" * 3000])
 def test_whole_jpegs_pass_whatever_follows_them(name, trailer, tmp_path):
     facts = inspect(JPEGS[name] + trailer, tmp_path)
-    assert facts == inspection.ImageFacts(40, 56, "JPEG", "RGB", False)
+    assert facts == inspection.ImageFacts(40, 56, "JPEG", "RGB", False, True)
     assert images.decode_image(JPEGS[name] + trailer).shape == (40, 56, 3)
 
 
@@ -132,7 +132,7 @@ def test_spoiled_files_raise_nothing_else(tmp_path, whole, place, junk):
 def test_whole_pngs_pass_whatever_follows_them(tmp_path):
     for trailer in (b"", b"more", bytes(9000)):
         assert inspect(PNG + trailer, tmp_path) == inspection.ImageFacts(
-            40, 56, "PNG", "RGB", False
+            40, 56, "PNG", "RGB", False, True
         )
 
 

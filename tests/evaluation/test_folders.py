@@ -152,7 +152,8 @@ def test_all_unreadable_images_are_in_one_error(root):
     cut.write_bytes(cut.read_bytes()[:-20])
     with pytest.raises(UserError, match="3 unreadable images: ") as caught:
         match(root)
-    for path in ("a/00.png (", "a/02.png (not a JPEG or PNG image)", "b/01.png (truncated image)"):
+    gif = "a/02.png (not a JPEG or PNG image, but a GIF)"
+    for path in ("a/00.png (", gif, "b/01.png (truncated image)"):
         assert path in str(caught.value)
 
 
