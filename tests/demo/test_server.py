@@ -96,11 +96,14 @@ def test_odd_images_are_read_as_everywhere(server):
     exif = Image.Exif()
     exif[images.EXIF_ORIENTATION] = 6
     deep = Image.fromarray(rng.integers(0, 2**16, (16, 16), np.uint16))
+    half = rgb.copy()
+    half.putalpha(Image.new("L", (16, 16), 0))
+    half.paste(rgb, (8, 0))
     for encoded in (
         encode(rgb.convert("CMYK"), "JPEG"),
         encode(rgb, "JPEG", exif=exif),
         encode(deep),
-        encode(Image.fromarray(rng.integers(0, 256, (16, 16, 4), np.uint8))),
+        encode(half),
         encode(rgb, "GIF", save_all=True, append_images=[rgb.rotate(90)]),
     ):
         wanted = images.decode_image(encoded, (16, 16), formats=images.READABLE_FORMATS)
