@@ -130,6 +130,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.max_nonfinite = 20  # give up after this many skipped updates in a row
     config.train.max_rollbacks = 0  # but first go back to the last good checkpoint so many times
     config.train.log_every = 50
+    config.train.profile_steps = (0, 0)  # first and last step of a profiler trace; (0, 0): none
     config.train.sample_every = 1000
     config.train.checkpoint_every = 1000
     config.train.eval_every = 5000

@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] not in COMMANDS:
         _leave_without_command(argv)
+    if not os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        # XLA logs a long compilation as an error, with a request to file a bug. What is an error
+        # is raised as well; only between processes do XLA's own lines say more.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name, arguments = argv[0], argv[1:]
     command = importlib.import_module(f"retroguide_jax.commands.{name}")
     args = argparse.Namespace()

@@ -27,6 +27,7 @@ _FREE = (
     "train.checkpoint_every",
     "train.eval_every",
     "train.keep_checkpoints",
+    "train.profile_steps",
     "train.max_nonfinite",
     "train.max_rollbacks",
 )

@@ -33,6 +33,7 @@ class Guidance(NamedTuple):
     source: jax.Array
 
 
+@jax.named_scope("generator_update")
 def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: jax.Array):
     """One discriminator and one generator update, and G's moving average.
 
@@ -248,6 +249,7 @@ def penalty_objective(recipe: Recipe, real, guidance: Guidance):
     return penalty_fn
 
 
+@jax.named_scope("discriminator_update")
 def _update_discriminator(recipe: Recipe, state: State, params, target, fake, guidance: Guidance):
     """One update of D, whose gathered parameters are `params`."""
     weights = recipe.config.losses

@@ -14,6 +14,7 @@ from retroguide_jax.training import pairwise
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
 
+@jax.named_scope("embedder_update")
 def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
     """One contrastive update of both towers, and the embedder's moving average.
 

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, and now and then numbers, pictures, scores, checkpoints."""
+"""The training loop: batches in, steps, and regularly numbers, pictures, scores, checkpoints."""
 
 import contextlib
 import gc
@@ -25,8 +25,10 @@ from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
 from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
+from retroguide_jax.progress import is_quiet
 from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
 from retroguide_jax.state import abstract_state, create_state
+from retroguide_jax.training.profiling import check_profile_steps
 from retroguide_jax.training.reporter import Reporter
 from retroguide_jax.training.skipped import DivergedError
 from retroguide_jax.training.steps import check_batches, make_train_step
@@ -48,8 +50,8 @@ def train(
       data_dir: where data sets lie; None for TFDS's own place.
       allow_change: fields in which `config` may differ from the checkpoint's, beside those that
         change nothing of what is learned.
-      beat_fn: told what comes next, at every step and from the first thing on for which a process
-        may wait for another; see `parallel.watchdog.Watchdog.beat`.
+      beat_fn: heartbeat; called with a description of the next operation, before each step and
+        before anything that can block on another process; see `parallel.watchdog.Watchdog.beat`.
 
     Returns:
       The exit status: 0 at the end, 128 + the signal's number when stopped by one.
@@ -59,6 +61,7 @@ def train(
         that are not alike.
     """
     check_batches(config, jax.device_count())
+    check_profile_steps(config)
     networks, mesh = make_networks(config), make_mesh(config.mesh)
     with writer_first("data set"):
         builder = open_dataset(config.data, data_dir)
@@ -98,11 +101,13 @@ def train(
     step_fn = make_train_step(config, networks, mesh, shardings)
     with contextlib.closing(reporter), Stopper() as stopper:
         while step < config.train.num_steps:
-            beat_fn(f"waiting for the batch of step {step + 1}")
-            batch = place_batch(next(iterator), mesh)
-            beat_fn(f"in step {step + 1}")
-            with _no_collection():
-                state, metrics = step_fn(state, batch)
+            with reporter.profiler.step(step + 1):
+                beat_fn(f"waiting for the batch of step {step + 1}")
+                with reporter.timer.waiting():
+                    batch = next(iterator)
+                beat_fn(f"in step {step + 1}")
+                with gc_disabled():
+                    state, metrics = step_fn(state, place_batch(batch, mesh))
             step += 1
             try:
                 reporter.after_step(step, state, metrics)
@@ -126,17 +131,18 @@ def train(
                 beat_fn(f"saving the checkpoint of step {step}")
                 # Before the next batch is drawn, so that data and state stand at the same point.
                 checkpoints.save(Progress(state, get_position(iterator), rollbacks))
+                reporter.timer.resume()
             if stopped:
                 print(f"stopped by {stopped.name} at step {step}: saved; run again to go on")
                 return 128 + stopped
-    # After the last checkpoint is whole: an evaluation that waits for more then looks once again.
+    # Only after the last checkpoint is complete: `evaluate --watch` polls once more after this.
     _mark_finished(workdir, config.train.num_steps)
     return 0
 
 
 @contextlib.contextmanager
-def _no_collection():
-    """The first call traces: a million new objects, and a quarter of it to look for old ones."""
+def gc_disabled():
+    """Tracing makes a million objects; searching them for garbage takes a quarter of its time."""
     gc.disable()
     try:
         yield
@@ -145,7 +151,7 @@ def _no_collection():
 
 
 def _list_facts(config: ConfigDict, builder, workdir: Path) -> dict[str, str]:
-    """What would let processes hang or mix two trainings, were it not the same on all."""
+    """Facts that must match on all processes, or the job hangs or mixes two runs."""
     split = config.data.train_split
     return {
         "the config's hash": hash_config(config),
@@ -185,9 +191,9 @@ def _roll_back(
     position: int,
     rollbacks: tuple[int, ...],
 ) -> Progress:
-    """The last good checkpoint, but with the batches that come now: others than led here.
+    """Restores the last good checkpoint but keeps the data position.
 
-    The noise of a step is the same once more; together with other batches it leads elsewhere.
+    The noise of a step is the same again, its batch is an unseen one: the run takes another course.
     """
     good = checkpoints.roll_back(abstract, rollbacks)
     if good is None:
@@ -233,3 +239,5 @@ def _describe(config, networks, state, mesh, start: int) -> None:
         f"from step {start} to {config.train.num_steps}",
         flush=True,
     )
+    if not is_quiet():
+        print("compiling the training step, which can take minutes", flush=True)

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: numbers, pictures, scores, and that something is wrong."""
+"""What a run reports while it trains: numbers, pictures, scores, and that something is wrong."""
 
 import concurrent.futures
 import contextlib
@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,10 @@ from retroguide_jax.files import is_in_bucket
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
 from retroguide_jax.progress import is_quiet, make_bar
+from retroguide_jax.training.profiling import Profiler
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
+from retroguide_jax.training.speed import Speed
+from retroguide_jax.training.timing import StepTimer
 from retroguide_jax.training.writers import MetricWriter, average_metrics
 
 _NUM_ROWS = 8
@@ -99,7 +101,9 @@ class Reporter:
     def __post_init__(self, start: Progress):
         self.is_writer = jax.process_index() == 0
         self.writer: MetricWriter | None = None
-        self.reporter = concurrent.futures.ThreadPoolExecutor(1)
+        self.thread = concurrent.futures.ThreadPoolExecutor(1)
+        self.timer = StepTimer(self.thread)
+        self.speed = Speed(self.config, self.timer)
         self.pending: concurrent.futures.Future | None = None
         self.last_logged = 0
         val_split = self.config.data.val_split
@@ -123,13 +127,22 @@ class Reporter:
         )
         self.skipped = SkippedUpdates(self.workdir, lambda number: ids_fn(number=number))
         step = int(start.state["step"])
-        # Without a terminal there is a line an interval, which tells more.
-        shown, total = self.is_writer and sys.stderr.isatty(), self.config.train.num_steps
-        self.bar = make_bar(total=total, initial=step, unit="step", leave=True, shown=shown)
+        self.bar = make_bar(
+            total=self.config.train.num_steps,
+            initial=step,
+            leave=True,
+            # Without a terminal there is a line per interval, which says more.
+            shown=self.is_writer and sys.stderr.isatty(),
+            # tqdm's own estimate counts the compilation.
+            bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        )
         self.go_back(start)
+        self.profiler = Profiler(
+            self.config, self.timer, self._find_events if self.is_writer else None
+        )
 
     def go_back(self, progress: Progress) -> None:
-        """Goes on from another step; rows that were written after it are dropped."""
+        """Continues from another step; rows that were written after it are dropped."""
         step = int(progress.state["step"])
         totals = [count["total"] for count in jax.device_get(progress.state["skipped"]).values()]
         self.skipped.begin(step, progress.position, int(sum(totals)))
@@ -138,8 +151,11 @@ class Reporter:
                 self.writer.close()
             self.writer = MetricWriter(self.workdir, step)
         self.rows: list[dict] = []
-        self.last_time = time.monotonic()
+        self.timer.resume()
         self.bar.n = step
+
+    def _find_events(self) -> Path:
+        return self.writer.events_folder
 
     def _make_job(self, val_split: str) -> tuple[Job, ModelExamples]:
         config = self.config
@@ -165,6 +181,7 @@ class Reporter:
         train = self.config.train
         last = step == train.num_steps
         self.rows.append(metrics)
+        self.timer.follow(metrics)
         self.bar.update()
         if last or step % train.log_every == 0:
             self._log(step)
@@ -173,15 +190,17 @@ class Reporter:
             picture = self.samples.draw(self._use(step, state))
             if self.is_writer:
                 write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
+            self.timer.resume()
         if self.scores and (last or step % train.eval_every == 0):
             self._evaluate(step, state)
+            self.timer.resume()
         if last:
             self._settle()
         if step % train.checkpoint_every == 0 and is_in_bucket(self.workdir):
             self._put()
 
     def _put(self) -> None:
-        """A run that goes on from the checkpoint to come finds the rows that precede it."""
+        """Uploads metrics before a checkpoint, so that a resumed run has all earlier rows."""
         self._settle()
         if self.writer is not None:
             self.writer.put()
@@ -190,7 +209,7 @@ class Reporter:
         """Has the interval's metrics reported by another thread, which waits for the device."""
         self._settle()
         rows, self.rows = self.rows, []
-        self.pending = self.reporter.submit(self._report, step, rows)
+        self.pending = self.thread.submit(self._report, step, rows)
         self.last_logged = step
 
     def _settle(self) -> None:
@@ -203,18 +222,17 @@ class Reporter:
 
     def _report(self, step: int, rows: list[dict]) -> None:
         train = self.config.train
+        speed = self.speed.measure(step, len(rows))
         rows = jax.device_get(rows)
         culprits = self.skipped.report(step, rows)
-        means = average_metrics(rows)
-        now = time.monotonic()
-        images = train.batch_size * len(rows)
-        means["images_per_second"] = images / max(now - self.last_time, 1e-9)
-        self.last_time = now
+        means = average_metrics(rows) | speed
         self._show(step, means)
         streak = int(means["skipped/streak"])
         # An old streak does not count where no update was tried since.
         if culprits and streak >= train.max_nonfinite:
             raise DivergedError(self.workdir, self.config, streak, culprits)
+        if self.is_writer and (starvation := self.speed.find_starvation()):
+            tqdm.write(f"warning: step {step}: {starvation}")
         chance = math.log(train.batch_size)
         loss = means.get("contrastive/loss", 0.0)
         stalled = self.config.losses.contrastive == "info_nce" and loss > _STALL_FRACTION * chance
@@ -228,24 +246,17 @@ class Reporter:
         if not self.is_writer:
             return
         self.writer.write(step, scalars)
-        brief = {
-            name: f"{scalars[name]:.3g}"
+        brief = [
+            f"{name}={scalars[name]:.3g}"
             for name in _SHOWN
             if math.isfinite(scalars.get(name, math.nan))
-        }
+        ]
+        rest, text = self.speed.describe_rest(step), " ".join(brief)
         if not self.bar.disable:
-            self.bar.set_postfix(brief, refresh=False)
+            self.bar.set_postfix_str(f"{rest} {text}", refresh=False)
         elif not is_quiet():
-            text = " ".join(f"{name}={value}" for name, value in brief.items())
-            print(f"step {step}/{self._count_steps(step, scalars)} {text}", flush=True)
-
-    def _count_steps(self, step: int, scalars: dict[str, float]) -> str:
-        """The number of steps, and how long those to come take at the interval's pace."""
-        train = self.config.train
-        if "images_per_second" not in scalars:
-            return str(train.num_steps)
-        seconds = (train.num_steps - step) * train.batch_size / scalars["images_per_second"]
-        return f"{train.num_steps} ({tqdm.format_interval(seconds)} left)"
+            total = self.config.train.num_steps
+            print(f"step {step}/{total}{rest and f' ({rest})'} {text}", flush=True)
 
     def _use(self, step: int, state: dict) -> Model:
         self.model.load(state["ema"], step)
@@ -273,19 +284,19 @@ class Reporter:
             known = ", ".join(sorted(row["metrics"]))
             raise UserError(f"config.train.best_metric={name!r}: not measured here; known: {known}")
         self.checkpoints.save_best(state, scalars[f"val/{name}"])
-        self.last_time = time.monotonic()
 
     def close(self) -> None:
         """Waits for the last report and for checkpoints under way; closes the files."""
         try:
-            # A run that is stopped while it diverges finds that again when it goes on.
+            self.profiler.close()
+            # A run that is stopped while it diverges finds that again when it resumes.
             with contextlib.suppress(DivergedError):
                 self._settle()
         finally:
             self._close_files()
 
     def _close_files(self) -> None:
-        self.reporter.shutdown()
+        self.thread.shutdown()
         self.bar.close()
         self.checkpoints.close()
         if self.writer is not None:
@@ -293,7 +304,7 @@ class Reporter:
 
 
 def _check_best_metric(config: ConfigDict, draws: bool) -> None:
-    """What no embedder alone can have is better told before the training than after it."""
+    """Refuses before the training, not after it, a metric that an embedder alone cannot have."""
     name = config.train.best_metric
     if not draws and "_real/" not in name:
         raise UserError(

@@ -20,6 +20,9 @@ class MetricWriter:
     in the bucket once a minute, at every checkpoint and in the end. A run that is killed
     loses the rows since, which the resumed run writes again.
 
+    Attributes:
+      events_folder: the local folder of TensorBoard's files, which others may write to as well.
+
     Args:
       workdir: created if missing.
       resume_step: rows after it, written by a run that was killed before its next checkpoint, are
@@ -39,7 +42,8 @@ class MetricWriter:
             with write_beside(folder / path.name) as beside:
                 beside.write_text("".join(f"{line}\n" for line in kept))
         self._file = (folder / path.name).open("a")
-        self._events = SummaryWriter(str(folder / "events"), purge_step=resume_step + 1)
+        self.events_folder = folder / "events"
+        self._events = SummaryWriter(str(self.events_folder), purge_step=resume_step + 1)
         self._last_put = time.monotonic()
 
     def write(self, step: int, scalars: dict[str, float]) -> None:

@@ -16,6 +16,8 @@ import orbax.checkpoint as ocp
 import pytest
 from compiling import make_xla_flags
 
+from retroguide_jax.training.speed import SPEEDS
+
 TESTS = Path(__file__).resolve().parents[1]
 LOCAL_CPU = TESTS.parent / "launch" / "local_cpu.sh"
 TINY_JOB = TESTS / "system" / "tiny_job.py"
@@ -130,7 +132,7 @@ def list_steps(workdir):
 
 def read_rows(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in SPEEDS} for row in rows]
 
 
 def assert_agree(workdir, expected):

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from pair_files import write_pairs
@@ -10,6 +11,7 @@ from tiny import make_tiny_config
 from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.pipeline import read_batch_ids
+from retroguide_jax.errors import UserError
 from retroguide_jax.training import loop
 from retroguide_jax.training.skipped import DivergedError
 
@@ -24,6 +26,7 @@ FIELDS = {
     "train.checkpoint_every": 4,
     "train.keep_checkpoints": 9,
     "train.max_nonfinite": 3,
+    "train.profile_steps": (2, 3),
 }
 
 
@@ -54,7 +57,7 @@ def train(tmp_path, monkeypatch):
     make = loop.make_train_iterator
 
     def run(bad, **fields):
-        config = make_tiny_config(**FIELDS, **{"data.raw_dir": str(raw)}, **fields)
+        config = make_tiny_config(**FIELDS | {"data.raw_dir": str(raw)} | fields)
         monkeypatch.setattr(
             loop, "make_train_iterator", lambda *args, **kwargs: _Spoilt(make(*args, **kwargs), bad)
         )
@@ -72,9 +75,37 @@ def read_json(path):
     return json.loads(path.read_text())
 
 
+def check_speeds(workdir, printed):
+    """Of every step but the first, which compiles."""
+    lines = [line for line in printed.splitlines() if line.startswith("step ")]
+    assert [" left)" in line for line in lines[:3]] == [False, True, True]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert not any(name.startswith("seconds/") for name in rows[0])
+    for row in rows[1:]:
+        assert 0 <= row["seconds/waiting_for_data"] <= row["seconds/step"]
+        assert row["images_per_second"] == pytest.approx(16 / row["seconds/step"])
+
+
+def check_trace(folder):
+    """Holds the two steps, as TensorBoard finds and jax reads them."""
+    (path,) = folder.glob("plugins/profile/*/*.xplane.pb")
+    planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    events = [event for plane in planes for line in plane.lines for event in line.events]
+    steps = [dict(event.stats)["step_num"] for event in events if event.name == "train"]
+    assert sorted(steps) == [2, 3]
+
+
+def test_profile_steps_that_are_not_of_the_run_are_an_error(train):
+    with pytest.raises(UserError, match="give the first and the last step to trace"):
+        train((), **{"train.profile_steps": (9, 11)})
+
+
 def test_a_run_that_diverges_goes_back_and_on_with_other_batches(train, tmp_path, capsys):
     config, workdir = train(BAD, **{"train.max_rollbacks": 1})
-    assert "ROLLED BACK to step 4, on with new batches" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "ROLLED BACK to step 4, on with new batches" in printed.err
+    check_speeds(workdir, printed.out)
+    check_trace(workdir / "events")
     meta = read_json(workdir / "checkpoints" / "10" / "meta" / "metadata")
     assert (meta["position"], meta["rollbacks"], meta["streak"]) == (15, [4], 0)
     assert list_steps(workdir) == [4, 8, 10]

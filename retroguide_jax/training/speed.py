@@ -1,0 +1,105 @@
+"""What step times say: speed, the time that is left, and devices that starve."""
+
+import os
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from retroguide_jax.schedule import Schedule
+from retroguide_jax.training.timing import Interval, StepTimer
+
+# Metrics that depend on the machine: no two runs have them alike.
+SPEEDS = ("seconds/step", "seconds/waiting_for_data", "images_per_second")
+_MEMORY = 0.8  # weight of an interval in the pace, relative to the next one
+# Waiting for data is warned of from this share of the time on, once so many steps were timed.
+_STARVED_SHARE, _STARVED_STEPS = 0.2, 40
+
+
+class Speed:
+    """Measures a run's speed, interval by interval.
+
+    Args:
+      config: of the run.
+      timer: of its steps.
+    """
+
+    def __init__(self, config: ConfigDict, timer: StepTimer):
+        self._config, self._timer, self._schedule = config, timer, Schedule(config)
+        self._pace = Pace()
+        self._interval = Interval(0, 0.0, 0.0)
+        self._num_timed, self._warned = 0, False
+
+    def measure(self, step: int, num_steps: int) -> dict[str, float]:
+        """`SPEEDS` of the `num_steps` steps up to `step`; {} of the first alone, which compiles.
+
+        To be called by the timer's thread.
+        """
+        self._interval = interval = self._timer.collect()
+        start, warmup = step - num_steps, self._schedule.warmup
+        if start <= warmup < step:
+            self._pace = Pace()  # these steps do other work than those before
+        if not interval.num_steps:
+            return {}
+        if not start < warmup < step:
+            self._pace.add(interval)
+        self._num_timed += interval.num_steps
+        seconds = interval.seconds / interval.num_steps
+        images_per_second = self._count_images(start, step) / (num_steps * seconds)
+        waiting = interval.waiting / interval.num_steps
+        return dict(zip(SPEEDS, (seconds, waiting, images_per_second), strict=True))
+
+    def _count_images(self, start: int, step: int) -> int:
+        """The pairs that the generator was updated on or, if it was not, the embedder."""
+        train = self._config.train
+        sizes = {"generator": train.adversarial_batch_size, "embedder": train.batch_size}
+        counts = [
+            int(self._schedule.count(name, step) - self._schedule.count(name, start)) * size
+            for name, size in sizes.items()
+        ]
+        return counts[0] or counts[1]
+
+    def describe_rest(self, step: int) -> str:
+        """How long the rest of the run takes or, in the warm-up, how long the warm-up; "" where no
+        step was timed yet."""
+        warming = step < self._schedule.warmup
+        end = self._schedule.warmup if warming else self._config.train.num_steps
+        seconds = self._pace.estimate(end - step)
+        if seconds is None:
+            return ""
+        text = "until the generator starts" if warming else "left"
+        return f"{tqdm.format_interval(seconds)} {text}"
+
+    def find_starvation(self) -> str:
+        """What is wrong if the last interval's steps waited for data, and what would help; once."""
+        data, interval = self._config.data, self._interval
+        if self._warned or self._num_timed < _STARVED_STEPS or not interval.num_steps:
+            return ""
+        share, cores = interval.waiting / interval.seconds, os.cpu_count()
+        if share < _STARVED_SHARE:
+            return ""
+        self._warned = True
+        remedies = []
+        if data.num_threads < cores:
+            remedies.append(
+                f"raise config.data.num_threads={data.num_threads}, up to {cores} cores"
+            )
+        if not data.store_resized and data.name != "procedural_city":
+            remedies.append("store images at the model's size: --config.data.store_resized=true")
+        remedy = ", or ".join(remedies) or f"{cores} cores are too few for these devices"
+        return f"{share:.0%} of the time is spent waiting for data: {remedy}"
+
+
+class Pace:
+    """Smoothed seconds per step."""
+
+    def __init__(self):
+        self._num_steps, self._seconds = 0.0, 0.0
+
+    def add(self, interval: Interval) -> None:
+        """Takes an interval into account, at the expense of earlier ones."""
+        self._num_steps = _MEMORY * self._num_steps + interval.num_steps
+        self._seconds = _MEMORY * self._seconds + interval.seconds
+
+    def estimate(self, num_steps: int) -> float | None:
+        """The seconds that some more steps take; None before any was timed."""
+        return num_steps * self._seconds / self._num_steps if self._num_steps else None
