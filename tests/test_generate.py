@@ -62,7 +62,7 @@ def test_one_file_of_any_size(tmp_path, model):
     assert read(tmp_path / "out" / "tile.png").shape == (8, 32, 3)
 
 
-@pytest.mark.parametrize("suffix", [s for s in generate.SUFFIXES if s != ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tiff"])
 def test_any_kind_of_image_file(tmp_path, model, suffix):
     source = write(tmp_path / f"tile{suffix}", level=128)
     assert run(source, tmp_path / "out", "--seed=3") == 0
@@ -124,14 +124,14 @@ def test_only_unreadable_files(tmp_path, model):
 def test_two_inputs_for_one_output_are_an_error_beforehand(tmp_path, model):
     write(tmp_path / "in" / "a.jpg")
     write(tmp_path / "in" / "a.png")
-    with pytest.raises(UserError, match=r"a\.jpg and .*a\.png would both become"):
+    with pytest.raises(UserError, match=r"1 images of one name: .*a\.jpg and a\.png"):
         run(tmp_path / "in", tmp_path / "out")
     assert model.batches == [] and not (tmp_path / "out").exists()
 
 
 def test_empty_folder_is_an_error(tmp_path, model):
     (tmp_path / "in").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="no images in it"):
         run(tmp_path / "in", tmp_path / "out")
 
 

@@ -95,9 +95,9 @@ def check_tile(recipe: storing.Recipe, tile: Tile) -> list[Problem]:
 
 def _check_image(path, view, box, pads: bool, decode: bool) -> list[Problem]:
     try:
-        facts = inspection.inspect_file(path)
+        facts = inspection.inspect_file(path, images.READABLE_FORMATS)
         if decode:
-            images.decode_image(path)
+            images.decode_image(path, formats=images.READABLE_FORMATS)
     except images.UnreadableImageError as error:
         kind = "missing" if error.reason == "no such file" else "unreadable"
         return [Problem(path, error.reason, kind, FIXES[kind])]

@@ -114,11 +114,11 @@ def _look_at(recipe: storing.Recipe, full: bool, panorama: bool, work: tuple[Pai
         return problems, {}
     seen: dict[str, Any] = {}
     for view, path in (("aerial", pair.aerial), ("ground", pair.ground)):
-        facts = inspection.inspect_file(path)
+        facts = inspection.inspect_file(path, images.READABLE_FORMATS)
         digest = _hash(path) if full else ""
         seen[view] = (path, (facts.height, facts.width), facts.mode, facts.is_rotated, digest)
     if panorama and decode:
-        pixels = images.decode_image(pair.ground)
+        pixels = images.decode_image(pair.ground, formats=images.READABLE_FORMATS)
         box = pair.ground_box
         seen["seam"] = measure_seam(pixels if box is None else storing.crop_image(pixels, box))
     return problems, seen

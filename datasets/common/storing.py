@@ -94,7 +94,8 @@ def make_tile(recipe: Recipe, tile: Tile) -> dict | Problem:
 def store_image(path: str, view: View, box: Box | None) -> bytes:
     """The bytes to store: the file's own, unless a part or another size is asked for.
 
-    An image that is cropped or resized is encoded as its file was: PNG, or JPEG of quality 95.
+    An image that is cropped or resized is encoded as its file was: JPEG of quality 95, or PNG, in
+    which files of other formats are stored too.
 
     Raises:
       UnreadableImageError: the file cannot be read or decoded.
@@ -105,20 +106,21 @@ def store_image(path: str, view: View, box: Box | None) -> bytes:
             content = file.read()
     except images.DECODE_ERRORS as error:
         raise images.UnreadableImageError(path, images.describe_error(error)) from None
-    if box is None and view.size is None:
+    is_jpeg = content.startswith(b"\xff\xd8")
+    is_stored = is_jpeg or content.startswith(b"\x89PNG")  # in a format that data sets store
+    if box is None and view.size is None and is_stored:
         return content
     whole = view.size if box is None else None  # JPEGs decode faster to a smaller size
-    pixels = images.decode_image(content, whole, name=path)
+    pixels = images.decode_image(content, whole, name=path, formats=images.READABLE_FORMATS)
     if box is not None:
         pixels = crop_image(pixels, box)
     if view.size is not None:
         pixels = images.resize_image(pixels, view.size)
-    is_png = content.startswith(b"\x89PNG")
     buffer = io.BytesIO()
-    if is_png:
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    else:
+    if is_jpeg:
         Image.fromarray(pixels).save(buffer, "JPEG", **_JPEG)
+    else:
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

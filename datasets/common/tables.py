@@ -7,6 +7,7 @@ import io
 import math
 from pathlib import Path
 
+from retroguide_jax.data.listing import find_inside
 from retroguide_jax.errors import UserError
 
 
@@ -48,27 +49,22 @@ def read_csv(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def resolve_inside(root: Path, name: str) -> str:
-    """The absolute path of a listed name; a list must not make us read files outside its folder.
+    """The path of a listed name; a list must not make us read files outside its folder.
 
     Args:
-      root: the folder the name is relative to, resolved.
-      name: as listed, with / or \\ between folders.
+      root: the folder the name is relative to.
+      name: as listed, with / or \\ between folders; see `listing.find_inside`.
 
     Raises:
-      BadRowError: the name is empty, absolute, or leads out of the folder (through links too).
+      BadRowError: the name is empty, absolute, or leads out of the folder.
     """
     if not name:
         raise BadRowError("has an empty path")
     local = name.replace("\\", "/")
-    try:
-        path = (root / local).resolve()
-        # Past a link that leads to itself, what follows in the name is left as it stands.
-        is_followed = path.resolve() == path
-    except (OSError, ValueError, RuntimeError):
-        is_followed = False
-    if not is_followed:
+    if "\0" in local:
         raise BadRowError(f"path {name!r} cannot be followed")
-    if Path(local).is_absolute() or not path.is_relative_to(root):
+    path = find_inside(root, local)
+    if path is None:
         raise BadRowError(f"path {name!r} leaves the folder {root.name}")
     return str(path)
 

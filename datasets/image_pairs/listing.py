@@ -7,13 +7,13 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from retroguide_jax.data.listing import is_image, make_id
 from retroguide_jax.errors import UserError
 
 from ..common import tables
 from ..common.listing import SPLITS, Listing, Pair, Problem, find_duplicates
 
 VIEWS = ("aerial", "ground")
-SUFFIXES = (".jpg", ".jpeg", ".png")
 MANIFEST = "manifest.csv"
 _OPTIONAL = ("id", "lat", "lon", "heading")
 _CLUTTER = ("thumbs.db", "desktop.ini")  # left behind by file managers, as are hidden files
@@ -127,8 +127,8 @@ def _name_pairs(found: list[Pair], root: Path) -> list[Pair]:
     """Ids: the row's own, else the common stem where that is unique, else both paths."""
     names = []
     for pair in found:
-        aerial, ground = Path(pair.aerial), Path(pair.ground)
-        names.append(pair.id or (aerial.stem if aerial.stem == ground.stem else ""))
+        aerial, ground = (make_id(Path(path).name) for path in (pair.aerial, pair.ground))
+        names.append(pair.id or (aerial if aerial == ground else ""))
     counts = Counter(names)
     named = []
     for name, pair in zip(names, found, strict=True):
@@ -155,11 +155,10 @@ def list_images(folder: Path) -> tuple[list[Path], list[Problem]]:
     for path in entries:
         if path.name.startswith(".") or path.name.lower() in _CLUTTER:
             continue
-        if path.suffix.lower() in SUFFIXES and not path.is_dir():
+        if not path.is_dir() and is_image(path):
             paths.append(path)
         else:
-            reason = f"not a file named {', '.join(SUFFIXES)}"
-            problems.append(Problem(str(path), reason, "unreadable", "move it elsewhere"))
+            problems.append(Problem(str(path), "not an image", "unreadable", "move it elsewhere"))
     return paths, problems
 
 
@@ -177,11 +176,12 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
         problems += others
         stems[view] = {}
         for path in paths:
-            if path.stem in stems[view]:
-                reason = f"same stem as {stems[view][path.stem].name}"
+            stem = make_id(path.name)
+            if stem in stems[view]:
+                reason = f"same stem as {stems[view][stem].name}"
                 problems.append(Problem(str(path), reason, "duplicate", "rename one of the two"))
             else:
-                stems[view][path.stem] = path
+                stems[view][stem] = path
     for view, other in (VIEWS, VIEWS[::-1]):
         problems += [
             Problem(

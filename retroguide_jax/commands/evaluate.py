@@ -113,6 +113,7 @@ def _name_step(job, args: argparse.Namespace) -> dict[str, str]:
 
 def _score_folders(args: argparse.Namespace) -> int:
     from retroguide_jax.evaluation import results
+    from retroguide_jax.evaluation.naming import parse_names
     from retroguide_jax.evaluation.workdir import score_folders
     from retroguide_jax.parallel.processes import is_writer
 
@@ -127,6 +128,8 @@ def _score_folders(args: argparse.Namespace) -> int:
             direction=args.direction,
             resize=args.resize,
             manifest=args.manifest,
+            names=parse_names(args.names),
+            num_samples=args.num_samples,
             progress_fn=progress_fn,
         )
 
@@ -180,6 +183,8 @@ def _show(row: Mapping[str, Any], args: argparse.Namespace) -> None:
 
     if args.json:
         results.write_json(args.json, dict(row))
+    for note in row.get("notes", ()):
+        print(f"note: {note}")
     print(format_table(row), flush=True)
 
 

@@ -111,7 +111,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--resize", metavar="METHOD:HxW", help="brings generated and reference to one size"
     )
     folders.add_argument(
-        "--manifest", type=Path, metavar="FILE", help="names, one a line: exactly these"
+        "--manifest", type=Path, metavar="FILE", help="names, one per line: exactly these"
+    )
+    folders.add_argument(
+        "--names",
+        action="append",
+        default=[],
+        metavar="ROLE=PATTERN",
+        help="what the names in a folder look like, * for the id: 'generated=*_fake_B'; "
+        "for each of generated, reference, source and sky_mask",
+    )
+    folders.add_argument(
+        "--num_samples",
+        type=int,
+        default=1,
+        metavar="K",
+        help="generated images of each place, named NAME_0 to NAME_{K-1} as `generate` does",
     )
 
     out = parser.add_argument_group("results")
@@ -124,6 +139,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_LEAST = {"num_noises": 1, "num_samples": 1, "batch_size": 2, "max_examples": 2, "seed": 0}
 _ONE_OF = ("workdir", "generated", "compare", "list_metrics")
 # Flags that say nothing where something else is scored: better an error than a flag without effect.
 _ONLY_WITH = {
@@ -131,7 +147,10 @@ _ONLY_WITH = {
         "split", "data_dir", "checkpoint", "num_noises", "max_examples", "gallery", "save_images",
         "watch", "poll_seconds",
     ),
-    "generated": ("reference", "source", "sky_mask", "direction", "resize", "manifest"),
+    "generated": (
+        "reference", "source", "sky_mask", "direction", "resize", "manifest", "names",
+        "num_samples",
+    ),
 }  # fmt: skip
 
 
@@ -157,7 +176,7 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError("--generated needs --reference, the real images by the same names")
     if args.watch and args.checkpoint != "latest":
         raise UserError("--watch scores every checkpoint; leave out --checkpoint")
-    for flag, low in (("num_noises", 1), ("batch_size", 2), ("max_examples", 2), ("seed", 0)):
+    for flag, low in _LEAST.items():
         value = getattr(args, flag)
         if value is not None and not low <= value < 2**31:
             raise UserError(f"--{flag}={value}: must be at least {low} and below 2^31")

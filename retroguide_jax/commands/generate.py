@@ -11,7 +11,6 @@ The model is a work directory's, or a program that `retroguide weights export` w
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,6 @@ EXAMPLE = """
 retroguide generate --workdir=runs/city --input=my_tiles --output=my_views
 retroguide generate --exported=generate.stablehlo --input=my_tiles --output=my_views
 """
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -94,8 +91,8 @@ def plan_outputs(source: Path, output: Path, num_samples: int) -> dict[Path, lis
     """Says which files are read and which are written for each, before anything is generated.
 
     Args:
-        source: an image file, or a folder that is searched with its subfolders. Hidden files and
-            files that are not named like images are passed over, and so is `output` within it.
+        source: an image file, or a folder, see `listing.list_images`; `output` within it is left
+            out.
         output: folder for the results; need not exist.
         num_samples: images for each file.
 
@@ -103,26 +100,19 @@ def plan_outputs(source: Path, output: Path, num_samples: int) -> dict[Path, lis
         {input file: its `num_samples` output files}, in order of the names.
 
     Raises:
-        UserError: nothing to read; two inputs with the same outputs; an output that is also an
-            input or lies outside `output` (through a link).
+        UserError: nothing to read; see `listing.list_images`; an output that is also an input or
+            lies outside `output` (through a link).
     """
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file; name a folder")
     files = _list_images(source, output)
-    root = source if source.is_dir() else source.parent
     outputs: dict[Path, list[Path]] = {}
-    made_from: dict[Path, Path] = {}
-    inputs = {path.resolve() for path in files}
-    for path in files:
-        stem = output / path.relative_to(root).with_suffix("")
+    inputs = {path.resolve() for path in files.values()}
+    for name, path in files.items():
+        stem = output / name
         numbers = [""] if num_samples == 1 else [f"_{number}" for number in range(num_samples)]
         outputs[path] = [stem.with_name(f"{stem.name}{number}.png") for number in numbers]
         for target in outputs[path]:
-            if target in made_from:
-                raise UserError(
-                    f"{made_from[target]} and {path} would both become {target}; rename one"
-                )
-            made_from[target] = path
             if target.resolve() in inputs:
                 raise UserError(f"{target} would overwrite an input; choose another --output")
             if not target.parent.resolve().is_relative_to(output.resolve()):
@@ -130,33 +120,17 @@ def plan_outputs(source: Path, output: Path, num_samples: int) -> dict[Path, lis
     return outputs
 
 
-def _list_images(source: Path, output: Path) -> list[Path]:
+def _list_images(source: Path, output: Path) -> dict[str, Path]:
+    from retroguide_jax.data import listing
+
     if not source.exists():
         raise UserError(f"--input={source}: no such file or folder")
     if not source.is_dir():
-        return [source]
+        return {listing.make_id(source.name): source}
     if output.resolve() == source.resolve():
         raise UserError(f"--output={output}: is the input folder; choose another one")
-    found = []
-    for folder, subfolders, names in os.walk(source, onerror=_raise_unreadable):
-        # Results of an earlier run must not become inputs of the next.
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and Path(folder, name).resolve() != output.resolve()
-        )
-        found += [
-            Path(folder, name)
-            for name in sorted(names)
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
-    if not found:
-        raise UserError(f"--input={source}: holds no images ({' '.join(SUFFIXES)})")
-    return found
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    # Results of an earlier run must not become inputs of the next.
+    return listing.list_images(source, leave_out=output)
 
 
 def _write_images(

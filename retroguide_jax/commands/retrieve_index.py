@@ -12,7 +12,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--workdir", required=True, metavar="DIR", help="work directory of the trained embedder"
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--images", metavar="DIR", help="a folder of PNG and JPEG files, of any size")
+    what.add_argument("--images", metavar="DIR", help="a folder of image files, of any size")
     what.add_argument(
         "--data",
         nargs="?",

@@ -14,7 +14,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the action."""
     parser.add_argument("--index", required=True, metavar="DIR", help="by `retrieve index`")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="files, or folders of PNG and JPEG"
+        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="image files, or folders of them"
     )
     parser.add_argument(
         "--workdir", metavar="DIR", help="where the embedder lies now (default: as in the index)"
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
 
 def _list_queries(names: list[str]) -> list:
     """Entries with their files; the path of a query is as it was given."""
+    from retroguide_jax.data.listing import make_id
     from retroguide_jax.retrieval.entries import Entry
     from retroguide_jax.retrieval.pictures import list_files
 
@@ -75,7 +76,7 @@ def _list_queries(names: list[str]) -> list:
         if path.is_dir():
             queries += [(Entry(entry.id, str(file)), file) for entry, file in list_files(path)]
         elif path.exists():
-            queries.append((Entry(path.stem, str(path)), path))
+            queries.append((Entry(make_id(path.name), str(path)), path))
         else:
             raise UserError(f"{path}: no such file or folder")
     return queries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from retroguide_jax.data import images, samples
@@ -22,7 +23,7 @@ class ImageFacts:
 
     Attributes:
       height, width: pixels, as shown (after EXIF rotation).
-      format: "JPEG" or "PNG", whatever the file is called.
+      format: "JPEG", "PNG" and so on, whatever the file is called.
       mode: Pillow's: RGB, L (grey), P, CMYK, RGBA, I;16 ...
       is_rotated: an EXIF flag turns or mirrors it.
       is_plain: opaque samples of 8 bits, of which decoding loses none.
@@ -36,41 +37,45 @@ class ImageFacts:
     is_plain: bool
 
 
-def inspect_file(path: str | os.PathLike) -> ImageFacts:
-    """Reads the header and the end of a JPEG or PNG file, some hundred microseconds.
+def inspect_file(path: str | os.PathLike, formats: Sequence[str] = images.FORMATS) -> ImageFacts:
+    """Reads the header and the end of an image file, some hundred microseconds.
 
-    A file that was cut off, is empty, of another kind or larger than `images.MAX_PIXELS` is found;
-    damage in the middle of the pixels only by decoding.
+    A file that was cut off (JPEG and PNG), is empty, of another kind or larger than
+    `images.MAX_PIXELS` is found; damage in the middle of the pixels only by decoding.
+
+    Args:
+      path: of the file.
+      formats: Pillow's names of the formats that are accepted, whatever the file is called.
 
     Raises:
-      UnreadableImageError: it is missing, not a JPEG or PNG, too large, or ends too early.
+      UnreadableImageError: it is missing, of another format, too large, or ends too early.
     """
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            return _inspect(file, name)
+            return _inspect(file, name, formats)
     except images.UnreadableImageError:
         bare = strip_metadata(path)  # its pixels may be whole
         if bare is None:
             raise
-        return _inspect(io.BytesIO(bare), name)
+        return _inspect(io.BytesIO(bare), name, formats)
     except images.DECODE_ERRORS as error:
-        raise images.UnreadableImageError(name, images.describe_error(error)) from None
+        raise images.UnreadableImageError(name, images.describe_error(error), formats) from None
 
 
-def _inspect(file: BinaryIO, name: str) -> ImageFacts:
-    with images.open_image(file, name) as image:
+def _inspect(file: BinaryIO, name: str, formats: Sequence[str]) -> ImageFacts:
+    with images.open_image(file, name, formats) as image:
         height, width, mode = image.height, image.width, image.mode
         # A JPEG that carries a second picture (a gain map, a depth map) is an "MPO" to Pillow; its
         # first picture is what counts.
-        kind = "PNG" if image.format == "PNG" else "JPEG"
+        kind = "JPEG" if image.format == "MPO" else image.format
         is_plain = samples.is_plain(image)
         tail = _read_tail(file, _TAIL)
         if any(chunk in tail for chunk in _LATE_CHUNKS):
             image.load()  # Pillow finds a flag behind the pixels only so
         orientation = images.find_orientation(image)
         if not _is_complete(file, kind, tail):
-            raise images.UnreadableImageError(name, "truncated image")
+            raise images.UnreadableImageError(name, "truncated image", formats)
     if orientation in (5, 6, 7, 8):
         height, width = width, height
     return ImageFacts(height, width, kind, mode, orientation != 1, is_plain)
@@ -86,7 +91,9 @@ def _read_tail(file, most: int) -> bytes:
 
 
 def _is_complete(file, kind: str, tail: bytes) -> bool:
-    """Whether the image's end marker is there."""
+    """Whether the image's end marker is there; of formats without one, always."""
+    if kind not in images.FORMATS:
+        return True
     if kind == "PNG" and _END_OF_PNG in tail:
         return True
     # Pillow found the start of the pixels, and in them the marker cannot occur.

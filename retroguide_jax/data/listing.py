@@ -1,7 +1,11 @@
-"""Which images a folder holds, by id, and lists of ids as text files."""
+"""Which images a folder holds, by id, and lists of ids as text files.
+
+Every command that takes a folder of images lists it here, so that all see the same files.
+"""
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,56 +13,106 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 from retroguide_jax.text import join_few
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    # Not read, and listed all the same: the reader names them, where a silent skip would make the
+    # set smaller.
+    ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga", ".psd",
+    ".exr", ".hdr", ".dng", ".svg", ".apng",
+)  # fmt: skip
+# How files of the first line begin, for those with another suffix or none.
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+_TEXTS = (".txt", ".json", ".csv", ".md", ".html", ".xml", ".yaml", ".yml")  # opened by nobody
 _UNLISTABLE = "\n\r\0\ufeff"  # what a line of a text file cannot hold
 
 
-def list_images(folder: str | os.PathLike) -> dict[str, Path]:
-    """Finds the PNG and JPEG files of a folder and of its sub-folders.
+def list_images(
+    folder: str | os.PathLike, leave_out: str | os.PathLike | None = None
+) -> dict[str, Path]:
+    """Finds the image files of a folder and of its sub-folders.
 
-    Hidden files and folders are left out. Links to folders are not followed; a link to a file is,
-    if it leads to a place inside the folder.
+    A file counts as an image by its suffix or, with an unknown one, by its first bytes; whether it
+    can be read shows when it is. Links are followed, wherever they lead: who names a folder means
+    what it shows. Hidden files and folders are left out.
+
+    Args:
+      folder: where to look.
+      leave_out: a folder inside it that is not looked into, such as that of results.
 
     Returns:
-      Paths by id: the path inside the folder without its suffix, parts joined by "/".
+      Paths by id, sorted by path. An id is the path inside the folder without the image's suffix,
+      parts joined by "/", in composed Unicode (NFC) whichever way the file system spells it.
 
     Raises:
-      UserError: there is no such folder, it cannot be listed or holds no images; a link leads out
-        of it; two images differ in their suffix only; or a name cannot be a line of a manifest.
+      UserError: there is no such folder, it cannot be listed or holds no images; two images differ
+        in nothing but suffix or spelling of accents; or a name cannot be a line of a manifest.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; name a folder of PNG or JPEG files")
-    real_root = os.path.realpath(root)
+        raise UserError(f"{root}: no such folder; name a folder of images")
+    left_out = frozenset() if leave_out is None else frozenset([os.path.realpath(leave_out)])
     found: dict[str, Path] = {}
-    leaving, doubled, unlistable = [], [], []
-    for path in _walk(root):
-        name = path.relative_to(root).with_suffix("").as_posix()
-        if path.is_symlink() and not _is_inside(path, real_root):
-            leaving.append(str(path))
-        elif path.suffix.lower() in _SUFFIXES and path.is_file():
-            if name in found:
-                doubled.append(f"{found[name]} and {path.name}")
-            if not is_listable(name):
-                unlistable.append(repr(str(path)))
-            found[name] = path
+    doubled, unlistable = [], []
+    for path in _walk(root, left_out):
+        if not is_image(path):
+            continue
+        name = make_id(path.relative_to(root).as_posix())
+        if name in found:
+            doubled.append(f"{found[name]} and {path.name}")
+        if not is_listable(name):
+            unlistable.append(repr(str(path)))
+        found[name] = path
     for names, what, remedy in (
-        (leaving, f"links that lead out of {root}", "copy what they lead to, or remove them"),
         (doubled, "images of one name", "keep one of each"),
         (unlistable, "names with line breaks or bytes that are not text", "rename them"),
     ):
         if names:
             raise UserError(f"{join_few(names, what)}; {remedy}")
     if not found:
-        raise UserError(f"{root}: no PNG or JPEG files in it; name a folder of images")
+        raise UserError(f"{root}: no images in it, nor in its sub-folders; name a folder of images")
     return found
 
 
+def is_image(path: str | os.PathLike) -> bool:
+    """Whether a file is an image by its suffix or, with an unknown one, by its first bytes."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _SUFFIXES:
+        return True
+    if suffix in _TEXTS or not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    return start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def make_id(name: str) -> str:
+    """The id of an image by its path inside a folder: no suffix, accents composed (NFC)."""
+    stem, suffix = os.path.splitext(name)
+    return unicodedata.normalize("NFC", stem if suffix.lower() in _SUFFIXES else name)
+
+
+def find_inside(folder: Path, name: str) -> Path | None:
+    """The path of a file that a list names; None where the name leads out of the folder.
+
+    A link in the folder is its owner's, and may lead anywhere. Where nothing has the name as it is
+    spelt, one with composed or decomposed accents (NFC, NFD) is taken.
+    """
+    name = os.path.normpath(name)
+    if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
+        return None
+    spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    paths = [folder / spelling for spelling in dict.fromkeys(spellings)]
+    return next(filter(os.path.lexists, paths), paths[0])
+
+
 def read_manifest(path: str | os.PathLike) -> list[str]:
-    """Reads a text file of ids (UTF-8), one a line; empty lines are left out.
+    """Reads a text file of ids (UTF-8), one per line; empty lines are left out.
 
     Returns:
-      The ids, sorted.
+      The ids, sorted, in composed Unicode (NFC).
 
     Raises:
       UserError: it cannot be read, is not text, holds no id or one twice.
@@ -68,10 +122,11 @@ def read_manifest(path: str | os.PathLike) -> list[str]:
         lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: {reason}; give a text file of ids, one a line") from None
-    ids = sorted(name for name in (line.removesuffix("\r") for line in lines) if name)
+        raise UserError(f"{path}: {reason}; give a text file of ids, one per line") from None
+    names = (unicodedata.normalize("NFC", line.removesuffix("\r")) for line in lines)
+    ids = sorted(name for name in names if name)
     if not ids:
-        raise UserError(f"{path}: no ids in it; give one a line")
+        raise UserError(f"{path}: no ids in it; give one per line")
     twice = [name for name, after in zip(ids, ids[1:], strict=False) if name == after]
     if twice:
         raise UserError(
@@ -81,7 +136,7 @@ def read_manifest(path: str | os.PathLike) -> list[str]:
 
 
 def write_manifest(path: str | os.PathLike, ids: Iterable[str]) -> None:
-    """Writes ids, one a line, in the order given; a reader never sees half a file.
+    """Writes ids, one per line, in the order given; a reader never sees half a file.
 
     Missing parent folders are made. `read_manifest` reads it back.
 
@@ -119,19 +174,25 @@ def _join_lines(ids: Iterable[str]) -> bytes:
     return "".join(f"{name}\n" for name in ids).encode()
 
 
-def _walk(root: Path) -> Iterable[Path]:
-    """Files and links below a folder, sorted, no hidden ones."""
-
-    def fail(error: OSError):
-        raise UserError(f"{error.filename}: {error.strerror}; make the folder readable")
-
-    for place, folders, files in os.walk(root, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        for name in sorted([*files, *links]):
-            if not name.startswith("."):
-                yield Path(place, name)
-
-
-def _is_inside(path: Path, real_root: str) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(real_root)
+def _walk(folder: Path, above: frozenset[str]) -> Iterable[Path]:
+    """Files below a folder, through links too, sorted, no hidden ones; nothing of `above`."""
+    place = os.path.realpath(folder)
+    if place in above:  # a link to a folder that it lies in, whose files are listed already
+        return
+    try:
+        with os.scandir(folder) as entries:
+            # A broken link counts: its reader names it. A pipe would keep a reader waiting.
+            children = sorted(
+                (entry.name, entry.is_dir())
+                for entry in entries
+                if entry.is_dir() or entry.is_file() or entry.is_symlink()
+            )
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; make the folder readable") from None
+    for name, is_folder in children:
+        if name.startswith("."):
+            continue
+        if is_folder:
+            yield from _walk(folder / name, above | {place})
+        else:
+            yield folder / name

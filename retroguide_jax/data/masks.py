@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -12,12 +14,15 @@ _SLACK = 32  # levels that JPEG, or smoothed edges, may move a mask's 0 and 255
 _MOST_BETWEEN = 0.05
 
 
-def decode_mask(source: bytes, size: tuple[int, int]) -> np.ndarray:
+def decode_mask(
+    source: bytes, size: tuple[int, int], *, formats: Sequence[str] = images.FORMATS
+) -> np.ndarray:
     """Decodes a 0/255 mask; nearest-neighbour, so that a resized mask stays a mask.
 
     Args:
       source: the encoded bytes of a PNG (or JPEG).
       size: (height, width) in pixels of the result.
+      formats: Pillow's names of the formats that are accepted.
 
     Returns:
       bool `[height, width]`.
@@ -26,7 +31,7 @@ def decode_mask(source: bytes, size: tuple[int, int]) -> np.ndarray:
       UnreadableImageError: the bytes are not a complete image, or hold other codes than 0 and 255
         (such as 0 and 1, or class labels), of which a threshold would make another mask.
     """
-    with images.open_image(source, "mask") as image:
+    with images.open_image(source, "mask", formats) as image:
         mask = _read_codes(image, tolerance=_SLACK)
         codes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
         between = np.mean((mask >= _SLACK) & (mask < 256 - _SLACK))

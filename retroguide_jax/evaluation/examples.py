@@ -155,7 +155,7 @@ def save_batch(folder: Path, batch: Mapping[str, np.ndarray]) -> None:
 
 @dataclasses.dataclass
 class FolderExamples:
-    """Anyone's images: generated files beside reference files of the same stems.
+    """Anyone's images: generated files beside reference files of the same names.
 
     Attributes:
       pairs: a `folders.FolderPairs`.
@@ -165,9 +165,10 @@ class FolderExamples:
     pairs: Any
     direction: str = "a2g"
 
-    num_noises, has_generated, has_training_split, gallery = 1, True, False, None
+    has_generated, has_training_split, gallery = True, False, None
 
     def __post_init__(self):
+        self.num_noises = self.pairs.num_samples
         views = ("aerial", "ground")
         self.source_view, self.target_view = views if self.direction == "a2g" else views[::-1]
         self.num, self.has_source = len(self.pairs), self.pairs.has_source
@@ -175,11 +176,12 @@ class FolderExamples:
         self._order = np.random.default_rng(0).permutation(self.num)
 
     def iterate(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """This process's batches, as `ModelExamples.iterate` gives them, of one "noise".
+        """This process's batches, as `ModelExamples.iterate` gives them; a sample is a "noise".
 
         Raises:
           UserError: files cannot be read or are not of the size that they must have.
         """
+        roles = ["generated", *(f"generated_{k}" for k in range(1, self.num_noises))]
         starts = range(num_rows * jax.process_index(), self.num, num_rows * jax.process_count())
         positions = [np.arange(first, first + num_rows) for first in starts]
         indices = [self._order[np.minimum(rows, self.num - 1)] for rows in positions]
@@ -193,7 +195,7 @@ class FolderExamples:
                 "positives": ids,
                 "semi_positives": np.full(len(ids), ""),
                 "target": read["reference"],
-                "samples": read["generated"][None],
+                "samples": np.stack([read[role] for role in roles]),
             }
             if self.has_source:
                 batch["source"] = to_float(read["source"])

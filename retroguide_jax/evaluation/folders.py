@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from retroguide_jax.data import images, inspection, listing, masks
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import naming
 from retroguide_jax.evaluation.resizing import Resize
 from retroguide_jax.progress import make_bar
 
@@ -24,11 +26,14 @@ class FolderPairs:
 
     Attributes:
       ids: sorted; the path of an image inside its folder without its suffix, "city/0001".
-      paths: for each role ("generated", "reference" and, where given, "source", "sky_mask") the
-        files in the order of `ids`.
+      paths: for each role ("generated", "reference" and, where given, "source", "sky_mask",
+        further samples "generated_1" ...) the files in the order of `ids`.
       size: (height, width) in pixels of what is scored.
       resize: how generated and reference images come to that size; None if they have it.
       source_size: (height, width) in pixels of "source".
+      num_samples: K generated images of each place.
+      formats: for each role what formats its files have, "JPEG" or "JPEG, PNG".
+      notes: what a reader of the scores should know of the files.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +41,9 @@ class FolderPairs:
     size: tuple[int, int]
     resize: Resize | None = None
     source_size: tuple[int, int] | None = None
+    num_samples: int = 1
+    formats: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,9 +65,9 @@ class FolderPairs:
           batches: of B positions in `ids` each, in any order.
 
         Yields:
-          {"generated", "reference": uint8 [B, H, W, 3]} of `size` and, where given, "source": uint8
-          [B, Hs, Ws, 3] of `source_size`, bicubic as in training, and "sky_mask": bool [B, H, W],
-          true where the mask is above 127, nearest neighbour.
+          {"generated", "reference": uint8 [B, H, W, 3]} of `size`, so further samples, and, where
+          given, "source": uint8 [B, Hs, Ws, 3] of `source_size`, bicubic as in training, and
+          "sky_mask": bool [B, H, W], true where the mask is above 127, nearest neighbour.
 
         Raises:
           UserError: images cannot be decoded. All such images of the folders are then looked for
@@ -95,13 +103,14 @@ class FolderPairs:
     def _decode(self, role: str, path: Path) -> np.ndarray:
         if role == "sky_mask":
             try:
-                return masks.decode_mask(path.read_bytes(), self.size)
+                content = path.read_bytes()
+                return masks.decode_mask(content, self.size, formats=images.READABLE_FORMATS)
             except (OSError, images.UnreadableImageError) as error:
                 reason = getattr(error, "reason", None) or images.describe_error(error)
                 raise images.UnreadableImageError(str(path), reason) from None
         if role == "source":
-            return images.decode_image(path, self.source_size)
-        image = images.decode_image(path)
+            return images.decode_image(path, self.source_size, formats=images.READABLE_FORMATS)
+        image = images.decode_image(path, formats=images.READABLE_FORMATS)
         return self.resize.apply(image) if self.resize else image
 
     def _list_unreadable(self) -> None:
@@ -126,6 +135,8 @@ def match_folders(
     *,
     resize: Resize | None = None,
     source_size: tuple[int, int] | None = None,
+    names: Mapping[str, str] | None = None,
+    num_samples: int = 1,
 ) -> FolderPairs:
     """Matches images of several folders by their names, and looks at the header of each file.
 
@@ -134,34 +145,56 @@ def match_folders(
     hold more.
 
     Args:
-      generated: folder of the images to score, PNG or JPEG.
+      generated: folder of the images to score.
       reference: folder of the real images.
       source: folder of the images of the other view that the generated ones were made from.
       sky_mask: folder of masks of the references, white where there is sky, as PNG.
-      manifest: text file of ids, one a line; exactly these are evaluated.
+      manifest: text file of ids, one per line, with or without a suffix; exactly these are
+        evaluated.
       resize: brings generated and reference images to one size. Without it they must all have one.
       source_size: (height, width) in pixels to read sources at; without it they must have one size.
+      names: role -> pattern of the names that count, see `naming.parse_names`; others in the folder
+        are passed over, and noted.
+      num_samples: K generated images of each place, NAME_0.png to NAME_{K-1}.png.
 
     Raises:
-      UserError: a folder is missing or holds no images; see `listing.list_images` and
-        `listing.read_manifest`; images without a counterpart, unreadable ones or such of another
-        size are listed, the first ten and how many there are.
+      UserError: a folder is missing or holds no images; see `listing.list_images`,
+        `listing.read_manifest`, `naming.select` and `naming.split_samples`; generated and
+        reference images lie in one folder and only names tell them apart; images without a
+        counterpart, unreadable ones or such of another size are listed, the first ten and how many
+        there are.
     """
     folders = {"generated": Path(generated), "reference": Path(reference)}
     for role, folder in (("source", source), ("sky_mask", sky_mask)):
         if folder is not None:
             folders[role] = Path(folder)
-    found = {role: listing.list_images(folder) for role, folder in folders.items()}
+    found, notes = _list_folders(folders, names or {})
+    if num_samples > 1:
+        samples = naming.split_samples(found["generated"], num_samples, folders["generated"])
+        for k, sample in enumerate(samples):
+            role = f"generated_{k}" if k else "generated"
+            found[role], folders[role] = sample, folders["generated"]
     if manifest is None:
         ids = sorted(found["generated"].keys() | found["reference"].keys())
     else:
-        ids = listing.read_manifest(manifest)
+        ids = _read_manifest(manifest, found["reference"])
     _check_complete(ids, folders, found)
-    paths = {role: tuple(names[name] for name in ids) for role, names in found.items()}
-    sizes = _inspect(paths)
+    paths = {role: tuple(known[name] for name in ids) for role, known in found.items()}
+    notes += _compare_places(paths, names or {})
+    facts = _inspect(paths)
+    sizes = {role: [(fact.height, fact.width) for fact in column] for role, column in facts.items()}
+    formats = {
+        role: ", ".join(sorted({fact.format for fact in column})) for role, column in facts.items()
+    }
+    if formats["generated"] != formats["reference"]:
+        notes.append(
+            f"generated images are stored as {formats['generated']}, reference images as "
+            f"{formats['reference']}: what a lossy format does to one side is part of every score"
+        )
     if resize:
         size = (resize.height, resize.width)
-        for stored in {*sizes["generated"], *sizes["reference"]}:
+        resized = (column for role, column in sizes.items() if role not in ("source", "sky_mask"))
+        for stored in set(itertools.chain.from_iterable(resized)):
             resize.check(*stored)
     else:
         size = sizes["reference"][0]
@@ -171,7 +204,49 @@ def match_folders(
     if source is not None and source_size is None:
         source_size = sizes["source"][0]
         _check_sizes(paths["source"], sizes["source"], source_size, "resize the source images")
-    return FolderPairs(tuple(ids), paths, size, resize, source_size)
+    return FolderPairs(
+        tuple(ids), paths, size, resize, source_size, num_samples, formats, tuple(notes)
+    )
+
+
+def _list_folders(
+    folders: Mapping[str, Path], patterns: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """{role: {id: path}}, and notes of what the patterns pass over."""
+    found, notes = {}, []
+    for role, folder in folders.items():
+        found[role] = listing.list_images(folder)
+        if role in patterns:
+            total = len(found[role])
+            found[role] = naming.select(found[role], patterns[role], folder)
+            notes.append(f"{len(found[role])} of {total} images in {folder} fit {patterns[role]}")
+    return found, notes
+
+
+def _read_manifest(path: Path, known: Mapping[str, Path]) -> list[str]:
+    """The ids of a manifest, which may also name files with their suffixes."""
+    names = listing.read_manifest(path)
+    ids = [name if name in known else listing.make_id(name) for name in names]
+    twice = [name for name, count in collections.Counter(ids).items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: {listing.join_few(twice, 'ids stand in it twice')}; keep one")
+    return ids
+
+
+def _compare_places(paths: Mapping[str, Sequence[Path]], patterns: Mapping[str, str]) -> list[str]:
+    """A note where images are compared with themselves, which scores perfectly."""
+    pairs = zip(paths["generated"], paths["reference"], strict=True)
+    num_same = sum(os.path.realpath(path) == os.path.realpath(other) for path, other in pairs)
+    if not num_same:
+        return []
+    endings = naming.find_endings([path.stem for path in paths["generated"]])
+    if endings and not patterns:
+        raise UserError(
+            f"generated and reference are the same {len(paths['generated'])} images, named "
+            f"{', '.join('*' + ending for ending in endings)}; say which are which, such as "
+            f"--names='generated=*{endings[0]}' --names='reference=*{endings[-1]}'"
+        )
+    return [f"{num_same} generated images are their own reference: both are the same file"]
 
 
 def _check_complete(
@@ -182,21 +257,21 @@ def _check_complete(
         missing = [name for name in ids if name not in paths]
         if missing:
             lacking.append(f"{folders[role]} ({role}) lacks {listing.join_few(missing)}")
-    if lacking:
-        raise UserError(
-            f"{'; '.join(lacking)}; names must agree but for the suffix: add or rename images, or "
-            "list the ids to evaluate in a manifest"
-        )
+    if not lacking:
+        return
+    hint = naming.suggest(sorted(found["generated"]), sorted(found["reference"]))
+    remedy = f"give {hint}" if hint else "add or rename images, or say which names belong together"
+    raise UserError(
+        f"{'; '.join(lacking)}; names must agree but for the suffix: {remedy}"
+        f"{'' if hint else ' with --names, or which ids to evaluate with --manifest'}"
+    )
 
 
-def _inspect(paths: Mapping[str, Sequence[Path]]) -> dict[str, list[tuple[int, int]]]:
-    """(height, width) in pixels of every file."""
+def _inspect(paths: Mapping[str, Sequence[Path]]) -> dict[str, list[inspection.ImageFacts]]:
+    inspect = functools.partial(inspection.inspect_file, formats=images.READABLE_FORMATS)
     flat = [path for column in paths.values() for path in column]
-    facts = iter(_run_all([functools.partial(inspection.inspect_file, path) for path in flat]))
-    return {
-        role: [(fact.height, fact.width) for fact in itertools.islice(facts, len(column))]
-        for role, column in paths.items()
-    }
+    facts = iter(_run_all([functools.partial(inspect, path) for path in flat]))
+    return {role: list(itertools.islice(facts, len(column))) for role, column in paths.items()}
 
 
 def _run_all(calls: Sequence[Callable]) -> list:
@@ -219,7 +294,7 @@ def _run_all(calls: Sequence[Callable]) -> list:
     if problems:
         texts = [f"{problem.name} ({problem.reason})" for problem in problems]
         raise UserError(
-            f"{listing.join_few(texts, 'unreadable images')}; give complete PNG or JPEG files"
+            f"{listing.join_few(texts, 'unreadable images')}; give complete files, PNG or JPEG best"
         )
     return results
 

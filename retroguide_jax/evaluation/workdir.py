@@ -173,6 +173,8 @@ def score_folders(
     direction: str = "a2g",
     resize: str | None = None,
     manifest: Path | None = None,
+    names: Mapping[str, str] | None = None,
+    num_samples: int = 1,
     progress_fn: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores a folder of generated images against one of real images.
@@ -183,7 +185,9 @@ def score_folders(
       settings: of the job.
       direction: "a2g" or "g2a", what was generated.
       resize: see `resizing.parse_resize`; None where sizes agree.
-      manifest: text file of the ids to score, one a line.
+      manifest: text file of the ids to score, one per line.
+      names: role -> pattern, see `match_folders`.
+      num_samples: generated images of each place, see `match_folders`.
       progress_fn: see `Scorer.score`.
 
     Returns:
@@ -205,6 +209,8 @@ def score_folders(
         manifest,
         resize=parse_resize(resize) if resize else None,
         source_size=next(iter(source_sizes), None),
+        names=names,
+        num_samples=num_samples,
     )
     for name, judge in opened.items():
         check_sizes(name, judge, {target_view: pairs.size})
@@ -216,11 +222,13 @@ def score_folders(
         "resize": pairs.protocol,
         "reference": _hash_files(pairs),
     }
-    described = job.describe(key, direction=direction, num_noises=1)
+    described = job.describe(
+        key, direction=direction, num_noises=num_samples, formats=dict(pairs.formats)
+    )
     row, per_image = job.score(FolderExamples(pairs, direction), described, progress_fn)
     places = {name: str(path) for name, path in folders.items() if path}
     made = {"time": format_time(), "command": describe_command()}
-    return {**places, **row, **made}, per_image
+    return {**places, **row, "notes": list(pairs.notes), **made}, per_image
 
 
 def _hash_files(pairs: FolderPairs) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from retroguide_jax.data import catalog
-from retroguide_jax.data.listing import list_images
+from retroguide_jax.data.listing import find_inside, list_images
 from retroguide_jax.data.reading import get_id, open_source
 from retroguide_jax.errors import UserError
 from retroguide_jax.retrieval.entries import Entry
@@ -23,7 +23,7 @@ _PLACES = ("position", "camera")
 def list_files(
     folder: Path, coordinates: Mapping[str, tuple[float, float]] | None = None
 ) -> list[tuple[Entry, Path]]:
-    """The PNG and JPEG files of a folder and its sub-folders, sorted by path.
+    """The image files of a folder and its sub-folders, sorted by path.
 
     Args:
       folder: see `listing.list_images`.
@@ -86,12 +86,12 @@ def open_pictures(index: Index, data_config) -> Callable[[Entry], Path | bytes]:
     """
     about = index.about
     if about.split is None:
-        root = Path(about.images).resolve()
+        root = Path(about.images)
 
         def get_file(entry: Entry) -> Path:
-            path = (root / (entry.path or "..")).resolve()
-            if not path.is_relative_to(root):
-                raise UserError(f"{index.path}: {entry.id!r} leads out of {root}; make it anew")
+            path = find_inside(root, entry.path or "..")
+            if path is None:
+                raise UserError(f"{index.path}: {entry.id!r} leads out of {root}; make it again")
             return path
 
         return get_file

@@ -35,7 +35,7 @@ def test_wrong_input_is_one_line(run_command, raw_dir, tmp_path):
         (["build", "image_pears", data_dir], "did you mean 'image_pairs'"),
         (["build", "image_pairs", data_dir], "raw_dir"),
         (["build", "image_pairs", f"--raw_dir={tmp_path / 'gone'}", data_dir], "no such folder"),
-        (["build", "image_pairs", f"--raw_dir={broken}", data_dir], "002.png: not a JPEG or PNG"),
+        (["build", "image_pairs", f"--raw_dir={broken}", data_dir], "002.png: not a JPEG, PNG"),
         (["show", "procedural_city", "--config_name=city_9", data_dir], "no config 'city_9'"),
         (
             ["show", "image_pairs", f"--raw_dir={raw_dir}", data_dir, "--split=tset"],

@@ -152,7 +152,7 @@ def test_kinds_of_problems(pair, tmp_path):
     ]
     (tmp_path / "empty.png").write_bytes(b"")
     assert check(dataclasses.replace(pair, ground=str(tmp_path / "empty.png"))) == [
-        ("unreadable", "not a JPEG or PNG image: the file is empty")
+        ("unreadable", "not a JPEG, PNG, WEBP, BMP, GIF or TIFF image: the file is empty")
     ]
     large = storing.View((41, 80))
     ((kind, reason),) = check(pair, aerial=large)

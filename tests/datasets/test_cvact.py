@@ -448,7 +448,7 @@ def test_every_unusable_file_is_listed_and_stops_the_build(tmp_path, capsys):
     Image.new("RGB", (96, 96)).save(pairs[4].aerial, "PNG")  # named .jpg, and fine
     reasons = {
         pairs[0].ground: "truncated",
-        pairs[1].aerial: "not a JPEG or PNG image",
+        pairs[1].aerial: "not a JPEG, PNG, WEBP, BMP, GIF or TIFF image",
         pairs[2].ground: "wrong size: 192 x 96 pixels",
         pairs[3].aerial: "wrong size: 64 x 96 pixels",
     }

@@ -397,9 +397,7 @@ def test_an_unusable_gallery_tile_is_listed(tmp_path, capsys):
     raw_dir = write_tree(tmp_path / "raw")
     (raw_dir / "Chicago/satellite/satellite_43.010_-73.5.png").write_bytes(b"")
     data_config = make_config(raw_dir, "as_is_cross_area")
-    with pytest.raises(
-        UserError, match="1 unusable.*satellite_43.010_-73.5.png: not a JPEG or PNG"
-    ):
+    with pytest.raises(UserError, match="1 unusable.*satellite_43.010_-73.5.png: not a JPEG, PNG"):
         catalog.open_gallery(data_config, tmp_path / "built")
     data_config.allow_bad = True
     gallery = catalog.open_gallery(data_config, tmp_path / "built")
