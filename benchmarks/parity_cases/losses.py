@@ -6,7 +6,7 @@ import numpy as np
 
 from parity_cases.arrays import draw, draw_unit
 from parity_cases.case import Case, pair, twin
-from parity_cases.networks import make_judged, make_tiny_config
+from parity_cases.networks import make_scored, make_tiny_config
 from retroguide_jax.networks import make_networks
 from retroguide_jax.training import losses, pairwise
 
@@ -50,16 +50,18 @@ def _pair_penalty(kind: str, conditioning: str) -> Case:
     def penalise_ours(module, images, embedding):
         plain, variables = module.unbind()
 
-        def judge(*args):
-            return plain.apply(variables, *args)
+        def opinion(*args):
+            return plain.apply(variables, *args)[0]
 
-        return {"loss": losses.gradient_penalty(kind, judge, images, embedding)}
+        return {"loss": losses.gradient_penalty(kind, opinion, images, embedding)}
 
     return pair(
         f"gradient penalty, {kind}, {conditioning}",
-        make_judged(config),
+        make_scored(config),
         penalise_ours,
-        lambda module, *args: {"loss": twin.losses.gradient_penalty(kind, module, *args)},
+        lambda module, *args: {
+            "loss": twin.losses.gradient_penalty(kind, lambda *inputs: module(*inputs)[0], *args)
+        },
         make_networks(config).discriminator,
         lambda: twin.networks.build_networks(config).discriminator,
         touch=lambda module, *args: module(*args),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from parity_cases.arrays import draw, draw_unit
@@ -160,15 +161,26 @@ def _make_discriminators() -> Iterator[Case]:
         config = make_tiny_config(**fields)
         yield pair(
             f"discriminator, {name}",
-            make_judged(config),
-            lambda module, *args: {"logits": module(*args)},
-            lambda module, *args: {"logits": module(*args)},
+            make_scored(config),
+            lambda module, *args: {"logits": _join_heads(module(*args), jnp.concatenate)},
+            lambda module, *args: {"logits": _join_heads(module(*args), _cat)},
             make_networks(config).discriminator,
             lambda config=config: twin.networks.build_networks(config).discriminator,
         )
 
 
-def make_judged(config: ConfigDict) -> dict:
+def _join_heads(heads, join_fn):
+    """[B, 1 + P]: the logits of all heads."""
+    return join_fn([logits.reshape(len(logits), -1) for logits in heads], 1)
+
+
+def _cat(tensors, dim):
+    import torch
+
+    return torch.cat(tensors, dim)
+
+
+def make_scored(config: ConfigDict) -> dict:
     """Inputs of a discriminator: images and unit rows."""
     images = draw("images", (3, *config.data.ground_size, 3))
     return {"images": images, "embedding": draw_unit("embedding", (3, 16))}

@@ -12,7 +12,7 @@ from retroguide_jax.inference import Model
 from retroguide_jax.networks import embedder_variables, make_networks
 from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.state import abstract_state, create_state, make_optimizers
-from retroguide_jax.training import adversarial, contrastive
+from retroguide_jax.training import adversarial, contrastive, objectives
 from retroguide_jax.training.steps import make_train_step
 from retroguide_jax.training.updates import Recipe
 
@@ -64,23 +64,23 @@ class Side:
             self.batch[view][:num] for view in (networks.source_view, networks.target_view)
         )
         embed = jax.jit(functools.partial(networks.embedder.apply, view=networks.source_view))
-        guidance = adversarial.Guidance(*embed(guide, source), source)
+        guidance = objectives.Guidance(*embed(guide, source), source)
 
         def differentiate_generator(params, guide, guidance, target, batch):
             draw = adversarial.draw_images(recipe, guidance, target, jax.random.key(0))
             drawn, pull_back = jax.vjp(draw, params["generator"])
-            objective = adversarial.generator_objective(
+            objective = objectives.generator_objective(
                 recipe, params["discriminator"], guide, params["generator"], guidance, target
             )
             return pull_back(jax.grad(objective, has_aux=True)(drawn)[0])
 
         def differentiate_discriminator(params, guide, guidance, target, batch):
             fake = target[::-1]
-            objective = adversarial.discriminator_objective(recipe, target, fake, guidance)
+            objective = objectives.discriminator_objective(recipe, target, fake, guidance)
             return jax.grad(objective, has_aux=True)(params["discriminator"])
 
         def differentiate_penalty(params, guide, guidance, target, batch):
-            objective = adversarial.penalty_objective(recipe, target, guidance)
+            objective = objectives.penalty_objective(recipe, target, guidance)
             return jax.grad(objective)(params["discriminator"])
 
         def differentiate_embedder(params, guide, guidance, target, batch):

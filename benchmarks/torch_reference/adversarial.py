@@ -174,17 +174,15 @@ class AdversarialUpdate:
         with self.switches.cast(target.device):
             features, patches = self.discriminator.extract(torch.cat([target, fake]))
             # Wrong pairs reuse the real images' features.
-            logits = self.discriminator.judge(
+            logits = self.discriminator.score(
                 torch.cat([features, features[:num]]),
                 torch.cat([embedding, embedding, embedding.roll(1, 0)]),
             )
         real, made, wrong = logits.split(num)
-        loss = losses.discriminator_loss(
-            self.config.losses.adversarial,
-            torch.cat([real[:, None], patches[:num]], 1),
-            torch.cat([made[:, None], patches[num:]], 1),
-            wrong,
-        )
+        kind = self.config.losses.adversarial
+        loss = losses.discriminator_loss(kind, real, made, wrong)
+        if patches is not None:
+            loss = (loss + losses.discriminator_loss(kind, *patches.split(num), None)) / 2
         means = {"d/real": real, "d/fake": made, "d/mismatched": wrong}
         return loss, {name: value.detach().mean() for name, value in means.items()}
 
@@ -192,13 +190,18 @@ class AdversarialUpdate:
         """D's penalty at images [n, 3, H, W] and unit rows [n, E], to be differentiated."""
         kind = self.config.losses.penalty
         with self.switches.cast(target.device):
-            return losses.gradient_penalty(kind, self.discriminator, target, embedding)
+            return losses.gradient_penalty(kind, self._average_heads, target, embedding)
+
+    def _average_heads(self, images: Tensor, embedding: Tensor) -> Tensor:
+        """One opinion per image, [n], in which D's heads count alike."""
+        heads = self.discriminator(images, embedding)
+        return torch.stack([logits.reshape(len(logits), -1).mean(1) for logits in heads]).mean(0)
 
     def _compute_generator_loss(self, drawn: Drawn, embedding: Tensor, target: Tensor):
         weights, image = self.config.losses, drawn.image
         rows = self._reconstruction_rows(target)
         with self.switches.cast(target.device):
-            logits = self.discriminator(image, embedding)
+            heads = self.discriminator(image, embedding)
             generated = seen = None
             if weights.retrieval != "off":
                 generated, _ = self.guide(image, self.networks.target_view)
@@ -208,7 +211,9 @@ class AdversarialUpdate:
                 frozen = {name: param.detach() for name, param in encoder.named_parameters()}
                 seen = functional_call(encoder, frozen, image)
         terms = {
-            "g/adversarial": losses.generator_loss(weights.adversarial, logits),
+            "g/adversarial": torch.stack(
+                [losses.generator_loss(weights.adversarial, logits) for logits in heads]
+            ).mean(),
             "g/l1": losses.masked_l1(image, target, rows),
         }
         total = weights.adversarial_weight * terms["g/adversarial"]

@@ -1,4 +1,4 @@
-"""The discriminator: residual blocks, then judgements without and with the embedding."""
+"""The discriminator: residual blocks, then opinions without and with the embedding."""
 
 import torch
 from torch import Tensor, nn
@@ -64,17 +64,17 @@ class Discriminator(nn.Module):
         self.patch_block = max(0, len(features) - 2)
         self.patch_logit = Conv(features[self.patch_block], 1, 1) if patch else None
 
-    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Images [B, 3, H, W] in [-1, 1] to the last map [B, C, h, w] and patch logits [B, P]."""
         x = leaky_relu(self.from_rgb(images))
-        patches = images.new_zeros(len(images), 0)
+        patches = None
         for index, block in enumerate(self.blocks):
             if self.patch_logit is not None and index == self.patch_block:
                 patches = at_least_float32(self.patch_logit(x).flatten(1))
             x = block(x)
         return x, patches
 
-    def judge(self, features: Tensor, embedding: Tensor) -> Tensor:
+    def score(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Logits [B] of features [B, C, h, w] given unit rows [B, E]."""
         e = leaky_relu(self.embed(embedding * embedding.shape[-1] ** 0.5))
         if self.conditioning == "concat":
@@ -85,10 +85,11 @@ class Discriminator(nn.Module):
         logit = self.unconditional(h)[:, 0] + (h * e).sum(-1) * self.width**-0.5
         return at_least_float32(logit)
 
-    def forward(self, images: Tensor, embedding: Tensor) -> Tensor:
-        """Logits [B, 1 + P]: the conditional judgement, then the patches'."""
+    def forward(self, images: Tensor, embedding: Tensor) -> tuple[Tensor, ...]:
+        """Logits of each head: [B] of the conditional one and, with `patch`, [B, P]."""
         features, patches = self.extract(images)
-        return torch.cat([self.judge(features, embedding)[:, None], patches], 1)
+        logits = self.score(features, embedding)
+        return (logits,) if patches is None else (logits, patches)
 
 
 def _flatten(x: Tensor) -> Tensor:

@@ -37,13 +37,13 @@ def retrieval_cosine(generated: Tensor, source: Tensor) -> Tensor:
     return 1.0 - (generated * source).sum(-1).mean()
 
 
-def discriminator_loss(kind: str, real: Tensor, fake: Tensor, mismatched: Tensor) -> Tensor:
+def discriminator_loss(kind: str, real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
     """D's loss on logits [B, ...]; the two kinds of wrong pairs share one unit of weight."""
-    if kind == "logistic":
-        wrong = 0.5 * (_softplus(fake).mean() + _softplus(mismatched).mean())
-        return _softplus(-real).mean() + wrong
-    wrong = 0.5 * (F.relu(1.0 + fake).mean() + F.relu(1.0 + mismatched).mean())
-    return F.relu(1.0 - real).mean() + wrong
+    penalise = _softplus if kind == "logistic" else lambda logits: F.relu(1.0 + logits)
+    wrong = penalise(fake).mean()
+    if mismatched is not None:
+        wrong = 0.5 * (wrong + penalise(mismatched).mean())
+    return penalise(-real).mean() + wrong
 
 
 def generator_loss(kind: str, fake: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def gradient_penalty(
 
     Args:
       kind: which.
-      logits_fn: images and embeddings to logits [B, ...].
+      logits_fn: images and embeddings to one opinion per image, [B].
       images: [B, 3, H, W].
       embedding: [B, E].
     """
@@ -66,7 +66,7 @@ def gradient_penalty(
     if kind == "matching_aware":
         embedding = embedding.detach().requires_grad_()
         inputs.append(embedding)
-    total = logits_fn(inputs[0], embedding).flatten(1).mean(1).sum()
+    total = logits_fn(inputs[0], embedding).sum()
     grads = torch.autograd.grad(total, inputs, create_graph=True)
     squared = sum(grad.square().flatten(1).sum(1) for grad in grads)
     return 0.5 * squared.mean() if kind == "r1" else 2.0 * (squared**3).mean()

@@ -36,7 +36,7 @@ class ResidualDown(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Residual blocks that halve the map, then an unconditional and a conditional judgement.
+    """Residual blocks that halve the map, then an unconditional and a conditional opinion.
 
     Aerial and panorama pixels do not align, so the condition is the embedding, not the source
     image. `conditioning`:
@@ -48,8 +48,8 @@ class Discriminator(nn.Module):
     source; `pixels` (pix2pix, Isola et al., 2017), the source resized and laid beside the image's
     colours; `none`.
 
-    `patch` adds one unconditional logit per position of the map before the last two blocks, so that
-    texture is judged at more than one scale. `remat` as in `layers.rematerialise`.
+    `patch` adds a second head: one unconditional logit per position of the map before the last two
+    blocks, so that texture is scored at more than one scale. `remat` as in `layers.rematerialise`.
     """
 
     features: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -63,7 +63,7 @@ class Discriminator(nn.Module):
 
     @property
     def tells_mismatches(self) -> bool:
-        """Whether a real image can be judged against another place's condition at no new pass."""
+        """Whether mismatched pairs can reuse the real images' features."""
         return self.conditioning not in ("pixels", "none")
 
     def setup(self):
@@ -87,7 +87,7 @@ class Discriminator(nn.Module):
         self.patch_logit = conv(1, 1) if self.patch else None
 
     def condition(self, embedding: jax.Array, source: jax.Array | None = None) -> jax.Array:
-        """What images are judged against: unit embeddings [B, E], or those of D's own encoder.
+        """What images are scored against: unit embeddings [B, E], or those of D's own encoder.
 
         `source` [B, Hs, Ws, 3] in [-1, 1] is needed by that encoder alone.
         """
@@ -95,23 +95,24 @@ class Discriminator(nn.Module):
 
     def extract(
         self, images: jax.Array, source: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array | None]:
         """Images [B, H, W, 3] in [-1, 1] to the last map [B, h, w, C] and patch logits [B, P].
 
-        P is 0 without `patch`. The same features can then be judged against several conditions.
+        The latter are None without `patch`. The same features can then be scored against several
+        conditions.
         `source` as in `condition`, for `pixels` alone.
         """
         if self.conditioning == "pixels":
             images = jnp.concatenate([images, fit_to(source, images.shape[1:3])], -1)
         x = leaky_relu(self.from_rgb(images.astype(self.dtype)))
-        patches = jnp.zeros((images.shape[0], 0), jnp.float32)
+        patches = None
         for index, block in enumerate(self.blocks):
             if self.patch and index == max(0, len(self.blocks) - 2):
                 patches = self.patch_logit(x).reshape(x.shape[0], -1).astype(jnp.float32)
             x = block(x)
         return x, patches
 
-    def judge(self, features: jax.Array, condition: jax.Array) -> jax.Array:
+    def score(self, features: jax.Array, condition: jax.Array) -> jax.Array:
         """Logits [B] of features [B, h, w, C] given conditions [B, E] of length 1, float32."""
         if self.tells_mismatches:
             e = leaky_relu(self.embed(condition * jnp.sqrt(condition.shape[-1])))
@@ -119,7 +120,7 @@ class Discriminator(nn.Module):
             maps = jnp.broadcast_to(e[:, None, None], (*features.shape[:3], e.shape[-1]))
             h = leaky_relu(self.joint(jnp.concatenate([features, maps], -1)))
             return self.joint_logit(h.reshape(h.shape[0], -1))[:, 0].astype(jnp.float32)
-        # Flattened, not pooled: where things stand is what the embedding has an opinion on.
+        # Flatten, do not pool: the embedding encodes spatial layout.
         h = leaky_relu(self.reduce(features)).reshape(features.shape[0], -1)
         h = leaky_relu(self.describe(h))
         logit = self.unconditional(h)[:, 0]
@@ -129,8 +130,8 @@ class Discriminator(nn.Module):
 
     def __call__(
         self, images: jax.Array, embedding: jax.Array, source: jax.Array | None = None
-    ) -> jax.Array:
-        """Logits [B, 1 + P]: the conditional judgement, then the patches'."""
+    ) -> tuple[jax.Array, ...]:
+        """Logits of each head: [B] of the conditional one and, with `patch`, [B, P]."""
         features, patches = self.extract(images, source)
-        logits = self.judge(features, self.condition(embedding, source))
-        return jnp.concatenate([logits[:, None], patches], -1)
+        logits = self.score(features, self.condition(embedding, source))
+        return (logits,) if patches is None else (logits, patches)

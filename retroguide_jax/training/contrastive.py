@@ -65,7 +65,7 @@ def differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.
             mutable=["batch_stats"],
         )
         scale = embedder.apply(variables, method="inverse_temperature")
-        loss, accuracy = _judge(recipe, aerial, ground, scale)
+        loss, accuracy = _contrastive_loss(recipe, aerial, ground, scale)
         return loss, (accuracy, updated.get("batch_stats", {}))
 
     (loss, (accuracy, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
@@ -116,8 +116,8 @@ def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[s
     views = (batch["aerial"], batch["ground"])
     embeddings = on_each_device(embed_pieces, params, *views, out_specs=BATCH_SPEC)
     scale, pull_back_scale = jax.vjp(scale_fn, params)
-    judge = jax.value_and_grad(_judge, argnums=(1, 2, 3), has_aux=True)
-    (loss, accuracy), (*grad_embeddings, grad_scale) = judge(recipe, *embeddings, scale)
+    loss_fn = jax.value_and_grad(_contrastive_loss, argnums=(1, 2, 3), has_aux=True)
+    (loss, accuracy), (*grad_embeddings, grad_scale) = loss_fn(recipe, *embeddings, scale)
     grads = on_each_device(
         pull_back_pieces, params, views, tuple(grad_embeddings), out_specs=PartitionSpec()
     )
@@ -125,7 +125,7 @@ def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[s
     return loss, accuracy, jax.tree.map(jnp.add, grads, grads_of_scale), stats
 
 
-def _judge(recipe: Recipe, aerial: jax.Array, ground: jax.Array, scale: jax.Array):
+def _contrastive_loss(recipe: Recipe, aerial: jax.Array, ground: jax.Array, scale: jax.Array):
     """The loss of unit rows [B, D], and the share of panoramas that find their own aerial."""
     config = recipe.config.losses
     blocks = {

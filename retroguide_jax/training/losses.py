@@ -53,7 +53,7 @@ def gradient_penalty(
       kind: `r1`, half the mean squared norm of the image gradient (Mescheder et al., 2018), or
         `matching_aware`, the mean 6th power of the joint norm of the image and embedding gradients,
         times 2 (DF-GAN, Tao et al., 2022).
-      logits_fn: maps images and embeddings to logits [B, ...].
+      logits_fn: maps images and embeddings to one opinion per image, [B].
       images: [B, H, W, 3].
       embedding: [B, E].
 
@@ -62,8 +62,7 @@ def gradient_penalty(
     """
 
     def total(images, embedding):
-        logits = logits_fn(images, embedding)
-        return logits.reshape(logits.shape[0], -1).mean(1).sum()
+        return logits_fn(images, embedding).sum()
 
     grad_images, grad_embedding = jax.grad(total, argnums=(0, 1))(images, embedding)
     squared = jnp.square(grad_images).sum((1, 2, 3))
@@ -74,10 +73,14 @@ def gradient_penalty(
     raise ValueError(f"unknown gradient penalty: {kind!r}")
 
 
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of `values` [B] where `mask` [B] is 1; 0 where it is 1 nowhere."""
+    return (values * mask).sum() / jnp.maximum(mask.sum(), 1.0)
+
+
 def masked_l1(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean absolute difference of [B, H, W, C] over the samples where mask [B] is 1."""
-    per_sample = jnp.abs(prediction - target).mean((1, 2, 3))
-    return (per_sample * mask).sum() / jnp.maximum(mask.sum(), 1.0)
+    return masked_mean(jnp.abs(prediction - target).mean((1, 2, 3)), mask)
 
 
 def mode_seeking(
@@ -96,7 +99,8 @@ def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     """Energy distance between two samples of codes, x [N, S] and y [M, S] (Szekely & Rizzo, 2013).
 
     2 E|x - y| - E|x - x'| - E|y - y'| with unbiased within-sample means: zero in expectation if and
-    only if the distributions agree, so descending it matches F(z) to the encoded styles.
+    only if the distributions agree, so descending it matches F(z) to the encoded styles. A sample
+    of one has no distance within.
     """
 
     def mean_distance(a, b, pairs):
@@ -104,6 +108,6 @@ def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.sqrt(squared + 1e-8).sum() / pairs
 
     num_x, num_y = x.shape[0], y.shape[0]
-    within_x = mean_distance(x, x, num_x * (num_x - 1))
-    within_y = mean_distance(y, y, num_y * (num_y - 1))
+    within_x = mean_distance(x, x, max(1, num_x * (num_x - 1)))
+    within_y = mean_distance(y, y, max(1, num_y * (num_y - 1)))
     return 2.0 * mean_distance(x, y, num_x * num_y) - within_x - within_y

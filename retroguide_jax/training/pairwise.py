@@ -63,8 +63,8 @@ def soft_margin_triplet(
 ) -> jax.Array:
     """log(1 + exp(alpha (d_pos - d_neg))) over all in-batch negatives, both directions (CVM-Net).
 
-    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar; B must be at least 2;
-    `chunk` and `gather_fn` as in `info_nce`.
+    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar, 0 where B is 1; `chunk`
+    and `gather_fn` as in `info_nce`.
     """
     positive = (source * target).sum(-1)
 
@@ -78,7 +78,7 @@ def soft_margin_triplet(
     batch = source.shape[0]
     # A positive against itself is softplus(0) with no gradient, in each direction.
     others = rows.sum() + columns.sum() - 2.0 * batch * jnp.log(2.0)
-    return others / (2.0 * batch * (batch - 1))
+    return others / (2.0 * batch * max(1, batch - 1))
 
 
 def retrieval_accuracy(

@@ -97,6 +97,12 @@ def check_batches(config: ConfigDict, num_devices: int) -> None:
     """
     train = config.train
     batch = train.batch_size
+    if config.mode != "contrastive" and train.adversarial_batch_size < 2:
+        raise UserError(
+            f"config.train.adversarial_batch_size={train.adversarial_batch_size} must be at least "
+            "2: half of the images reconstruct their target and half draw a style from noise, and "
+            "a mismatched pair needs another place's condition; 4 or more are better"
+        )
     if batch % train.adversarial_batch_size:
         raise UserError(
             f"config.train.adversarial_batch_size={train.adversarial_batch_size} must divide "

@@ -1,6 +1,7 @@
 """What every update of the step shares: the recipe, one guarded optimizer step, averaging."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,13 +17,24 @@ from retroguide_jax.state import State
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything static that an update needs; `shardings` are those of the trained parameters."""
+    """Everything static that an update needs.
+
+    Attributes:
+      config: the run's.
+      networks: its modules.
+      mesh: the devices.
+      shardings: of the trained parameters, by network.
+      optimizers: by network.
+      frozen: name -> what terms of an objective read and no update changes, such as the variables
+        of a network that was trained elsewhere.
+    """
 
     config: ConfigDict
     networks: Networks
     mesh: Mesh
     shardings: dict[str, Any]
     optimizers: dict[str, optax.GradientTransformation]
+    frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def schedule(self) -> Schedule:

@@ -27,11 +27,11 @@ def test_features_commute_with_rolling_the_panorama(circular, commutes):
 
 
 @pytest.mark.parametrize("conditioning", ["projection", "concat"])
-def test_logits_judge_the_pair(conditioning):
+def test_logits_score_the_pair(conditioning):
     discriminator, variables = make(conditioning=conditioning)
-    apply_fn = jax.jit(discriminator.apply)
+    apply_fn = jax.jit(lambda *args: discriminator.apply(*args)[0])
     logits = apply_fn(variables, IMAGES, EMBEDDING)
-    assert logits.shape == (2, 1) and logits.dtype == jnp.float32
+    assert logits.shape == (2,) and logits.dtype == jnp.float32
     for other in (
         apply_fn(variables, IMAGES, EMBEDDING[::-1]),
         apply_fn(variables, IMAGES[::-1], EMBEDDING),
@@ -39,13 +39,13 @@ def test_logits_judge_the_pair(conditioning):
         assert np.abs(other - logits).min() > 1e-4
 
 
-def test_patch_logits_judge_the_image_alone():
+def test_patch_logits_score_the_image_alone():
     discriminator, variables = make(patch=True)
     apply_fn = jax.jit(discriminator.apply)
-    logits = apply_fn(variables, IMAGES, EMBEDDING)
-    assert logits.shape == (2, 1 + 8 * 32)
-    other = apply_fn(variables, IMAGES, EMBEDDING[::-1])
-    np.testing.assert_array_equal(other[:, 1:], logits[:, 1:])
+    logits, patches = apply_fn(variables, IMAGES, EMBEDDING)
+    assert logits.shape == (2,) and patches.shape == (2, 8 * 32)
+    _, other = apply_fn(variables, IMAGES, EMBEDDING[::-1])
+    np.testing.assert_array_equal(other, patches)
 
 
 def test_unknown_conditioning():

@@ -171,11 +171,13 @@ def test_packaged_configs_draw_their_target_size_with_float32_parameters(name, t
         (embedding, tokens), _ = embedder.init_with_output(key, source, networks.source_view)
         z = jnp.zeros((2, generator.z_dim))
         drawn, variables = generator.init_with_output(key, embedding, tokens, z, images, keys)
-        logits, judge = networks.discriminator.init_with_output(key, drawn[0], embedding)
-        return drawn, logits, (variables, judge)
+        (logits,), disc_variables = networks.discriminator.init_with_output(
+            key, drawn[0], embedding
+        )
+        return drawn, logits, (variables, disc_variables)
 
     (image, low), logits, variables = jax.eval_shape(run)
     assert networks.sizes[networks.target_view] == target
     assert image.shape == (2, *target, 3) and image.dtype == low.dtype == jnp.float32
-    assert logits.shape == (2, 1) and logits.dtype == jnp.float32
+    assert logits.shape == (2,) and logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}

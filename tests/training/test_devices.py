@@ -115,7 +115,7 @@ def test_devices_agree(setting, shape):
             update = largest(subtract(wanted["params"][name], previous["params"][name]))
             error = largest(subtract(found["params"][name], wanted["params"][name]))
             # Parameters are float32 too: an error below their own rounding says nothing.
-            assert error <= 2e-5 * update + 1e-6 * largest(wanted["params"][name]), name
+            assert error <= 5e-5 * update + 1e-6 * largest(wanted["params"][name]), name
         assert largest(subtract(found["stats"], wanted["stats"])) < 1e-5
         assert largest(subtract(found["ema"], wanted["ema"])) < 1e-5
         previous = wanted

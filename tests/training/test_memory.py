@@ -66,6 +66,7 @@ def test_micro_batches_keep_the_negatives_of_the_whole_batch(big_batch, num_devi
             "does not mix examples",
         ),
         ({"train.batch_size": 12, "train.adversarial_batch_size": 12}, "number of devices, 8"),
+        ({"train.adversarial_batch_size": 1}, "at least 2: half of the images reconstruct"),
     ],
 )
 def test_sizes_that_do_not_go_together(fields, message):
@@ -122,7 +123,7 @@ def judge(remat):
     params = network.init(jax.random.key(0), images, embedding)["params"]
 
     def loss_fn(params):
-        logits_fn = lambda images, e: network.apply({"params": params}, images, e)  # noqa: E731
+        logits_fn = lambda images, e: network.apply({"params": params}, images, e)[0]  # noqa: E731
         return gradient_penalty("r1", logits_fn, images, embedding)
 
     return loss_fn, params

@@ -1,0 +1,250 @@
+"""The generator's and the discriminator's objectives.
+
+The generator's is a weighted sum of the terms in `GENERATOR_TERMS`. A new term is a function of a
+`Scene`, a line of that table and a weight in `config.losses`; a term that reads a network which no
+update changes finds it in `Recipe.frozen`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from retroguide_jax.models.layers import downsample
+from retroguide_jax.parallel.mesh import replicate
+from retroguide_jax.training import losses, pairwise
+from retroguide_jax.training.updates import Recipe
+
+
+class Guidance(NamedTuple):
+    """What G and D may know of n sources.
+
+    embedding: [n, E] unit rows of the guide; tokens: [n, N, T] of the same.
+    source: [n, H, W, 3] in [-1, 1], the images, which only baselines read.
+    """
+
+    embedding: jax.Array
+    tokens: jax.Array
+    source: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What a term of G's objective may read. Gradients flow through `drawn` alone.
+
+    Attributes:
+      recipe: the static parts, with frozen networks.
+      drawn: what `adversarial.draw_images` gives: image, low, code, encoded, mapped, and with mode
+        seeking second, second_code.
+      guidance: of the sources.
+      target: [n, H, W, 3] in [-1, 1].
+      guide: the averaged embedder's variables.
+      params: G's parameters, for the style encoder that reads styles back.
+      disc_params: D's parameters.
+    """
+
+    recipe: Recipe
+    drawn: Mapping[str, Any]
+    guidance: Guidance
+    target: jax.Array
+    guide: Any
+    params: Any
+    disc_params: Any
+
+    @property
+    def weights(self) -> ConfigDict:
+        """`config.losses`."""
+        return self.recipe.config.losses
+
+    @functools.cached_property
+    def rows(self) -> jax.Array:
+        """[n] of 1 for the rows that are asked to reconstruct their target, else 0."""
+        return reconstruction_rows(self.recipe.config, self.target.shape[0])
+
+    @functools.cached_property
+    def seen(self) -> tuple[jax.Array, jax.Array]:
+        """The guide's embedding [n, E] and tokens [n, N, T] of the generated images."""
+        networks = self.recipe.networks
+        return networks.embedder.apply(self.guide, self.drawn["image"], networks.target_view)
+
+
+class Term(NamedTuple):
+    """A term of G's objective.
+
+    fn: scene -> scalar. weight: a field of `config.losses`; the term is not computed where it is 0.
+    applies: whether the config's networks and switches have what the term reads.
+    """
+
+    fn: Callable[[Scene], jax.Array]
+    weight: str
+    applies: Callable[[Scene], bool] = lambda scene: True
+
+
+def reconstruction_rows(config: ConfigDict, num: int) -> jax.Array:
+    """[num] of 1 for the rows that are asked to reconstruct their target, else 0."""
+    if config.losses.style == "encoder":
+        return (jnp.arange(num) % 2 == 0).astype(jnp.float32)
+    return jnp.ones(num)
+
+
+def _adversarial(scene: Scene) -> jax.Array:
+    heads = scene.recipe.networks.discriminator.apply(
+        {"params": scene.disc_params},
+        scene.drawn["image"],
+        scene.guidance.embedding,
+        scene.guidance.source,
+    )
+    kind = scene.weights.adversarial
+    return _mean([losses.generator_loss(kind, logits) for logits in heads])
+
+
+def _reconstruction(scene: Scene) -> jax.Array:
+    return losses.masked_l1(scene.drawn["image"], scene.target, scene.rows)
+
+
+def _low_reconstruction(scene: Scene) -> jax.Array:
+    low, small = scene.drawn["low"], scene.target
+    while small.shape[1] > low.shape[1]:
+        small = downsample(small)
+    return losses.masked_l1(low, small, scene.rows)
+
+
+def _retrieval(scene: Scene) -> jax.Array:
+    generated, source = scene.seen[0], scene.guidance.embedding
+    if scene.weights.retrieval == "cosine":
+        return losses.retrieval_cosine(generated, source)
+    scale = 1.0 / scene.weights.retrieval_temperature
+    gather_fn = functools.partial(replicate, mesh=scene.recipe.mesh)
+    return pairwise.info_nce(generated, source, scale, gather_fn=gather_fn)
+
+
+def _style_consistency(scene: Scene) -> jax.Array:
+    """Reads the style back with a frozen copy of S, where the style came from noise."""
+    frozen = {"params": jax.lax.stop_gradient(scene.params)}
+    generator = scene.recipe.networks.generator
+    seen = generator.apply(frozen, scene.drawn["image"], method="encode_style")
+    error = jnp.square(seen - jax.lax.stop_gradient(scene.drawn["code"])).mean(-1)
+    return losses.masked_mean(error, 1.0 - scene.rows)
+
+
+def _style_matching(scene: Scene) -> jax.Array:
+    encoded = jax.lax.stop_gradient(scene.drawn["encoded"])
+    return losses.energy_distance(scene.drawn["mapped"], encoded)
+
+
+def _mode_seeking(scene: Scene) -> jax.Array:
+    drawn = scene.drawn
+    return losses.mode_seeking(drawn["image"], drawn["second"], drawn["code"], drawn["second_code"])
+
+
+def _has_style(style: str) -> Callable[[Scene], bool]:
+    return lambda scene: scene.weights.style == style
+
+
+GENERATOR_TERMS = {
+    "g/adversarial": Term(_adversarial, "adversarial_weight"),
+    "g/l1": Term(_reconstruction, "reconstruction_weight"),
+    "g/l1_low": Term(
+        _low_reconstruction,
+        "low_reconstruction_weight",
+        lambda scene: scene.drawn["low"] is not None,
+    ),
+    "g/retrieval": Term(
+        _retrieval, "retrieval_weight", lambda scene: scene.weights.retrieval != "off"
+    ),
+    "g/style_consistency": Term(
+        _style_consistency, "style_consistency_weight", _has_style("encoder")
+    ),
+    "g/style_matching": Term(_style_matching, "style_matching_weight", _has_style("encoder")),
+    "g/mode_seeking": Term(_mode_seeking, "mode_seeking_weight", _has_style("mode_seeking")),
+}
+
+
+def generator_objective(recipe: Recipe, disc_params, guide, params, guidance: Guidance, target):
+    """G's loss as a function of what it drew: `drawn -> (loss, {name: term})`.
+
+    Arguments are attributes of `Scene`.
+    """
+
+    def loss_fn(drawn):
+        scene = Scene(recipe, drawn, guidance, target, guide, params, disc_params)
+        total, terms = jnp.zeros(()), {}
+        for name, term in GENERATOR_TERMS.items():
+            weight = scene.weights[term.weight]
+            if weight and term.applies(scene):
+                terms[name] = term.fn(scene)
+                total += weight * terms[name]
+        return total, terms
+
+    return loss_fn
+
+
+def discriminator_objective(recipe: Recipe, real, fake, guidance: Guidance):
+    """D's loss as a function of its parameters: `params -> (loss, {name: mean logit})`.
+
+    Every head of D counts alike, whatever the number of its logits.
+
+    Args:
+      recipe: the static parts.
+      real: target images [n, H, W, 3] in [-1, 1].
+      fake: what G drew for the same sources, likewise; a constant.
+      guidance: of the sources.
+    """
+    discriminator, kind = recipe.networks.discriminator, recipe.config.losses.adversarial
+
+    def loss_fn(params):
+        def run(method, *args):
+            return discriminator.apply({"params": params}, *args, method=method)
+
+        # Real and generated images share one pass; wrong pairs reuse the real images' features.
+        twice = _interleave(guidance.source, guidance.source)
+        features, patches = run("extract", _interleave(real, fake), twice)
+        real_features, fake_features = _separate(features)
+        condition = run("condition", guidance.embedding, guidance.source)
+        right = run("score", real_features, condition)
+        made = run("score", fake_features, condition)
+        means = {"d/real": right.mean(), "d/fake": made.mean()}
+        wrong = None
+        if discriminator.tells_mismatches:
+            wrong = run("score", real_features, jnp.roll(condition, 1, 0))
+            means["d/mismatched"] = wrong.mean()
+        heads = [losses.discriminator_loss(kind, right, made, wrong)]
+        if patches is not None:
+            heads.append(losses.discriminator_loss(kind, *_separate(patches), None))
+        return _mean(heads), means
+
+    return loss_fn
+
+
+def penalty_objective(recipe: Recipe, real, guidance: Guidance):
+    """D's gradient penalty as a function of its parameters; arguments as above."""
+    kind = recipe.config.losses.penalty
+
+    def penalty_fn(params):
+        def opinion(images, embedding):
+            heads = recipe.networks.discriminator.apply(
+                {"params": params}, images, embedding, guidance.source
+            )
+            return _mean([logits.reshape(len(logits), -1).mean(1) for logits in heads])
+
+        return losses.gradient_penalty(kind, opinion, real, guidance.embedding)
+
+    return penalty_fn
+
+
+def _mean(values: list[jax.Array]) -> jax.Array:
+    return sum(values[1:], values[0]) / len(values)
+
+
+def _interleave(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a0 b0 a1 b1 ...: laid one after the other, rows would have to move to other devices."""
+    return jnp.stack([a, b], 1).reshape(2 * a.shape[0], *a.shape[1:])
+
+
+def _separate(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    pairs = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
