@@ -29,7 +29,7 @@ class Model:
         self._generate = self.devices.compile(self.generate_rows)
 
     def load(self, variables: dict, step: int) -> None:
-        """Takes these averaged weights (`state["ema"]`), of training step `step`.
+        """Takes these averaged weights (`state.ema`), of training step `step`.
 
         Nothing is compiled anew. Every process must call this with weights sharded over processes.
         """

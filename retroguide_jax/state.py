@@ -1,15 +1,9 @@
-"""The training state: a plain tree of arrays, created in place on its devices.
+"""The training state, created in place on its devices, and its optimizers."""
 
-step      int32, updates done
-params    {embedder?, generator?, discriminator?}: what is trained
-stats     {embedder?}: running BatchNorm statistics (empty with group norm)
-opt       one optimizer state per entry of params
-ema       {embedder: {params, stats}, generator?}: what guides, generates and is evaluated
-skipped   {total, streak} int32: non-finite updates so far, and in a row
-"""
-
+import dataclasses
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,7 +14,36 @@ from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.rules import state_shardings
 from retroguide_jax.schedule import Schedule
 
-State = dict[str, Any]
+
+@flax.struct.dataclass
+class TrainState:
+    """All arrays of a run. Checkpoint files hold them as plain trees by the same names.
+
+    Attributes:
+      ema: {embedder: {params, stats}, generator?}: averages, which guide, generate and are
+        evaluated.
+      opt: one optimizer state per entry of `params`.
+      params: {embedder?, generator?, discriminator?}: what is trained.
+      skipped: {embedder?, generator?: {total, streak}} int32: updates that were not finite so far,
+        and in a row.
+      stats: {embedder?}: running BatchNorm statistics, empty with group norm.
+      step: int32, steps done.
+    """
+
+    ema: dict[str, Any]
+    opt: dict[str, Any]
+    params: dict[str, Any]
+    skipped: dict[str, Any]
+    stats: dict[str, Any]
+    step: jax.Array
+
+    def update(self, **entries: dict[str, Any]) -> "TrainState":
+        """Replaces entries of fields: `state.update(ema={"generator": average})`."""
+        return self.replace(**{name: getattr(self, name) | new for name, new in entries.items()})
+
+    def to_tree(self) -> dict[str, Any]:
+        """{field: tree}, as checkpoints hold it."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
@@ -62,7 +85,7 @@ def make_optimizers(config: ConfigDict) -> dict[str, optax.GradientTransformatio
     }
 
 
-def initial_state(config: ConfigDict, networks: Networks) -> State:
+def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
     """Initialises everything from `config.seed`; traced under jit by `create_state`."""
     keys = jax.random.split(jax.random.key(config.seed), 3)
     images = {view: jnp.zeros((2, *size, 3)) for view, size in networks.sizes.items()}
@@ -87,20 +110,20 @@ def initial_state(config: ConfigDict, networks: Networks) -> State:
         ema["generator"] = params["generator"]
     optimizers = make_optimizers(config)
     updates = [name for name in ("embedder", "generator") if name in params]
-    return {
-        "step": jnp.zeros((), jnp.int32),
-        "params": params,
-        "stats": stats,
-        "opt": {name: optimizers[name].init(params[name]) for name in params},
-        "ema": jax.tree.map(jnp.copy, ema),
-        "skipped": {
+    return TrainState(
+        ema=jax.tree.map(jnp.copy, ema),
+        opt={name: optimizers[name].init(params[name]) for name in params},
+        params=params,
+        skipped={
             name: {"total": jnp.zeros((), jnp.int32), "streak": jnp.zeros((), jnp.int32)}
             for name in updates
         },
-    }
+        stats=stats,
+        step=jnp.zeros((), jnp.int32),
+    )
 
 
-def abstract_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
+def abstract_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> TrainState:
     """The state as ShapeDtypeStructs with shardings, from the config's rules; computes nothing."""
     shapes = jax.eval_shape(lambda: initial_state(config, networks))
     shardings = state_shardings(shapes, config.sharding_rules, mesh)
@@ -111,7 +134,7 @@ def abstract_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
     )
 
 
-def create_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> State:
+def create_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> TrainState:
     """Creates the state on the mesh, inside jit: each device makes only its own shards."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, networks, mesh))
     # Run once: compiling it well would take longer than running it badly.

@@ -20,7 +20,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import to_path
 from retroguide_jax.inference import Model
 from retroguide_jax.noise import draw_noise
-from retroguide_jax.state import State
+from retroguide_jax.state import TrainState
 
 _ROUNDING = 1e-3  # by which a float image may leave [-1, 1]
 
@@ -41,7 +41,7 @@ def load(
     return TrainedModel(load_model(workdir, checkpoint, step=step))
 
 
-def save(workdir: str | Path, config: ConfigDict, state: State) -> None:
+def save(workdir: str | Path, config: ConfigDict, state: TrainState) -> None:
     """Writes a training state as the newest checkpoint of a work directory, for `load`.
 
     Every command takes the directory; `retroguide train` resumes from it at the first batch of the
@@ -56,7 +56,7 @@ def save(workdir: str | Path, config: ConfigDict, state: State) -> None:
       UserError: it cannot be written, or holds a checkpoint of this step or a later one.
     """
     workdir = to_path(workdir)
-    newest, step = max(list_steps(workdir), default=-1), int(state["step"])
+    newest, step = max(list_steps(workdir), default=-1), int(state.step)
     if newest >= step:
         raise UserError(f"{workdir}: holds step {newest}, and this is step {step}; give another")
     checkpoints = Checkpoints(workdir, config)

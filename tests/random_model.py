@@ -13,7 +13,7 @@ from retroguide_jax.state import abstract_state
 def make_model(config):
     """Unlike fresh ones, its weights are nowhere zero: every layer has a part in the output."""
     model = Model(config, make_networks(config))
-    model.load(_make_state(config)["ema"], step=7)
+    model.load(_make_state(config).ema, step=7)
     return model
 
 

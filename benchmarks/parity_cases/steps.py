@@ -145,10 +145,10 @@ def _train_ours(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator
 def _freeze(state: dict[str, Any], metrics: dict[str, np.ndarray]) -> _Moment:
     # The step is given the state's memory for good, and may write its results there.
     state = jax.tree.map(np.array, state)
-    params = {name: flatten(tree) for name, tree in state["params"].items()}
-    average = flatten(state["ema"]["embedder"]["params"])
-    average |= flatten(state["ema"]["embedder"]["stats"])
-    average |= {f"g.{name}": x for name, x in flatten(state["ema"]["generator"]).items()}
+    params = {name: flatten(tree) for name, tree in state.params.items()}
+    average = flatten(state.ema["embedder"]["params"])
+    average |= flatten(state.ema["embedder"]["stats"])
+    average |= {f"g.{name}": x for name, x in flatten(state.ema["generator"]).items()}
     metrics = {
         name: float(value) for name, value in metrics.items() if not name.startswith("skipped")
     }

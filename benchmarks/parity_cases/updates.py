@@ -10,7 +10,7 @@ from parity_cases import precision
 from parity_cases.arrays import draw
 from parity_cases.case import Case, Results, twin
 from retroguide_jax.parallel.mesh import make_mesh, replicate
-from retroguide_jax.state import make_optimizer
+from retroguide_jax.state import TrainState, make_optimizer
 from retroguide_jax.training import updates
 from retroguide_jax.training.updates import Recipe, apply_gradients
 
@@ -54,7 +54,7 @@ def _update_ours(config: ConfigDict, dtype: np.dtype) -> Results:
         shardings = {"net": jax.tree.map(lambda _: sharding, params)}
         recipe = Recipe(config, None, mesh, shardings, {"net": optimizer})
         opt = precision.widen_state(jax.device_get(optimizer.init(params)), dtype)
-        state = {"params": {"net": params}, "opt": {"net": opt}}
+        state = TrainState({}, {"net": opt}, {"net": params}, {}, {}, 0)
         step_fn = jax.jit(
             lambda state, loss, grads: apply_gradients(
                 recipe, state, "net", loss, replicate(grads, mesh)
@@ -63,7 +63,7 @@ def _update_ours(config: ConfigDict, dtype: np.dtype) -> Results:
         found = {}
         for i, (loss, grads) in enumerate(_draw_updates(dtype)):
             state, ok, norm = step_fn(state, loss, grads)
-            found |= {f"{i} {leaf}": np.asarray(x) for leaf, x in state["params"]["net"].items()}
+            found |= {f"{i} {leaf}": np.asarray(x) for leaf, x in state.params["net"].items()}
             found |= {f"{i} taken": np.asarray(ok, dtype), f"{i} norm": np.asarray(norm)}
         return found
 

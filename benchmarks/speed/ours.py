@@ -25,8 +25,8 @@ class Side:
         self.config, self.networks = config, make_networks(config)
         self.mesh = make_mesh({"data": 1}, jax.devices()[:1])
         self.images, self.batch = images, place_batch(images, self.mesh)
-        self.state = create_state(config, self.networks, self.mesh)
-        self.state["step"] = jnp.int32(config.train.contrastive_warmup_steps)
+        state = create_state(config, self.networks, self.mesh)
+        self.state = state.replace(step=jnp.int32(config.train.contrastive_warmup_steps))
         self.works: dict[str, Callable] = {}
 
     def run(self, work: str) -> None:
@@ -56,9 +56,9 @@ class Side:
     def _make(self, name: str) -> Callable:
         """Gradients of one phase of the step, on inputs that are ready."""
         config, networks = self.config, self.networks
-        shardings = abstract_state(config, networks, self.mesh)["params"]
+        shardings = abstract_state(config, networks, self.mesh).params
         recipe = Recipe(config, networks, self.mesh, shardings, make_optimizers(config))
-        guide = embedder_variables(**self.state["ema"]["embedder"])
+        guide = embedder_variables(**self.state.ema["embedder"])
         num = config.train.adversarial_batch_size
         source, target = (
             self.batch[view][:num] for view in (networks.source_view, networks.target_view)
@@ -95,14 +95,14 @@ class Side:
         }
         phase = jax.jit(phases[name])
         # Copies: the step takes its state's arrays away. Arguments, so that nothing is folded.
-        params, guide = jax.tree.map(jnp.copy, (self.state["params"], guide))
+        params, guide = jax.tree.map(jnp.copy, (self.state.params, guide))
         inputs = (params, guide, guidance, target, self.batch)
         return lambda: jax.block_until_ready(phase(*inputs))
 
     @functools.cached_property
     def _model(self) -> Model:
         model = Model(self.config, self.networks)
-        model.load(jax.tree.map(jnp.copy, self.state["ema"]), 0)
+        model.load(jax.tree.map(jnp.copy, self.state.ema), 0)
         return model
 
     def _make_generate(self, size: int) -> Callable:

@@ -69,7 +69,7 @@ def _load(reader: Reader, step: int, into: Model | None) -> Model:
     # The run's own mesh need not fit these devices.
     mesh = make_mesh({"slice": count_slices(), "data": -1})
     abstract = abstract_state(config, model.networks, mesh)
-    wanted = {key: abstract[key] for key in MODEL_KEYS}
+    wanted = {key: getattr(abstract, key) for key in MODEL_KEYS}
     restored = reader.read_items(step, meta, model=wanted)["model"]
     model.load(restored["ema"], int(restored["step"]))
     return model

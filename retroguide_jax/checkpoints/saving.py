@@ -48,7 +48,7 @@ from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import make_absolute, to_path, write_beside
 from retroguide_jax.parallel.processes import is_writer
-from retroguide_jax.state import State
+from retroguide_jax.state import TrainState
 
 MODEL_KEYS = ("step", "ema")
 _FINISHED = "finished.json"
@@ -58,7 +58,7 @@ _FINISHED = "finished.json"
 class Progress:
     """Where a run stands: all that it needs to go on."""
 
-    state: State
+    state: TrainState
     position: int = 0  # global batches drawn
     rollbacks: tuple[int, ...] = ()  # steps gone back to
 
@@ -86,8 +86,8 @@ class Checkpoints:
         Raises:
           UserError: the files cannot be written (a full disk, say).
         """
-        model, trainer = _split(progress.state)
-        counts = jax.device_get(progress.state["skipped"]).values()
+        model, trainer = split(progress.state)
+        counts = jax.device_get(progress.state.skipped).values()
         more = {
             "position": progress.position,
             "streak": max(int(count["streak"]) for count in counts),
@@ -95,14 +95,14 @@ class Checkpoints:
         }
         self._save(self._latest, {"model": model, "trainer": trainer}, more)
 
-    def save_best(self, state: State, value: float) -> bool:
+    def save_best(self, state: TrainState, value: float) -> bool:
         """Saves the model if `value` beats the best so far (kept in the files, hence resumable)."""
         best_step, best_value = self._find_best()
         if best_step is not None and value <= best_value:
             return False
-        if best_step == int(state["step"]):
+        if best_step == int(state.step):
             self._best.delete(best_step)  # a roll-back has led to the same step once more
-        self._save(self._best, {"model": _split(state)[0]}, {"value": value})
+        self._save(self._best, {"model": split(state)[0]}, {"value": value})
         return True
 
     def _find_best(self) -> tuple[int | None, float]:
@@ -140,7 +140,7 @@ class Checkpoints:
                 "the same command again"
             ) from error
 
-    def restore(self, abstract: State) -> Progress | None:
+    def restore(self, abstract: TrainState) -> Progress | None:
         """Restores the newest whole checkpoint into the shardings of `abstract`.
 
         Damaged ones that are newer are told on stderr and moved aside, once a whole one is found.
@@ -156,7 +156,7 @@ class Checkpoints:
         """
         return self._restore(abstract, lambda step, meta: True)
 
-    def roll_back(self, abstract: State, rollbacks: tuple[int, ...]) -> Progress | None:
+    def roll_back(self, abstract: TrainState, rollbacks: tuple[int, ...]) -> Progress | None:
         """Restores the newest whole checkpoint that was saved while no update was being skipped.
 
         Newer ones are moved aside: the run will come to their steps once more.
@@ -177,11 +177,11 @@ class Checkpoints:
         )
 
     def _restore(
-        self, abstract: State, is_good_fn: Callable[[int, dict[str, Any]], bool]
+        self, abstract: TrainState, is_good_fn: Callable[[int, dict[str, Any]], bool]
     ) -> Progress | None:
         self._latest.wait_until_finished()
         reader = Reader(to_path(self._latest.directory))
-        model, trainer = _split(abstract)
+        model, trainer = split(abstract)
         passed: dict[int, str] = {}
         damage = []
         for step in reader.find_steps():
@@ -203,7 +203,7 @@ class Checkpoints:
             if passed:
                 set_aside(reader.folder, passed)
                 self._latest.reload()
-            state = {**items["model"], **items["trainer"]}
+            state = TrainState(**items["model"], **items["trainer"])
             return Progress(state, meta["position"], tuple(meta["rollbacks"]))
         if damage:
             raise make_loss_error(damage)
@@ -244,7 +244,7 @@ def _open(folder: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(make_absolute(folder), options=options)
 
 
-def _split(state: State) -> tuple[State, State]:
-    """The items `model` and `trainer`."""
-    model = {key: state[key] for key in MODEL_KEYS}
-    return model, {key: value for key, value in state.items() if key not in MODEL_KEYS}
+def split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The items `model` and `trainer` of a state, as plain trees."""
+    trainer = state.to_tree()
+    return {key: trainer.pop(key) for key in MODEL_KEYS}, trainer

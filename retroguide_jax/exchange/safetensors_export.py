@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from retroguide_jax.checkpoints.reading import Reader
-from retroguide_jax.checkpoints.saving import MODEL_KEYS, list_steps
+from retroguide_jax.checkpoints.saving import list_steps, split
 from retroguide_jax.exchange import axes, twin, variables
 from retroguide_jax.inference import Model
 from retroguide_jax.parallel.mesh import make_mesh
@@ -62,6 +62,5 @@ def _read_discriminator(model: Model, workdir: Path) -> dict[str, Any]:
     meta = reader.read_meta(model.step)
     abstract = abstract_state(model.config, model.networks, make_mesh({}, jax.devices()[:1]))
     # The checksum is that of all the rest of the state.
-    trainer = {key: value for key, value in abstract.items() if key not in MODEL_KEYS}
-    restored = reader.read_items(model.step, meta, trainer=trainer)["trainer"]
+    restored = reader.read_items(model.step, meta, trainer=split(abstract)[1])["trainer"]
     return {"discriminator": restored["params"]["discriminator"]}

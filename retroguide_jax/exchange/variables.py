@@ -8,30 +8,28 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.rules import path_name
-from retroguide_jax.state import initial_state
-
-State = dict[str, Any]
+from retroguide_jax.state import TrainState, initial_state
 
 
-def get_networks(state: State) -> dict[str, Any]:
+def get_networks(state: TrainState) -> dict[str, Any]:
     """The networks of a state, as of `state`: {embedder, generator?, discriminator?}.
 
     The embedder is {params, stats} and, with the generator, averaged if the state has been trained.
     """
-    params = state["params"]
+    params = state.params
     discriminator = {name: params[name] for name in ("discriminator",) if name in params}
-    return {**state["ema"], **discriminator}
+    return {**state.ema, **discriminator}
 
 
-def put_networks(state: State, networks: Mapping[str, Any]) -> State:
+def put_networks(state: TrainState, networks: Mapping[str, Any]) -> TrainState:
     """A state with these networks, both as what is trained and as its average."""
-    params, stats = dict(state["params"]), dict(state["stats"])
+    params, stats = dict(state.params), dict(state.stats)
     for name in params:
         params[name] = networks[name]["params"] if name == "embedder" else networks[name]
     if "embedder" in stats:
         stats["embedder"] = networks["embedder"]["stats"]
-    ema = {name: networks[name] for name in state["ema"]}
-    return state | {"params": params, "stats": stats, "ema": ema}
+    ema = {name: networks[name] for name in state.ema}
+    return state.replace(params=params, stats=stats, ema=ema)
 
 
 def flatten(networks: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.local import LocalDevices
 from retroguide_jax.parallel.mesh import batch_sharding, make_mesh
-from retroguide_jax.state import abstract_state
+from retroguide_jax.state import TrainState, abstract_state
 from retroguide_jax.text import one_line
 from retroguide_jax.training.steps import make_train_step
 
@@ -71,7 +71,7 @@ class AbstractStep:
     """
 
     fn: Any
-    state: dict[str, Any]
+    state: TrainState
     batch: dict[str, Any]
     mesh: Mesh
 
@@ -107,7 +107,7 @@ def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tup
     mesh = make_mesh({"data": 1}, [device])
     variables = jax.tree.map(
         lambda leaf: _shape(leaf.shape, whole, leaf.dtype),
-        abstract_state(config, networks, mesh)["ema"],
+        abstract_state(config, networks, mesh).ema,
     )
     num = config.eval.batch_size
     model = Model(config, networks)
@@ -175,7 +175,7 @@ def measure_state(step: AbstractStep) -> dict[str, int]:
       {parameters, optimizer, averages, other_state, batch}.
     """
     sizes = dict.fromkeys((*_KINDS.values(), "other_state"), 0)
-    for name, tree in step.state.items():
+    for name, tree in step.state.to_tree().items():
         sizes[_KINDS.get(name, "other_state")] += _count_bytes(tree)
     return sizes | {"batch": _count_bytes(step.batch)}
 

@@ -15,7 +15,7 @@ import optax
 
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import replicate
-from retroguide_jax.state import State
+from retroguide_jax.state import TrainState
 from retroguide_jax.training.objectives import (
     Guidance,
     discriminator_objective,
@@ -27,7 +27,7 @@ from retroguide_jax.training.updates import Recipe, apply_gradients, average, se
 
 
 @jax.named_scope("generator_update")
-def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: jax.Array):
+def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
     """One discriminator and one generator update, and G's moving average.
 
     Args:
@@ -44,31 +44,31 @@ def update_gan(recipe: Recipe, state: State, batch: dict[str, jax.Array], key: j
     num = config.train.adversarial_batch_size
     source = _take(batch[networks.source_view], num)
     target = _take(batch[networks.target_view], num)
-    guide = embedder_variables(**replicate(state["ema"]["embedder"], recipe.mesh))
+    guide = embedder_variables(**replicate(state.ema["embedder"], recipe.mesh))
     embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
     guidance = Guidance(embedding, tokens, source)
-    params = replicate(state["params"]["generator"], recipe.mesh)
+    params = replicate(state.params["generator"], recipe.mesh)
     drawn, pull_back = jax.vjp(draw_images(recipe, guidance, target, key), params)
 
-    disc_params = replicate(state["params"]["discriminator"], recipe.mesh)
+    disc_params = replicate(state.params["discriminator"], recipe.mesh)
     state, metrics, d_ok = _update_discriminator(
         recipe, state, disc_params, target, drawn["image"], guidance
     )
     if config.train.update_order == "alternating":
-        disc_params = replicate(state["params"]["discriminator"], recipe.mesh)
+        disc_params = replicate(state.params["discriminator"], recipe.mesh)
     objective = generator_objective(recipe, disc_params, guide, params, guidance, target)
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
     averaged = average(
         config,
-        state["ema"]["generator"],
-        state["params"]["generator"],
+        state.ema["generator"],
+        state.params["generator"],
         num,
-        recipe.schedule.count("generator", state["step"]),
+        recipe.schedule.count("generator", state.step),
     )
-    averaged = select(g_ok, averaged, state["ema"]["generator"])
-    state = state | {"ema": state["ema"] | {"generator": averaged}}
+    averaged = select(g_ok, averaged, state.ema["generator"])
+    state = state.update(ema={"generator": averaged})
     norms = {"g/grad": norm, "g/param_norm": optax.tree.norm(params)}
     return state, metrics | terms | norms, d_ok & g_ok
 
@@ -119,7 +119,9 @@ def draw_images(recipe: Recipe, guidance: Guidance, target, key) -> Callable[[An
 
 
 @jax.named_scope("discriminator_update")
-def _update_discriminator(recipe: Recipe, state: State, params, target, fake, guidance: Guidance):
+def _update_discriminator(
+    recipe: Recipe, state: TrainState, params, target, fake, guidance: Guidance
+):
     """One update of D, whose gathered parameters are `params`."""
     weights = recipe.config.losses
     loss_fn = discriminator_objective(recipe, target, fake, guidance)
@@ -130,7 +132,7 @@ def _update_discriminator(recipe: Recipe, state: State, params, target, fake, gu
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     # Lazy regularisation (StyleGAN2): both branches are compiled once, only the due one runs.
-    due = recipe.schedule.is_due("penalty", state["step"])
+    due = recipe.schedule.is_due("penalty", state.step)
     penalty, more = jax.lax.cond(due, jax.value_and_grad(penalty_fn), no_penalty, params)
     scale = weights.penalty_weight * weights.penalty_every
     grads = jax.tree.map(lambda grad, extra: grad + scale * extra, grads, more)

@@ -9,13 +9,13 @@ from jax.sharding import PartitionSpec
 
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import AXES, BATCH_SPEC, replicate
-from retroguide_jax.state import State
+from retroguide_jax.state import TrainState
 from retroguide_jax.training import pairwise
 from retroguide_jax.training.updates import Recipe, apply_gradients, average, select
 
 
 @jax.named_scope("embedder_update")
-def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
+def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array]):
     """One contrastive update of both towers, and the embedder's moving average.
 
     Args:
@@ -27,25 +27,22 @@ def update_embedder(recipe: Recipe, state: State, batch: dict[str, jax.Array]):
       The state, metrics, and whether the update was taken.
     """
     config = recipe.config
-    params, stats = state["params"]["embedder"], state["stats"]["embedder"]
+    params, stats = state.params["embedder"], state.stats["embedder"]
     take = _differentiate_pieces if config.train.micro_batch_size else differentiate
     whole = replicate(params, recipe.mesh)
     loss, accuracy, grads, new_stats = take(recipe, whole, stats, batch)
     state, ok, norm = apply_gradients(recipe, state, "embedder", loss, grads)
     stats = select(ok, new_stats, stats)
-    current = {"params": state["params"]["embedder"], "stats": stats}
+    current = {"params": state.params["embedder"], "stats": stats}
     guide = average(
         config,
-        state["ema"]["embedder"],
+        state.ema["embedder"],
         current,
         config.train.batch_size,
-        recipe.schedule.count("embedder", state["step"]),
+        recipe.schedule.count("embedder", state.step),
     )
-    guide = select(ok, guide, state["ema"]["embedder"])
-    state = state | {
-        "stats": state["stats"] | {"embedder": stats},
-        "ema": state["ema"] | {"embedder": guide},
-    }
+    guide = select(ok, guide, state.ema["embedder"])
+    state = state.update(stats={"embedder": stats}, ema={"embedder": guide})
     metrics = {"contrastive/loss": loss, "contrastive/accuracy": accuracy, "contrastive/grad": norm}
     return state, metrics | {"contrastive/param_norm": optax.tree.norm(params)}, ok
 

@@ -27,7 +27,7 @@ from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
 from retroguide_jax.progress import is_quiet
 from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
-from retroguide_jax.state import abstract_state, create_state
+from retroguide_jax.state import TrainState, abstract_state, create_state
 from retroguide_jax.training.profiling import check_profile_steps
 from retroguide_jax.training.reporter import Reporter
 from retroguide_jax.training.skipped import DivergedError
@@ -87,7 +87,7 @@ def train(
         progress = Progress(state)
     state, rollbacks = progress.state, progress.rollbacks
     set_position(iterator, progress.position)
-    start = step = int(state["step"])
+    start = step = int(state.step)
     _write_plans(workdir, config, abstract)
     if start >= config.train.num_steps:
         _mark_finished(workdir, start)
@@ -166,7 +166,7 @@ def _mark_finished(workdir: Path, step: int | None) -> None:
         mark_finished(workdir, step)
 
 
-def _adopt_embedder(state: dict, config: ConfigDict, abstract: dict) -> dict:
+def _adopt_embedder(state: TrainState, config: ConfigDict, abstract: TrainState) -> TrainState:
     """Puts the embedder of `config.frozen_embedder` into a new state."""
     if not config.frozen_embedder:
         raise UserError(
@@ -174,20 +174,20 @@ def _adopt_embedder(state: dict, config: ConfigDict, abstract: dict) -> dict:
             "(`retroguide train --config=city_retrieval --workdir=...`)"
         )
     embedder = jax.device_get(load_model(config.frozen_embedder).variables["embedder"])
-    wanted = abstract["ema"]["embedder"]
+    wanted = abstract.ema["embedder"]
     if jax.tree.map(jnp.shape, embedder) != jax.tree.map(jnp.shape, wanted):
         raise UserError(
             f"config.frozen_embedder={config.frozen_embedder}: its networks differ from "
             "config.embedder; use the config it was trained with"
         )
     placed = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), embedder, wanted)
-    return state | {"ema": state["ema"] | {"embedder": placed}}
+    return state.update(ema={"embedder": placed})
 
 
 def _roll_back(
     error: DivergedError,
     checkpoints: Checkpoints,
-    abstract: dict,
+    abstract: TrainState,
     position: int,
     rollbacks: tuple[int, ...],
 ) -> Progress:
@@ -198,14 +198,14 @@ def _roll_back(
     good = checkpoints.roll_back(abstract, rollbacks)
     if good is None:
         raise error
-    step = int(good.state["step"])
+    step = int(good.state.step)
     if jax.process_index() == 0:
         text = f"{error.cause}: ROLLED BACK to step {step}, on with new batches"
         print(f"warning: {text}", file=sys.stderr, flush=True)
     return Progress(good.state, position, (*rollbacks, step))
 
 
-def _write_plans(workdir: Path, config: ConfigDict, abstract: dict) -> None:
+def _write_plans(workdir: Path, config: ConfigDict, abstract: TrainState) -> None:
     """config.json, and shardings.txt: path, shape, type and placement of the state's arrays."""
     if jax.process_index():
         return
@@ -229,8 +229,7 @@ def _describe(config, networks, state, mesh, start: int) -> None:
     if jax.process_index():
         return
     counts = {
-        name: parameter_overview.count_parameters(params)
-        for name, params in state["params"].items()
+        name: parameter_overview.count_parameters(params) for name, params in state.params.items()
     }
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items())
     print(

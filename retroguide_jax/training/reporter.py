@@ -25,6 +25,7 @@ from retroguide_jax.files import is_in_bucket
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
 from retroguide_jax.progress import is_quiet, make_bar
+from retroguide_jax.state import TrainState
 from retroguide_jax.training.profiling import Profiler
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
 from retroguide_jax.training.speed import Speed
@@ -126,7 +127,7 @@ class Reporter:
             seed=self.config.seed,
         )
         self.skipped = SkippedUpdates(self.workdir, lambda number: ids_fn(number=number))
-        step = int(start.state["step"])
+        step = int(start.state.step)
         self.bar = make_bar(
             total=self.config.train.num_steps,
             initial=step,
@@ -143,8 +144,8 @@ class Reporter:
 
     def go_back(self, progress: Progress) -> None:
         """Continues from another step; rows that were written after it are dropped."""
-        step = int(progress.state["step"])
-        totals = [count["total"] for count in jax.device_get(progress.state["skipped"]).values()]
+        step = int(progress.state.step)
+        totals = [count["total"] for count in jax.device_get(progress.state.skipped).values()]
         self.skipped.begin(step, progress.position, int(sum(totals)))
         if self.is_writer:
             if self.writer is not None:
@@ -172,7 +173,7 @@ class Reporter:
         )
         return Job(settings, {EMBEDDER: self.model}), examples
 
-    def after_step(self, step: int, state: dict, metrics: dict) -> None:
+    def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
         """Logs, draws and scores where they are due.
 
         Raises:
@@ -258,11 +259,11 @@ class Reporter:
             total = self.config.train.num_steps
             print(f"step {step}/{total}{rest and f' ({rest})'} {text}", flush=True)
 
-    def _use(self, step: int, state: dict) -> Model:
-        self.model.load(state["ema"], step)
+    def _use(self, step: int, state: TrainState) -> Model:
+        self.model.load(state.ema, step)
         return self.model
 
-    def _evaluate(self, step: int, state: dict) -> None:
+    def _evaluate(self, step: int, state: TrainState) -> None:
         """Scores the validation split and keeps the best checkpoint."""
         config = self.config
         self._use(step, state)

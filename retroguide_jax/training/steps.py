@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.mesh import batch_sharding
-from retroguide_jax.state import State, make_optimizers
+from retroguide_jax.state import TrainState, make_optimizers
 from retroguide_jax.training.adversarial import update_gan
 from retroguide_jax.training.contrastive import update_embedder
 from retroguide_jax.training.updates import Recipe
@@ -25,7 +25,7 @@ Metrics = dict[str, jax.Array]
 
 def make_train_step(
     config: ConfigDict, networks: Networks, mesh: Mesh, shardings: Any
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds `train_step(state, batch) -> (state, metrics)`, jitted, the state donated.
 
     Args:
@@ -39,25 +39,25 @@ def make_train_step(
       [-1, 1], B = config.train.batch_size rows over the mesh. Metrics are float32 or int32
       scalars, replicated; one that this step did not compute (a lazy or warm-up term) is NaN.
     """
-    recipe = Recipe(config, networks, mesh, shardings["params"], make_optimizers(config))
+    recipe = Recipe(config, networks, mesh, shardings.params, make_optimizers(config))
     schedule = recipe.schedule
 
-    def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        step = state["step"]
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        step = state.step
         # The only source of randomness: resuming at a step repeats its noise exactly.
         key = jax.random.fold_in(jax.random.key(config.seed), step)
-        metrics, skipped = {}, dict(state["skipped"])
-        if "embedder" in state["params"]:
+        metrics, skipped = {}, dict(state.skipped)
+        if "embedder" in state.params:
             due = schedule.is_due("embedder", step)
             state, new, ok = _run_if(due, lambda s: update_embedder(recipe, s, batch), state)
             metrics |= new
             skipped["embedder"] = _count(skipped["embedder"], due, ok)
-        if "generator" in state["params"]:
+        if "generator" in state.params:
             due = schedule.is_due("generator", step)
             state, new, ok = _run_if(due, lambda s: update_gan(recipe, s, batch, key), state)
             metrics |= new
             skipped["generator"] = _count(skipped["generator"], due, ok)
-        state = state | {"skipped": skipped, "step": step + 1}
+        state = state.replace(skipped=skipped, step=step + 1)
         counts = skipped.values()
         metrics["skipped/total"] = sum(count["total"] for count in counts)
         metrics["skipped/streak"] = jnp.stack([count["streak"] for count in counts]).max()
@@ -80,7 +80,7 @@ def _count(counts: dict[str, jax.Array], due: jax.Array, ok: jax.Array) -> dict[
     }
 
 
-def _run_if(due: jax.Array, update: Callable, state: State):
+def _run_if(due: jax.Array, update: Callable, state: TrainState):
     """Runs an update, or leaves the state alone with NaN for its metrics."""
     # Traced once for both uses: tracing is most of what a start from a warm cache takes.
     update = jax.jit(update, inline=True)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.networks import Networks
 from retroguide_jax.schedule import Schedule
-from retroguide_jax.state import State
+from retroguide_jax.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Recipe:
 
 
 def apply_gradients(
-    recipe: Recipe, state: State, name: str, loss: jax.Array, grads: Any
-) -> tuple[State, jax.Array, jax.Array]:
+    recipe: Recipe, state: TrainState, name: str, loss: jax.Array, grads: Any
+) -> tuple[TrainState, jax.Array, jax.Array]:
     """One optimizer step of the network `name`, or none where something is not finite.
 
     Gradients are taken with respect to parameters that `replicate` has gathered.
@@ -52,7 +52,7 @@ def apply_gradients(
     Returns:
       The state, whether the step was taken (bool scalar), and the gradient's global norm.
     """
-    params, opt = state["params"][name], state["opt"][name]
+    params, opt = state.params[name], state.opt[name]
     # Split as the parameters are before anything else: a sum over all devices of which each needs
     # a part becomes a reduce-scatter.
     grads = jax.lax.with_sharding_constraint(grads, recipe.shardings[name])
@@ -60,10 +60,9 @@ def apply_gradients(
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, new_opt = recipe.optimizers[name].update(grads, opt, params)
     new_params = optax.apply_updates(params, updates)
-    state = state | {
-        "params": state["params"] | {name: select(ok, new_params, params)},
-        "opt": state["opt"] | {name: select(ok, new_opt, opt)},
-    }
+    state = state.update(
+        params={name: select(ok, new_params, params)}, opt={name: select(ok, new_opt, opt)}
+    )
     return state, ok, norm
 
 

@@ -5,6 +5,7 @@ import os
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from joined import run_job
 from tiny import make_tiny_config
@@ -15,6 +16,7 @@ from retroguide_jax.checkpoints.saving import Checkpoints, Progress, list_steps
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.parallel.rules import state_shardings
+from retroguide_jax.state import TrainState
 
 # Of one failed read, tensorstore's other ones report to nobody; see `reading.hush_orbax`.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -30,12 +32,14 @@ def make_state(step, streak=0):
     weights = {"kernel": rng.normal(size=(64, 256)), "bias": rng.normal(size=16)}
     weights = {name: value.astype(np.float32) for name, value in weights.items()}
     counts = {"total": np.int32(streak), "streak": np.int32(streak)}
-    return {
-        "step": np.int32(step),
-        "params": {"embedder": weights},
-        "ema": {"embedder": {name: value - 1 for name, value in weights.items()}},
-        "skipped": {"embedder": counts},
-    }
+    return TrainState(
+        ema={"embedder": {name: value - 1 for name, value in weights.items()}},
+        opt={},
+        params={"embedder": weights},
+        skipped={"embedder": counts},
+        stats={},
+        step=np.int32(step),
+    )
 
 
 def place(state, config, num_devices=8, **sizes):
@@ -59,6 +63,22 @@ def saved(tmp_path, config):
         checkpoints.save(Progress(place(make_state(step), config), position=step + 100))
     checkpoints.close()
     return tmp_path
+
+
+def test_files_hold_plain_trees_by_the_names_of_format_2(saved):
+    """What code without our classes reads, and what checkpoints of earlier versions hold."""
+    manager = ocp.CheckpointManager(saved / "checkpoints")
+    names = ("model", "trainer")
+    read = manager.restore(
+        4, args=ocp.args.Composite(**dict.fromkeys(names, ocp.args.StandardRestore()))
+    )
+    wanted = make_state(4)
+    assert set(read["model"]) == {"step", "ema"}
+    assert set(read["trainer"]) == {"opt", "params", "skipped", "stats"}
+    found = {**read["model"], **read["trainer"]}
+    jax.tree.map(np.testing.assert_array_equal, found, wanted.to_tree())
+    meta = json.loads((saved / "checkpoints" / "4" / "meta" / "metadata").read_text())
+    assert meta["format"] == 2
 
 
 def restore(workdir, config, **where):
@@ -160,11 +180,11 @@ def test_a_roll_back_passes_over_bad_ones_and_the_one_tried_before(tmp_path, con
         state = place(make_state(step, streak), config)
         checkpoints.save(Progress(state, position=step, rollbacks=(3,)))
     good = checkpoints.roll_back(abstract, ())
-    assert int(good.state["step"]) == 4 and good.rollbacks == (3,)
+    assert int(good.state.step) == 4 and good.rollbacks == (3,)
     assert list_steps(tmp_path) == [2, 4]
     assert (tmp_path / "checkpoints" / "diverged_6").is_dir()
     assert (tmp_path / "checkpoints" / "diverged_8").is_dir()
-    assert int(checkpoints.roll_back(abstract, (3, 4)).state["step"]) == 2
+    assert int(checkpoints.roll_back(abstract, (3, 4)).state.step) == 2
     assert checkpoints.roll_back(abstract, (2,)) is None
     assert list_steps(tmp_path) == [2]
 
@@ -186,7 +206,7 @@ def test_the_checksum_notices_each_bit_and_no_sharding(config):
     state, rng = make_state(1), np.random.default_rng(0)
     wanted = compute_checksum(place(state, config))
     assert compute_checksum(place(state, config, fsdp=4)) == wanted
-    kernel = state["params"]["embedder"]["kernel"] = state["params"]["embedder"]["kernel"].copy()
+    kernel = state.params["embedder"]["kernel"] = state.params["embedder"]["kernel"].copy()
     bits = kernel.reshape(-1).view(np.uint32)
     for _ in range(32):
         where, bit = rng.integers(bits.size), np.uint32(1 << int(rng.integers(32)))
@@ -206,6 +226,7 @@ def test_damage_that_one_process_finds_is_damage_for_all(tmp_path):
     from retroguide_jax.parallel.mesh import make_mesh
     from retroguide_jax.parallel.processes import writer_first
     from retroguide_jax.checkpoints.saving import Checkpoints, Progress, list_steps
+    from retroguide_jax.state import TrainState
 
     workdir = Path({str(tmp_path)!r})
     mesh = make_mesh({{"data": 1, "fsdp": 2}})
@@ -218,8 +239,8 @@ def test_damage_that_one_process_finds_is_damage_for_all(tmp_path):
     def make_state(step):
         rows = np.random.default_rng(step).normal(size=(64, 300)).astype(np.float32)
         counts = {{"total": place(np.int32(0)), "streak": place(np.int32(0))}}
-        return {{"step": place(np.int32(step)), "ema": place(np.float32(step)),
-                 "params": place(rows, "fsdp"), "skipped": {{"embedder": counts}}}}
+        return TrainState(place(np.float32(step)), {{}}, place(rows, "fsdp"),
+                          {{"embedder": counts}}, {{}}, place(np.int32(step)))
 
     checkpoints = Checkpoints(workdir, config)
     for step in (2, 4):

@@ -44,8 +44,8 @@ def state():
         noisy = np.asarray(leaf) + draw.normal(size=leaf.shape).astype(leaf.dtype)
         return jax.device_put(noisy, leaf.sharding)
 
-    moved = {key: jax.tree.map(shift, state[key]) for key in ("params", "stats", "ema")}
-    return state | moved | {"step": state["step"] + 7}
+    moved = {key: jax.tree.map(shift, getattr(state, key)) for key in ("params", "stats", "ema")}
+    return state.replace(**moved, step=state.step + 7)
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +130,13 @@ def check_equal(tree, other):
 
 def test_from_jax_to_pytorch_and_back_no_bit_changes(state, imported):
     progress = restore(imported, make_tiny_config(**FIELDS))
-    assert progress.position == 0 and int(progress.state["step"]) == 0
+    assert progress.position == 0 and int(progress.state.step) == 0
     found, wanted = progress.state, state
     check_equal(variables.get_networks(found), variables.get_networks(wanted))
     # What is trained starts from the averages, which are the weights that were exported.
-    check_equal(found["params"]["embedder"], wanted["ema"]["embedder"]["params"])
-    check_equal(found["stats"]["embedder"], wanted["ema"]["embedder"]["stats"])
-    check_equal(found["params"]["generator"], wanted["ema"]["generator"])
+    check_equal(found.params["embedder"], wanted.ema["embedder"]["params"])
+    check_equal(found.stats["embedder"], wanted.ema["embedder"]["stats"])
+    check_equal(found.params["generator"], wanted.ema["generator"])
 
 
 def test_from_pytorch_to_jax_and_back_no_bit_changes(exported, imported, tmp_path):
@@ -182,9 +182,9 @@ def test_what_only_leaves_out_is_initialised_from_the_seed(exported, bring, tmp_
     config = make_tiny_config(**FIELDS, mode="contrastive")
     fresh = create_state(config, make_networks(config), make_mesh({}, jax.devices()[:1]))
     found = restore(tmp_path / "new", config).state
-    embedders = found["params"]["embedder"], fresh["params"]["embedder"]
+    embedders = found.params["embedder"], fresh.params["embedder"]
     check_equal(*(embedder["heads_aerial"] for embedder in embedders))
-    check_equal(found["opt"], fresh["opt"])
+    check_equal(found.opt, fresh.opt)
     told = json.loads(report.read_text())
     assert told == json.loads((tmp_path / "new" / importing.RECORD).read_text())
     assert all(n.startswith(("embedder/heads", "embedder/log")) for n in told["initialised"])

@@ -52,7 +52,7 @@ def test_same_inference():
 
     config = networks.make_tiny_config()
     ours, theirs = make_networks(config), build_networks(config)
-    shapes = jax.eval_shape(lambda: initial_state(config, ours))["ema"]
+    shapes = jax.eval_shape(lambda: initial_state(config, ours)).ema
     variables = arrays.draw_variables(shapes, np.float32)
     model = Model(config, ours)
     model.load(variables, 0)

@@ -57,9 +57,9 @@ def setting():
     one = Runner(config, (1, 1))
     state = state_lib.create_state(config, make_networks(config), one.mesh)
     # The per-layer noise starts with no weight; given some, it is compared too.
-    state["params"]["generator"] = jax.tree_util.tree_map_with_path(
+    state.params["generator"] = jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf + 0.1 if "scale" in str(path[-1]) else leaf,
-        state["params"]["generator"],
+        state.params["generator"],
     )
     state = jax.tree.map(np.array, state)
     batches = [make_batch(config, seed) for seed in range(NUM_STEPS)]
@@ -91,9 +91,9 @@ def test_what_each_step_does(setting):
         ("discriminator", (0, 1, 1)),
     ):
         for index in range(NUM_STEPS):
-            old, new = (states[i]["params"][name] for i in (index, index + 1))
+            old, new = (states[i].params[name] for i in (index, index + 1))
             assert (largest(subtract(new, old)) > 0) == bool(due[index]), (name, index)
-    assert [int(new["step"]) for new, _ in history] == [1, 2, 3]
+    assert [int(new.step) for new, _ in history] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,13 @@ def test_devices_agree(setting, shape):
             np.testing.assert_allclose(
                 value, wanted_metrics[name], rtol=1e-5, atol=1e-6, err_msg=name
             )
-        for name in found["params"]:
-            update = largest(subtract(wanted["params"][name], previous["params"][name]))
-            error = largest(subtract(found["params"][name], wanted["params"][name]))
+        for name in found.params:
+            update = largest(subtract(wanted.params[name], previous.params[name]))
+            error = largest(subtract(found.params[name], wanted.params[name]))
             # Parameters are float32 too: an error below their own rounding says nothing.
-            assert error <= 5e-5 * update + 1e-6 * largest(wanted["params"][name]), name
-        assert largest(subtract(found["stats"], wanted["stats"])) < 1e-5
-        assert largest(subtract(found["ema"], wanted["ema"])) < 1e-5
+            assert error <= 5e-5 * update + 1e-6 * largest(wanted.params[name]), name
+        assert largest(subtract(found.stats, wanted.stats)) < 1e-5
+        assert largest(subtract(found.ema, wanted.ema)) < 1e-5
         previous = wanted
 
 
@@ -140,14 +140,14 @@ def test_nonfinite_updates_are_skipped_and_counted(setting):
     )
     for skipped in (first, second):
         for part in ("params", "opt", "stats", "ema"):
-            jax.tree.map(np.testing.assert_array_equal, skipped[part], ok[part])
-    assert int(second["step"]) == 3
-    assert second["skipped"]["generator"] == {"total": 2, "streak": 2}
+            jax.tree.map(np.testing.assert_array_equal, getattr(skipped, part), getattr(ok, part))
+    assert int(second.step) == 3
+    assert second.skipped["generator"] == {"total": 2, "streak": 2}
     assert metrics["skipped/streak"] == 2
-    assert healed["skipped"]["generator"] == {"total": 2, "streak": 0}
+    assert healed.skipped["generator"] == {"total": 2, "streak": 0}
     assert np.isfinite(healed_metrics["g/l1"])
     for name in ("generator", "discriminator"):
-        assert largest(subtract(healed["params"][name], ok["params"][name])) > 0
+        assert largest(subtract(healed.params[name], ok.params[name])) > 0
 
 
 def test_the_average_follows_the_parameters(setting):
@@ -157,10 +157,10 @@ def test_the_average_follows_the_parameters(setting):
     decay = min(0.5 ** (num / config.train.ema_halflife_images), young)
     expected = jax.tree.map(
         lambda old, new: decay * old + (1 - decay) * new,
-        before["ema"]["generator"],
-        after["params"]["generator"],
+        before.ema["generator"],
+        after.params["generator"],
     )
-    assert largest(subtract(after["ema"]["generator"], expected)) < 1e-6
+    assert largest(subtract(after.ema["generator"], expected)) < 1e-6
 
 
 def test_the_averages_are_copies(setting):
@@ -169,4 +169,4 @@ def test_the_averages_are_copies(setting):
     state = state_lib.create_state(config, make_networks(config), one.mesh)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size]
     assert len(set(pointers)) == len(pointers)
-    assert jnp.issubdtype(state["step"].dtype, jnp.integer)
+    assert jnp.issubdtype(state.step.dtype, jnp.integer)

@@ -30,7 +30,7 @@ def differentiate(num_devices, **fields):
     fn = contrastive._differentiate_pieces if micro else contrastive.differentiate
     batch = place_batch(make_batch(config), mesh)
     return jax.jit(lambda params, batch: fn(recipe, params, {}, batch)[:3])(
-        state["params"]["embedder"], batch
+        state.params["embedder"], batch
     )
 
 

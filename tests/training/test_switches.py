@@ -104,19 +104,19 @@ def test_one_step(name):
         "frozen": {"generator", "discriminator"},
         "contrastive": {"embedder"},
     }[config.mode]
-    assert set(after["params"]) == set(after["opt"]) == trained
+    assert set(after.params) == set(after.opt) == trained
     for network in trained:
-        old, new = before["params"][network], after["params"][network]
+        old, new = before.params[network], after.params[network]
         moved = [(a != b).any() for a, b in zip(*map(jax.tree.leaves, (old, new)), strict=True)]
         assert np.mean(moved) > 0.3, network
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
     if config.mode == "frozen":
-        same = jax.tree.map(np.array_equal, before["ema"]["embedder"], after["ema"]["embedder"])
+        same = jax.tree.map(np.array_equal, before.ema["embedder"], after.ema["embedder"])
         assert all(jax.tree.leaves(same))
     if config.embedder.learned_temperature:
-        scales = [tree["params"]["embedder"]["log_scale"] for tree in (before, after)]
+        scales = [tree.params["embedder"]["log_scale"] for tree in (before, after)]
         assert scales[0] != scales[1]
-    assert int(after["step"]) == 2
+    assert int(after.step) == 2
 
 
 @pytest.mark.parametrize(
