@@ -65,6 +65,8 @@ def write_world(place, data_dir):
     judge = {"mode": "contrastive", "seed": 5, "embedder.saig.width": 16}
     save_run(place / "runs" / "city" / "judge", make_tiny_config(**SMALL, **judge))
     (place / "runs" / "city" / "data").symlink_to(data_dir)  # where the demo has it
+    for name in ("mine", "cvusa"):
+        shutil.copytree(place / "runs" / "city", place / "runs" / name, symlinks=True)
     raw_cvusa.write_tree(place / "CVUSA")
     rng = np.random.default_rng(0)
     tiles = dict.fromkeys(("my_tiles", "aerial"), (16, 16))
