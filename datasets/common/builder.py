@@ -20,7 +20,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
 from retroguide_jax.text import find_nearest
 
-from . import checking, storing
+from . import checking, places, storing
 from .listing import Box, Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
@@ -79,8 +79,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     position [2], heading and vertical_fov in degrees. See `listing.Pair`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First version.",
+        "1.1.0": "Pairs of one aerial share its id; panoramas are turned by their heading.",
+    }
     # What `config.data.config_name` may be, the default first; empty where there is but one.
     VARIANTS: tuple[str, ...] = ()
     # The `gallery.GalleryBuilder` of a data set that may list tiles without a pair.
@@ -213,7 +216,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return checking.check_listing(config.found, config.recipe, self._num_workers)
 
     def _assign_splits(self, kept: list[Pair]) -> dict[str, list[Pair]]:
-        return assign_splits(kept, self.builder_config.found.location)
+        kept = places.identify_places(kept)
+        splits = assign_splits(kept, self.builder_config.found.location)
+        for note in places.describe_places([pair for pairs in splits.values() for pair in pairs]):
+            tell(f"note: {note}")
+        return splits
 
     _make_example = staticmethod(storing.make_example)
 

@@ -35,7 +35,8 @@ class Pair:
       id: unique in its data set.
       aerial, ground: the image files.
       split: "train", "val" or "test"; "" where the data set does not say.
-      aerial_id: of what the aerial shows; pairs that share a tile share it. "" means `id`.
+      aerial_id: of what the aerial shows; pairs that share a tile share it. "" where the data set
+        does not say: then the content of the file decides (`places.identify_places`).
       positives: aerial ids that also are right answers to this ground image.
       semi_positives: aerial ids that show the place too, but off their middle (VIGOR).
       position: latitude and longitude in degrees, or the data set's own metres; NaN if unknown.
@@ -54,6 +55,10 @@ class Pair:
     heading: float = 0.0
     aerial_box: Box | None = None
     ground_box: Box | None = None
+
+    def name_place(self) -> str:
+        """One name for all pairs of a place, once `places.identify_places` has seen them."""
+        return min((self.aerial_id or self.id, *self.positives))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,20 +154,21 @@ def find_duplicates(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Problem]]:
 
 
 def assign_splits(pairs: list[Pair], location: str) -> dict[str, list[Pair]]:
-    """Puts pairs into splits: as the data set says, else by a hash of the id.
+    """Puts pairs into splits: as the data set says, else by a hash of the place.
 
-    By hash about 8 of 10 pairs are train, 1 val, 1 test, and a pair stays where it is when others
-    are added, save in tiny sets: there each split that stays empty takes one pair of the largest.
+    By hash about 8 of 10 places are train, 1 val, 1 test, and a place stays where it is when others
+    are added, save in tiny sets: there each split that stays empty takes one of the largest. All
+    pairs of a place are in one split.
 
     Args:
-      pairs: usable pairs.
+      pairs: usable pairs, as `places.identify_places` gives them.
       location: the folder or manifest, for errors.
 
     Returns:
       The non-empty splits.
 
     Raises:
-      UserError: no pair to train on, or fewer than the three pairs that three splits need.
+      UserError: no pair to train on, or fewer than the three places that three splits need.
     """
     splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
     if any(pair.split for pair in pairs):
@@ -171,21 +177,26 @@ def assign_splits(pairs: list[Pair], location: str) -> dict[str, list[Pair]]:
         if not splits["train"]:
             raise UserError(f"{location}: no usable pair has split train; mark some so")
         return {name: members for name, members in splits.items() if members}
-    if len(pairs) < len(SPLITS):
+    places: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        places.setdefault(pair.name_place(), []).append(pair)
+    if len(places) < len(SPLITS):
+        of_places = "" if len(places) == len(pairs) else f" of {len(places)} places"
         raise UserError(
-            f"{location}: {len(pairs)} usable pairs, but train, val and test need one each; add "
-            "pairs, or name the splits in a manifest.csv"
+            f"{location}: {len(pairs)} usable pairs{of_places}, but train, val and test need one "
+            "each; add pairs, or name the splits in a manifest.csv"
         )
     order = {
-        pair: hashlib.sha256(pair.id.encode("utf-8", "surrogateescape")).digest() for pair in pairs
+        name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in places
     }
-    for pair in sorted(pairs, key=order.__getitem__):
-        tenth = int.from_bytes(order[pair][:8]) / 2**64 * 10
-        splits["train" if tenth < 8 else "val" if tenth < 9 else "test"].append(pair)
-    for name in SPLITS:
-        if not splits[name]:
-            splits[name].append(max(splits.values(), key=len).pop())
-    return splits
+    chosen: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for name in sorted(places, key=order.__getitem__):
+        tenth = int.from_bytes(order[name][:8]) / 2**64 * 10
+        chosen["train" if tenth < 8 else "val" if tenth < 9 else "test"].append(name)
+    for split in SPLITS:
+        if not chosen[split]:
+            chosen[split].append(max(chosen.values(), key=len).pop())
+    return {split: [pair for name in chosen[split] for pair in places[name]] for split in SPLITS}
 
 
 def _stamp(path: str) -> str:

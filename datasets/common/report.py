@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from retroguide_jax.data import images, inspection
 from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
 
-from . import checking, storing
+from . import checking, places, storing
 from .listing import Listing, Pair, Problem
 from .workers import OrderedPool
 
@@ -50,7 +49,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     recipe = builder_class.make_recipe(data_config)
     problems, notes = list(found.problems), list(found.notes)
     decoded = _pick(len(found.pairs), len(found.pairs) if full else NUM_SAMPLED)
-    look = functools.partial(_look_at, recipe, full, bool(data_config.panorama))
+    look = functools.partial(_look_at, recipe, bool(data_config.panorama))
     work = [(pair, index in decoded) for index, pair in enumerate(found.pairs)]
     looks, num_usable = [], 0
     with OrderedPool(num_workers if len(work) > 50 else 1) as pool:
@@ -67,6 +66,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
         share = f"{len(outside)} of {len(work)} pairs"
         notes.append(f"{share} are left out: {outside[0].reason}; {outside[0].fix}")
     notes += _describe_counts(found) + _describe_looks(looks)
+    notes += places.describe_places(places.identify_places(found.pairs))
     head = {
         "variant": variant,
         "layout": found.layout,
@@ -106,8 +106,8 @@ def _pick(num: int, most: int) -> set[int]:
     return set(np.linspace(0, num - 1, min(num, most)).round().astype(int).tolist())
 
 
-def _look_at(recipe: storing.Recipe, full: bool, panorama: bool, work: tuple[Pair, bool]):
-    """The problems of a pair; facts and hash of "aerial" and "ground", "seam" where decoded."""
+def _look_at(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
+    """The problems of a pair; facts of "aerial" and "ground", "seam" where decoded."""
     pair, decode = work
     problems = checking.check_pair(recipe, pair, decode=decode)
     if problems:
@@ -115,8 +115,7 @@ def _look_at(recipe: storing.Recipe, full: bool, panorama: bool, work: tuple[Pai
     seen: dict[str, Any] = {}
     for view, path in (("aerial", pair.aerial), ("ground", pair.ground)):
         facts = inspection.inspect_file(path, images.READABLE_FORMATS)
-        digest = _hash(path) if full else ""
-        seen[view] = (path, (facts.height, facts.width), facts.mode, facts.is_rotated, digest)
+        seen[view] = (path, (facts.height, facts.width), facts.mode, facts.is_rotated)
     if panorama and decode:
         pixels = images.decode_image(pair.ground, formats=images.READABLE_FORMATS)
         box = pair.ground_box
@@ -139,11 +138,6 @@ def measure_seam(panorama: np.ndarray) -> float:
     return float(np.abs(columns[:, 0] - columns[:, -1]).mean() / max(inside, 1e-3))
 
 
-def _hash(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _describe_counts(found: Listing) -> list[str]:
     counts = found.count_pairs()
     notes = [
@@ -161,28 +155,19 @@ def _describe_looks(looks: Sequence[dict]) -> list[str]:
     looks = [look for look in looks if look]
     for view in ("aerial", "ground"):
         seen = {look[view][0]: look[view] for look in looks}.values()
-        sizes = collections.Counter(size for _, size, *_ in seen)
+        sizes = collections.Counter(size for _, size, _, _ in seen)
         common = ", ".join(f"{h} x {w} ({n})" for (h, w), n in sizes.most_common(3))
         if sizes:
             more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
             notes.append(f"{view}: height x width in pixels: {common}{more}")
-        odd = collections.Counter(mode for _, _, mode, *_ in seen if mode != "RGB")
+        odd = collections.Counter(mode for _, _, mode, _ in seen if mode != "RGB")
         for mode, count in odd.items():
             notes.append(f"{view}: {count} images of mode {mode} are converted to RGB when read")
-        rotated = [path for path, _, _, is_rotated, _ in seen if is_rotated]
+        rotated = [path for path, _, _, is_rotated in seen if is_rotated]
         if rotated:
             notes.append(
                 f"{view}: {len(rotated)} images are turned by an EXIF flag, such as {rotated[0]}: "
                 "a tile or panorama should not be; look whether north is where it belongs"
-            )
-        equal: dict[str, list[str]] = {}
-        for path, *_, digest in seen:
-            equal.setdefault(digest, []).append(path)
-        twins = [paths for digest, paths in equal.items() if digest and len(paths) > 1]
-        if twins:
-            notes.append(
-                f"{view}: {len(twins)} groups of files with equal content, such as "
-                f"{' and '.join(twins[0][:2])}"
             )
     seams = [look["seam"] for look in looks if "seam" in look]
     broken = sum(seam > _SEAM_RATIO for seam in seams)

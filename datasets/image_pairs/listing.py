@@ -15,7 +15,7 @@ from ..common.listing import SPLITS, Listing, Pair, Problem, find_duplicates
 
 VIEWS = ("aerial", "ground")
 MANIFEST = "manifest.csv"
-_OPTIONAL = ("id", "lat", "lon", "heading")
+_OPTIONAL = ("id", "aerial_id", "lat", "lon", "heading")
 _CLUTTER = ("thumbs.db", "desktop.ini")  # left behind by file managers, as are hidden files
 
 
@@ -45,10 +45,10 @@ def list_pairs(raw_dir: Path) -> Listing:
 def read_manifest(path: Path) -> tuple[list[Pair], list[Problem]]:
     """Reads a CSV manifest: a header with aerial, ground, split, then one pair a row.
 
-    Columns id, lat, lon (degrees) and heading (degrees clockwise from north, of the ground image's
-    centre column) are read where they stand. Paths are relative to the manifest's folder and stay
-    inside it. Empty rows are passed over, further columns ignored; a byte-order mark and any line
-    ends are fine.
+    Columns id, aerial_id (equal where rows show one place), lat, lon (degrees) and heading (degrees
+    clockwise from north, of the ground image's centre column) are read where they stand. Paths are
+    relative to the manifest's folder and stay inside it. Empty rows are passed over, further
+    columns ignored; a byte-order mark and any line ends are fine.
 
     Returns:
       (pairs in file order, unusable rows).
@@ -109,6 +109,7 @@ def _parse_row(row: list[str], columns: dict[str, int], root: Path) -> Pair:
         aerial=aerial,
         ground=ground,
         split=cells["split"],
+        aerial_id=cells.get("aerial_id", ""),
         position=(numbers["lat"], numbers["lon"]),
         heading=0.0 if math.isnan(numbers["heading"]) else numbers["heading"] % 360.0,
     )

@@ -126,7 +126,9 @@ def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
     # Up to the hash: one variant's name may begin another's.
     pattern = f"{variant}_{'[0-9a-f]' * 8}" if variant else "*"
     infos = sorted((root / data_config.name).glob(f"{pattern}/*/{_INFO_FILE}"))
-    folders = [path.parent for path in infos if "incomplete" not in path.parent.name]
+    whole = [path.parent for path in infos if "incomplete" not in path.parent.name]
+    # Of a copy that an older version has built too, the newest.
+    folders = list({folder.parent: folder for folder in whole}.values())
     if not folders:
         raise UserError(
             f"no copy of {data_config.name} is built in {root}: set raw_dir, the folder of the "

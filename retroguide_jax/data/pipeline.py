@@ -40,10 +40,10 @@ def make_train_iterator(
 
     The stream is a function of (data, `batch_size`, `seed`) alone: the processes' batches, laid
     one after the other, are the batch that a single process would have drawn, so a run does not
-    depend on how many processes share it. Each pass over the data is shuffled anew and leaves out
-    a remainder that does not fill a batch (another one each time): no batch then holds a place
-    twice, which a contrastive loss would take for a false negative. Only a split smaller than
-    `batch_size` repeats within a batch.
+    depend on how many processes share it. Each pass over the data is shuffled again and leaves out
+    a remainder that does not fill a batch (another one each time), so that no batch holds a pair
+    twice; only a split smaller than `batch_size` repeats within a batch. Pairs that show one place
+    (k panoramas of one aerial) may meet in a batch: "place" says so, for losses to mask.
 
     Args:
       builder: a built data set (`catalog.open_dataset`).
@@ -55,15 +55,17 @@ def make_train_iterator(
       process_count: processes that share each batch.
 
     Returns:
-      An iterator of {"aerial": float32 `[b, Ha, Wa, 3]`, "ground": float32 `[b, Hg, Wg, 3]`} in
-      [-1, 1] with b = batch_size / process_count; `get_state` and `set_state` resume exactly.
+      An iterator of {"aerial": float32 `[b, Ha, Wa, 3]` in [-1, 1]; "ground": float32
+      `[b, Hg, Wg, 3]` in [-1, 1]; "place": int32 `[b]`, equal where pairs show one place
+      (`reading.hash_place`)} with b = batch_size / process_count; `get_state` and `set_state`
+      resume exactly.
 
     Raises:
       UserError: the split is unknown or has fewer examples than there are processes, or
         `batch_size` is not a multiple of `process_count`.
     """
     local_batch_size = _local_batch_size(batch_size, process_count)
-    source = open_source(builder, data_config.train_split)
+    source = open_source(builder, data_config.train_split, also=("aerial_id", "positives"))
     if len(source) < process_count:
         raise UserError(
             f"split {data_config.train_split!r} has {len(source)} examples for {process_count} "

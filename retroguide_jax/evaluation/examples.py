@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from retroguide_jax.data.identity import name_places
 from retroguide_jax.data.images import to_float, to_uint8, write_png
 from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles
 from retroguide_jax.data.reading import num_examples
@@ -172,6 +173,11 @@ class FolderExamples:
         views = ("aerial", "ground")
         self.source_view, self.target_view = views if self.direction == "a2g" else views[::-1]
         self.num, self.has_source = len(self.pairs), self.pairs.has_source
+        files = self.pairs.paths
+        by_view = {self.source_view: files.get("source"), self.target_view: files["reference"]}
+        self._aerial_ids, self._positives = name_places(
+            self.pairs.ids, by_view["aerial"], by_view["ground"]
+        )
         # Neighbours are each other's shuffled floor; neighbouring names may be frames of one drive.
         self._order = np.random.default_rng(0).permutation(self.num)
 
@@ -191,8 +197,8 @@ class FolderExamples:
                 "mask": rows < self.num,
                 "index": np.minimum(rows, self.num - 1),
                 "id": ids,
-                "aerial_id": ids,
-                "positives": ids,
+                "aerial_id": self._aerial_ids[index],
+                "positives": self._positives[index],
                 "semi_positives": np.full(len(ids), ""),
                 "target": read["reference"],
                 "samples": np.stack([read[role] for role in roles]),

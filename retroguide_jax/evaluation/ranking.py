@@ -148,10 +148,13 @@ class Ranker:
             self._add_kind("real", judge, [real], gallery, self._sources)
             if samples:
                 self._add_kind("generated", judge, samples, gallery, self._sources)
-                # Neighbours are partners; the last of an odd number has none.
-                rows = np.arange(len(real) // 2 * 2)
-                queries, places = samples[0][rows ^ 1], self._sources.take(rows)
-                self._add_kind("shuffled", judge, [queries], gallery, places, keep=False)
+                # Neighbours are partners unless they show one place; the last of an odd number has
+                # none.
+                rows, own = np.arange(len(real) // 2 * 2), columns["aerial_id"]
+                rows = rows[own[rows] != own[rows ^ 1]]
+                if len(rows):
+                    queries, places = samples[0][rows ^ 1], self._sources.take(rows)
+                    self._add_kind("shuffled", judge, [queries], gallery, places, keep=False)
         if "retrieval_same_view" in metrics and samples:
             gallery = real[self._targets.shown]
             self._add_kind("same_view", judge, samples, gallery, self._targets)

@@ -186,7 +186,8 @@ class Scorer:
         }
         partner = np.arange(len(target)) ^ 1
         shuffled = self._floor({}, samples[0][partner], target)
-        has_partner = batch["mask"] & batch["mask"][partner]
+        is_other = batch["aerial_id"] != batch["aerial_id"][partner]
+        has_partner = batch["mask"] & batch["mask"][partner] & is_other
         for name, values in shuffled.items():
             record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
         if self.instruments.layout is not None:

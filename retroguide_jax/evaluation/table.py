@@ -27,7 +27,7 @@ def format_table(row: dict[str, Any]) -> str:
     standard deviation of the score over them; the floors `shuffled` (the image generated from
     another source) and `mean image` (the training set's mean, for every source); the ceiling `real`
     (what the real images score); the number of images. Metrics that could not be computed follow
-    with their reason.
+    with their reason, and rankings in which most queries are tied.
     """
     lines = [("metric", "generated", "low", "high", "noises", *VARIANTS[1:], "n")]
     lines[0] = tuple(title.replace("_", " ") for title in lines[0])
@@ -40,7 +40,20 @@ def format_table(row: dict[str, Any]) -> str:
         num = find_count(variants)
         lines.append((score.label, *map(_format_cell, cells), str(num)))
     absent = [f"absent: {entry['name']}: {entry['reason']}" for entry in row["absent"]]
-    return "\n".join([align(lines), *absent])
+    return "\n".join([align(lines), *absent, *_describe_ties(row)])
+
+
+def _describe_ties(row: Mapping[str, Any]) -> list[str]:
+    """Lines on rankings that are hardly any: most queries are tied with another item."""
+    lines = []
+    for kind, num_tied in row.get("ties", {}).items():
+        num = row["metrics"].get(f"r@1_{kind}", {}).get("n", 0)
+        if 2 * num_tied > num > 0:
+            lines.append(
+                f"ties: {kind}: for {num_tied} of {num} queries the right item and another are "
+                "equally similar: is an image twice in the gallery, or the embedding constant?"
+            )
+    return lines
 
 
 def group_variants(scores: Mapping[Score, dict[str, Any]]) -> dict[Score, dict[str, dict]]:

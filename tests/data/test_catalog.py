@@ -89,8 +89,9 @@ def run_build(raw_dir, built, before):
 @pytest.mark.parametrize("room", [500, 50_000])
 def test_a_full_disk_leaves_nothing(raw_dir, tmp_path, room):
     """A limit on the size of files makes the real writer fail, at once or midway."""
-    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
     for number in range(4):
+        noise = rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)
         Image.fromarray(noise).save(raw_dir / "aerial" / f"{number:03d}.png")
     limit = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
     error = run_build(raw_dir, tmp_path / "built", limit).communicate(timeout=120)[1]

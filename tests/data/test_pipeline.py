@@ -39,6 +39,8 @@ def make(pairs, seed=3, batch_size=4, **kwargs):
 
 def test_batches_have_the_promised_form(pairs):
     batch = next(make(pairs))
+    place = batch.pop("place")
+    assert place.shape == (4,) and place.dtype == np.int32 and len(set(place.tolist())) == 4
     assert set(batch) == {"aerial", "ground"}
     assert batch["aerial"].shape == (4, 16, 16, 3) and batch["ground"].shape == (4, 8, 32, 3)
     assert all(value.dtype == np.float32 for value in batch.values())

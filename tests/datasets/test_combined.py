@@ -31,7 +31,10 @@ def write_file(path, parts, height=16):
 
 def write_files(root, name, numbers, suffix="png", height=16):
     for number in numbers:
-        write_file(root / f"{number:04d}.{suffix}", PARTS[name], height)
+        # Files of equal content would be one place.
+        numbered = {OTHER: (30, 30, 200 + number)}
+        parts = [(numbered.get(colour, colour), times) for colour, times in PARTS[name]]
+        write_file(root / f"{number:04d}.{suffix}", parts, height)
     return root
 
 

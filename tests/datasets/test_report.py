@@ -94,7 +94,8 @@ def test_odd_modes_rotation_and_equal_files_are_told(tmp_path):
     assert found["ok"]
     assert "aerial: 1 images of mode L are converted" in notes
     assert "ground: 1 images are turned by an EXIF flag" in notes and "002.png" in notes
-    assert "aerial: 1 groups of files with equal content" in notes and "004.png" in notes
+    assert "1 aerials lie in several files" in notes and "004.png" in notes
+    assert "4 aerials for 5 pairs" in notes
 
 
 @pytest.mark.parametrize("cut", [0, 16])

@@ -42,3 +42,12 @@ def test_table_of_an_embedder_shows_its_recall():
     assert format_table(row).splitlines()[-1].split() == [
         "r@1/embedder", "-", "-", "-", "-", "-", "-", "0.5000", "8"
     ]  # fmt: skip
+
+
+def test_a_ranking_of_ties_says_so():
+    entry = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 96}
+    metrics = {"r@1_real/judge": entry, "r@1_same_view/judge": entry}
+    row = {"metrics": metrics, "absent": [], "ties": {"real/judge": 96, "same_view/judge": 48}}
+    lines = format_table(row).splitlines()
+    assert [line for line in lines if line.startswith("ties")] == [lines[-1]]
+    assert lines[-1].startswith("ties: real/judge: for 96 of 96 queries")
