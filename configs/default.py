@@ -1,5 +1,6 @@
-"""The reference configuration: every field, and for each *chosen* part its alternatives.
+"""The reference configuration: every field.
 
+What a field that names one of several parts may be is listed in `retroguide_jax/choices.py`.
 `docs/fidelity.md` says which parts the paper states, which are reported, and which this project
 chose. Data locations and machines are not here: they are flags.
 """
@@ -15,19 +16,19 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     """
     config = ConfigDict()
     config.seed = 0
-    config.direction = direction  # a2g: aerial to ground panorama; g2a: the way back
-    config.mode = "joint"  # joint | frozen (embedder from frozen_embedder) | contrastive (only it)
+    config.direction = direction
+    config.mode = "joint"  # which networks are trained
     config.frozen_embedder = ""  # work directory of a trained embedder, for mode frozen
-    config.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
+    config.dtype = "float32"  # of the computation; parameters stay float32
 
     config.data = ConfigDict()
-    config.data.name = "procedural_city"  # | cvusa | cvact | vigor_gen | image_pairs
+    config.data.name = "procedural_city"  # a data set of `data/catalog.py`
     config.data.config_name = "city_256"  # the builder's own config; "" for its default
     config.data.raw_dir = ""  # where raw images lie; "" takes the one copy built already
     config.data.allow_bad = False  # skip (and list) bad files instead of stopping the build
     config.data.store_resized = False  # store images at the sizes below, not the files' own bytes
     config.data.crop_metres = 30.0  # vigor_gen: side of the aerial cut out around the camera
-    config.data.crop_outside = "drop"  # vigor_gen: a crop that leaves its tile: drop | pad
+    config.data.crop_outside = "drop"  # vigor_gen: what becomes of a crop that leaves its tile
     config.data.train_split = "train[256:]"
     config.data.val_split = "train[:256]"  # for the metric that keeps the best checkpoint
     config.data.test_split = "test"
@@ -38,8 +39,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.data.num_threads = 8  # decode and augmentation threads per process
 
     config.embedder = ConfigDict()
-    config.embedder.backbone = "saig"  # saig | convnext
-    config.embedder.head = "smd"  # smd | gap
+    config.embedder.backbone = "saig"
+    config.embedder.head = "smd"
     config.embedder.head_outputs = 8
     config.embedder.shared = False  # one tower for both views
     config.embedder.learned_temperature = False
@@ -50,14 +51,13 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.embedder.saig.num_heads = 12
     config.embedder.saig.stem_features = (64, 128, 128, 256, 256, 512)
     config.embedder.saig.stem_strides = (2, 2, 1, 2, 1, 2)
-    config.embedder.saig.stem_norm = "batch"  # batch | group
+    config.embedder.saig.stem_norm = "batch"
     config.embedder.convnext = ConfigDict()
     config.embedder.convnext.widths = (128, 256, 512, 1024)
     config.embedder.convnext.depths = (3, 3, 27, 3)
 
     config.generator = ConfigDict()
-    # embedder | for baselines: encoder (not contrastive, trained with G), pixels (U-Net)
-    config.generator.guidance = "embedder"
+    config.generator.guidance = "embedder"  # what G starts from
     config.generator.unet_features = (64, 128, 256, 512, 512)  # of guidance pixels
     config.generator.structure_features = (512, 512, 512, 256)
     if direction == "g2a":  # 4 x 4, doubled six times
@@ -68,7 +68,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.style_dim = 16  # of the code between noise (or style encoder) and w
     config.generator.mapping_depth = 8
     config.generator.style_features = (32, 64, 128, 256)
-    config.generator.aain_form = "mask"  # mask | tokens | channel | plain
+    config.generator.aain_form = "mask"  # of Attentional AdaIN
     config.generator.num_regions = 1  # 1: sigmoid mask; more: softmax regions; 0: no mask
     config.generator.mask_width = 100
     config.generator.modulation_hidden = 256
@@ -79,24 +79,23 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.discriminator = ConfigDict()
     config.discriminator.features = (64, 128, 256, 512, 512)
     config.discriminator.width = 512
-    # projection | concat (one-way, DF-GAN) | for baselines: encoder, pixels (pix2pix), none
     config.discriminator.conditioning = "projection"
     config.discriminator.patch = False  # add patch logits at a finer scale
 
     config.losses = ConfigDict()
-    config.losses.contrastive = "info_nce"  # info_nce | soft_margin_triplet (alpha 10)
+    config.losses.contrastive = "info_nce"
     config.losses.contrastive_chunk = 0  # columns of the B x B similarities at a time; 0: all
-    config.losses.adversarial = "logistic"  # logistic | hinge
-    config.losses.penalty = "r1"  # r1 | matching_aware
+    config.losses.adversarial = "logistic"
+    config.losses.penalty = "r1"
     config.losses.penalty_weight = 1.0
     config.losses.penalty_every = 16  # steps; the weight is scaled up to keep its mean
     config.losses.adversarial_weight = 1.0
     config.losses.reconstruction_weight = 10.0  # L1, only where the style explains the target
     config.losses.low_reconstruction_weight = 1.0
-    config.losses.retrieval = "info_nce"  # info_nce | cosine | off
+    config.losses.retrieval = "info_nce"
     config.losses.retrieval_weight = 1.0
     config.losses.retrieval_temperature = 0.1
-    config.losses.style = "encoder"  # encoder: S(x_t) and matching | mode_seeking | none
+    config.losses.style = "encoder"  # what makes z matter
     config.losses.style_noise = 0.2  # std added to an encoded style, whose dimensions have unit std
     config.losses.style_consistency_weight = 0.5
     config.losses.style_matching_weight = 1.0
@@ -124,8 +123,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.contrastive_warmup_steps = 0  # embedder-only steps at the start (mode joint)
     config.train.contrastive_every = 1  # mode joint, after the warm-up: every n-th step; 0: never
     config.train.micro_batch_size = 0  # pairs embedded at a time, same negatives; 0: all at once
-    config.train.remat = "none"  # recompute in the backward pass: none | elementwise | blocks
-    config.train.update_order = "alternating"  # alternating: G through the updated D | simultaneous
+    config.train.remat = "none"  # what the backward pass recomputes
+    config.train.update_order = "alternating"  # of D and G
     config.train.ema_halflife_images = 20_000  # of the averaged weights
     config.train.max_nonfinite = 20  # give up after this many skipped updates in a row
     config.train.max_rollbacks = 0  # but first go back to the last good checkpoint so many times

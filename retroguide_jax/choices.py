@@ -1,4 +1,8 @@
-"""The fields of a config that name one of several parts, and what each may be."""
+"""The fields of a config that name one of several parts, and what each may be.
+
+The one place that lists alternatives: `configs/default.py` says what a field is for, and modules
+that meet a value they do not know call `check_choice`.
+"""
 
 from operator import attrgetter
 
@@ -8,22 +12,27 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.text import find_nearest
 
 CHOICES = {
-    "direction": ("a2g", "g2a"),
+    "direction": ("a2g", "g2a"),  # aerial to ground panorama, or the way back
+    # All networks; G and D, with the embedder of `frozen_embedder`; the embedder alone.
     "mode": ("joint", "frozen", "contrastive"),
     "dtype": ("float32", "bfloat16"),
-    "data.crop_outside": ("drop", "pad"),
+    "data.crop_outside": ("drop", "pad"),  # what happens to a crop that leaves its tile
     "embedder.backbone": ("saig", "convnext"),
     "embedder.head": ("smd", "gap"),
     "embedder.saig.stem_norm": ("batch", "group"),
+    # For baselines: `encoder`, not contrastive, trained with G; `pixels`, a U-Net.
     "generator.guidance": ("embedder", "encoder", "pixels"),
     "generator.aain_form": ("mask", "tokens", "channel", "plain"),
+    # `concat` is one-way, as DF-GAN's; the last three are for baselines, `pixels` as pix2pix.
     "discriminator.conditioning": ("projection", "concat", "encoder", "pixels", "none"),
-    "losses.contrastive": ("info_nce", "soft_margin_triplet"),
+    "losses.contrastive": ("info_nce", "soft_margin_triplet"),  # the latter with alpha 10
     "losses.adversarial": ("logistic", "hinge"),
     "losses.penalty": ("r1", "matching_aware"),
     "losses.retrieval": ("info_nce", "cosine", "off"),
+    # Styles read off the target and matched by F(z); MSGAN's ratio; nothing that makes z matter.
     "losses.style": ("encoder", "mode_seeking", "none"),
     "train.remat": ("none", "elementwise", "blocks"),
+    # G through the updated D, or through the one before.
     "train.update_order": ("alternating", "simultaneous"),
     "optimizer.embedder.decay": ("none", "linear", "cosine"),
     "optimizer.generator.decay": ("none", "linear", "cosine"),
@@ -37,9 +46,14 @@ def check_choices(config: ConfigDict) -> None:
     Raises:
       UserError: a value that is none of its field's, naming the field and the nearest value.
     """
-    for field, known in CHOICES.items():
-        value = attrgetter(field)(config)
-        if value not in known:
-            nearest = find_nearest(str(value), known)
-            hint = f"; did you mean {nearest}?" if nearest else ""
-            raise UserError(f"config.{field}={value!r}: choose one of {', '.join(known)}{hint}")
+    for field in CHOICES:
+        check_choice(field, attrgetter(field)(config))
+
+
+def check_choice(field: str, value: str) -> None:
+    """Checks one value of a field of `CHOICES`; errors as of `check_choices`."""
+    known = CHOICES[field]
+    if value not in known:
+        nearest = find_nearest(str(value), known)
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        raise UserError(f"config.{field}={value!r}: choose one of {', '.join(known)}{hint}")

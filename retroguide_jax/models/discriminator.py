@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.choices import check_choice
 from retroguide_jax.models.layers import (
     Conv,
     Dtype,
@@ -68,6 +69,7 @@ class Discriminator(nn.Module):
 
     def setup(self):
         """Declares the layers."""
+        check_choice("discriminator.conditioning", self.conditioning)
         conv = functools.partial(Conv, circular=self.circular, dtype=self.dtype)
         self.from_rgb = conv(self.features[0], 3)
         block = rematerialise(ResidualDown, self.remat)
@@ -82,8 +84,6 @@ class Discriminator(nn.Module):
         if self.conditioning == "concat":
             self.joint = conv(self.width // 4, 3)
             self.joint_logit = nn.Dense(1, dtype=self.dtype)
-        elif self.conditioning not in ("projection", "encoder", "pixels", "none"):
-            raise ValueError(f"unknown conditioning: {self.conditioning!r}")
         self.patch_logit = conv(1, 1) if self.patch else None
 
     def condition(self, embedding: jax.Array, source: jax.Array | None = None) -> jax.Array:

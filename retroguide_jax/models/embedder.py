@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convnext import ConvNeXtTower
 from retroguide_jax.models.layers import Conv, Dtype, rematerialise
 
@@ -38,10 +39,9 @@ class Stem(nn.Module):
             x = Conv(features, strides=stride, circular=self.circular, dtype=self.dtype)(x)
             if self.norm == "batch":
                 x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)(x)
-            elif self.norm == "group":
-                x = nn.GroupNorm(num_groups=None, group_size=8, dtype=self.dtype)(x)
             else:
-                raise ValueError(f"unknown norm of the stem: {self.norm!r}")
+                check_choice("embedder.saig.stem_norm", self.norm)
+                x = nn.GroupNorm(num_groups=None, group_size=8, dtype=self.dtype)(x)
             x = nn.relu(x)
         return Conv(self.width, 1, dtype=self.dtype)(x)
 
@@ -150,22 +150,20 @@ class Embedder(nn.Module):
 
     def setup(self):
         """Declares the towers and heads."""
+        check_choice("embedder.backbone", self.backbone)
+        check_choice("embedder.head", self.head)
         towers, heads = {}, {}
         for view in VIEWS[:1] if self.shared else VIEWS:
             circular = self.panorama and view == "ground" and not self.shared
             common = {"circular": circular, "remat": self.remat, "dtype": self.dtype}
             if self.backbone == "saig":
                 towers[view] = SaigTower(grid=self.grids[view], **common, **self.tower)
-            elif self.backbone == "convnext":
-                towers[view] = ConvNeXtTower(**common, **self.tower)
             else:
-                raise ValueError(f"unknown backbone: {self.backbone!r}")
+                towers[view] = ConvNeXtTower(**common, **self.tower)
         # The readout mixes a fixed number of tokens: it stays per view when towers are shared.
         for view in VIEWS:
             if self.head == "smd":
                 heads[view] = SmdHead(self.head_outputs, dtype=self.dtype)
-            elif self.head != "gap":
-                raise ValueError(f"unknown head: {self.head!r}")
         self.towers, self.heads = towers, heads
         # The inverse temperature is learned in log space so that it stays positive (CLIP).
         init = nn.initializers.constant(-math.log(self.temperature))

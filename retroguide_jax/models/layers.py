@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convolution import convolve
 
 Dtype = Any
@@ -227,12 +228,11 @@ class AttentionalAdaIN(nn.Module):
             return gamma * h + beta
         if self.form == "mask":
             gate = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="gate")(h))
-        elif self.form == "channel":
+        else:
+            check_choice("generator.aain_form", self.form)
             gate = nn.sigmoid(nn.Dense(channels, dtype=self.dtype, name="gate")(both))[
                 :, None, None
             ]
-        else:
-            raise ValueError(f"unknown form of Attentional AdaIN: {self.form!r}")
         self.sow("intermediates", "gates", gate)
         semantic = _modulate(h, *affine(name="semantic")(embedding))
         visual = _modulate(h, *affine(name="style")(style))

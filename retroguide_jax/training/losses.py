@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.choices import check_choice
+
 
 def retrieval_cosine(generated: jax.Array, source: jax.Array) -> jax.Array:
     """1 - cos between the embeddings of generated image and source, mean over [B, D] rows."""
@@ -27,8 +29,7 @@ def discriminator_loss(
     of wrong pairs share one unit of weight (Reed et al., 2016), which the generated images have
     alone where `mismatched` is None.
     """
-    if kind not in _WRONGNESS:
-        raise ValueError(f"unknown adversarial loss: {kind!r}")
+    check_choice("losses.adversarial", kind)
     penalise = _WRONGNESS[kind]
     wrong = penalise(fake).mean()
     if mismatched is not None:
@@ -68,9 +69,8 @@ def gradient_penalty(
     squared = jnp.square(grad_images).sum((1, 2, 3))
     if kind == "r1":
         return 0.5 * squared.mean()
-    if kind == "matching_aware":
-        return 2.0 * ((squared + jnp.square(grad_embedding).sum(-1)) ** 3).mean()
-    raise ValueError(f"unknown gradient penalty: {kind!r}")
+    check_choice("losses.penalty", kind)
+    return 2.0 * ((squared + jnp.square(grad_embedding).sum(-1)) ** 3).mean()
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from retroguide_jax.errors import UserError
 from retroguide_jax.models.discriminator import Discriminator
 
 RNG = np.random.default_rng(0)
@@ -49,5 +50,5 @@ def test_patch_logits_score_the_image_alone():
 
 
 def test_unknown_conditioning():
-    with pytest.raises(ValueError, match="unknown conditioning: 'cat'"):
+    with pytest.raises(UserError, match="discriminator.conditioning='cat'"):
         make(conditioning="cat")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from retroguide_jax.errors import UserError
 from retroguide_jax.models.convnext import ConvNeXtTower
 from retroguide_jax.models.embedder import Embedder, SaigTower, SmdHead, Stem
 
@@ -157,13 +158,13 @@ def test_convnext_of_a_panorama_is_circular():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"backbone": "vit"}, "unknown backbone: 'vit'"),
-        ({"head": "cls"}, "unknown head: 'cls'"),
-        ({"tower": TOWER | {"stem_norm": "layer"}}, "unknown norm of the stem: 'layer'"),
+        ({"backbone": "vit"}, "embedder.backbone='vit'"),
+        ({"head": "cls"}, "embedder.head='cls'"),
+        ({"tower": TOWER | {"stem_norm": "layer"}}, "embedder.saig.stem_norm='layer'"),
     ],
 )
 def test_unknown_parts(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         shapes_of(make_embedder(**fields), AERIAL.shape, GROUND.shape, method="both")
 
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from retroguide_jax.errors import UserError
 from retroguide_jax.training import losses
 
 RNG = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def test_adversarial_losses_by_hand():
         losses.generator_loss("logistic", fake), softplus(-fake).mean(), rtol=1e-5
     )
     np.testing.assert_allclose(losses.generator_loss("hinge", fake), -fake.mean(), rtol=1e-5)
-    with pytest.raises(ValueError, match="wasserstein"):
+    with pytest.raises(UserError, match="losses.adversarial='wasserstein'"):
         losses.discriminator_loss("wasserstein", real, fake, wrong)
 
 
@@ -57,7 +58,7 @@ def test_gradient_penalties_of_a_quadratic_discriminator():
     found = losses.gradient_penalty("matching_aware", logits_fn, images, embedding)
     expected = 2.0 * np.mean(np.sqrt(squared + 9.0 * 5) ** 6)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="r9"):
+    with pytest.raises(UserError, match="losses.penalty='r9'"):
         losses.gradient_penalty("r9", logits_fn, images, embedding)
 
 
