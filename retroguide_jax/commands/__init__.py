@@ -16,6 +16,6 @@ COMMANDS = {
     "demo": "show a model on a page of this machine: drop an image, see what it makes of it",
     "retrieve": "find where an image was taken, among the images of an index",
     "data": "check raw images, build a data set, or look at one",
-    "plan": "say what training would need and take on TPUs that are not at hand",
+    "plan": "estimate memory, step time and scaling on TPUs and GPUs, without one",
     "weights": "find, fetch or convert weight files; bring models in and out",
 }

@@ -1,10 +1,10 @@
-"""Estimate memory, step time and scaling on TPUs, without one.
+"""Estimate memory, step time and scaling on TPUs and GPUs, without one.
 
-Compiles the real training step and the functions of evaluation for the named topology, with the TPU
-compiler and no TPU, and reads from the compiled programs: memory by kind against the limit, FLOPs,
-exchanges between chips, and a prediction of the step's time from the chips' published rates. A
-prediction, not a measurement; a large network takes minutes to compile. The config's batch is that
-of all devices; --per_device_batch takes another.
+Compiles the real training step and the functions of evaluation for the named topology, with its
+compiler and none of its chips, and reads from the compiled programs: memory by kind against the
+limit, FLOPs, exchanges between chips, and a prediction of the step's time from the chips' published
+rates. A prediction, not a measurement; a large network takes minutes to compile. The config's batch
+is that of all devices; --per_device_batch takes another.
 
 Exit status: 0 it fits, 1 it does not.
 """
@@ -28,7 +28,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--topology",
         required=True,
         metavar="CHIP:SHAPE",
-        help="of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8",
+        help="of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8; or the GPUs "
+        "of one host, h100:8 or h200:8",
     )
     add("--slices", type=int, default=1, metavar="N", help="number of slices")
     add("--per_device_batch", type=int, metavar="N", help="pairs per device")
@@ -43,6 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--sweep_remat", default="none,blocks", metavar="NAME,...", help="config.train.remat")
     add("--skip_evaluation", help="plan training only", **switch)
+    add("--detail", help="all modules, the longest kernels, more exchanges", **switch)
     add("--shardings", help="print the placement of every leaf of the state", **switch)
     add("--fast", help="compile at O1: half the time, but more memory than is needed", **switch)
     add(
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from retroguide_jax.plan.topology import describe_topology, prepare_environment
 
-    prepare_environment()
+    prepare_environment(args.topology)
     import jax
 
     from retroguide_jax.plan import compiling, planning, search, table
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         parts = {name for name in ("baseline", "search") if getattr(args, name)}
         parts |= set() if args.skip_evaluation else {"evaluation"}
         plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, _tell)
-    print(table.format_plan(plan, args.shardings))
+    print(table.format_plan(plan, args.shardings, args.detail))
     if args.fast:
         print("\ncompiled at O1 (--fast): training itself will need less memory")
     if args.json:

@@ -5,11 +5,15 @@ Sources, by the letter beside each figure:
      "System architecture" (tpu7x has a table of v5p, v6e and tpu7x side by side).
   B  "How to Scale Your Model", jax-ml.github.io/scaling-book, part 2 "TPUs", tables of chips and
      of interconnect figures.
+  N  NVIDIA's data sheets of H100 and H200 (SXM): rates are half of those "with sparsity"; "CUDA C++
+     Programming Guide", table of technical specifications by compute capability 9.0.
+  X  what the driver reports, as XLA's own table of targets (xla/backends/gpu/target_config) has it.
   C  what libtpu 0.0.50 enforces at compile time: the number in its out-of-memory message,
      "exceeds available HBM (15.75G)". It is what a program can use.
 """
 
 import dataclasses
+from typing import Any
 
 from retroguide_jax.errors import UserError
 
@@ -24,25 +28,34 @@ class Chip:
       name: as a topology's name begins, `v5e` in `v5e:16x16`.
       flops: bfloat16 floating point operations a second of one chip. Matrix units take float32 by
         one bfloat16 pass at JAX's default precision, so this is the peak for both.
+      matrix_unit: rows and columns of a matrix unit; products of fewer channels leave a part idle.
       hbm_limit: bytes that a program on one device may use.
       hbm_bandwidth: bytes a second of one chip.
       link_bandwidth: bytes a second and direction of one link to a neighbouring chip.
-      torus_dims: dimensions of the network of links: 2 or 3.
+      torus_dims: dimensions of the network of links: 2 or 3; 1 for GPUs of a host, which a switch
+        joins: each sends and receives at the rate of its links, with whomever it is.
       dcn_bandwidth: bytes a second of one chip over the data centre's network, its share of its
         host's network cards.
       devices_per_chip: JAX devices that share a chip's rates.
-      options: for `jax.experimental.topologies.get_topology_desc`.
+      options: for `jax.experimental.topologies.get_topology_desc`; of GPUs the fields of XLA's
+        `GpuDeviceInfoProto` that kinds differ in.
     """
 
     name: str
     flops: float
+    matrix_unit: int
     hbm_limit: int
     hbm_bandwidth: float
     link_bandwidth: float
     torus_dims: int
     dcn_bandwidth: float
     devices_per_chip: int = 1
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the compiler is that for NVIDIA GPUs."""
+        return self.torus_dims == 1
 
     def is_ring(self, length: int, shape: tuple[int, ...]) -> bool:
         """Whether the ends of a whole side of the topology are joined (B, "TPU Networking").
@@ -54,6 +67,8 @@ class Chip:
           length: chips along the side.
           shape: of the topology.
         """
+        if self.is_gpu:
+            return False
         if self.torus_dims == 2:
             return length == 16
         return len(shape) == 3 and all(side % 4 == 0 for side in shape)
@@ -65,6 +80,7 @@ CHIPS = {
         Chip(
             "v4",
             flops=275e12,  # G
+            matrix_unit=128,  # B
             hbm_limit=int(30.75 * GIB),  # C; G: 32 GiB
             hbm_bandwidth=1200e9,  # G
             link_bandwidth=45e9,  # B
@@ -75,6 +91,7 @@ CHIPS = {
         Chip(
             "v5e",
             flops=197e12,  # G
+            matrix_unit=128,  # B
             hbm_limit=int(15.75 * GIB),  # C; G: 16 GB
             hbm_bandwidth=819e9,  # G
             link_bandwidth=50e9,  # B; G: 400 GB/s a chip in both directions of 4 links
@@ -84,6 +101,7 @@ CHIPS = {
         Chip(
             "v5p",
             flops=459e12,  # G
+            matrix_unit=128,  # B
             hbm_limit=int(95.73 * GIB),  # C; G: 95 GiB
             hbm_bandwidth=2765e9,  # G
             link_bandwidth=100e9,  # B; G: 1200 GB/s a chip in both directions of 6 links
@@ -93,6 +111,7 @@ CHIPS = {
         Chip(
             "v6e",
             flops=918e12,  # G
+            matrix_unit=256,  # B
             hbm_limit=int(31.24 * GIB),  # C; G: 32 GB
             hbm_bandwidth=1638e9,  # G
             link_bandwidth=100e9,  # B; G: 800 GB/s a chip in both directions of 4 links
@@ -102,12 +121,36 @@ CHIPS = {
         Chip(
             "tpu7x",
             flops=2307e12,  # G
+            matrix_unit=256,  # B
             hbm_limit=int(94.74 * GIB),  # C, a device; G: 192 GiB a chip
             hbm_bandwidth=7380e9,  # G
             link_bandwidth=100e9,  # G: 1200 GB/s a chip in both directions of 6 links
             torus_dims=3,  # G
             dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s a chip
             devices_per_chip=2,  # G: a device is one of the two chiplets
+        ),
+        *(
+            Chip(
+                name,
+                flops=989.4e12,  # N
+                matrix_unit=16,  # a tensor core's; padding is no matter
+                hbm_limit=int(0.75 * memory),  # X; the share that JAX takes by default
+                hbm_bandwidth=bandwidth,  # N
+                link_bandwidth=450e9,  # N: 900 GB/s in both directions
+                torus_dims=1,
+                dcn_bandwidth=400e9 / 8,  # a network card of 400 Gbit/s per GPU, as in N's DGX H100
+                options=(
+                    ("core_count", 132),  # N
+                    ("clock_rate_ghz", 1.98),  # X
+                    ("l2_cache_size", 50 * 2**20),  # N
+                    ("memory_bandwidth", int(bandwidth)),
+                    ("device_memory_size", memory),
+                ),
+            )
+            for name, memory, bandwidth in (
+                ("h100", 84_942_979_072, 3.35e12),
+                ("h200", 151_397_597_184, 4.8e12),
+            )
         ),
     )
 }
@@ -123,6 +166,6 @@ def find_chip(topology: str) -> Chip:
     if name not in CHIPS:
         raise UserError(
             f"--topology={topology}: no chip {name!r}; name one of {', '.join(CHIPS)} and its "
-            "shape, as in v5e:16x16 or v5p:8x8x8"
+            "shape, as in v5e:16x16, v5p:8x8x8 or h100:8"
         )
     return CHIPS[name]

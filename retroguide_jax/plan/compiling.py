@@ -1,5 +1,6 @@
 """Compiles the functions that training and evaluation run, for devices that are not present."""
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -205,11 +206,9 @@ def default_folder() -> Path:
 def list_versions() -> dict[str, str]:
     """Releases that a plan depends on."""
     versions = {"retroguide_jax": __version__}
-    for name in ("jax", "flax", "libtpu"):
-        try:
+    for name in ("jax", "flax", "libtpu", "jax-cuda13-plugin"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
     return versions
 
 

@@ -4,6 +4,7 @@ The compiler's own `cost_analysis` counts a loop's body once, and of a condition
 branch, however often they run; hence the count here, instruction by instruction.
 """
 
+import dataclasses
 import functools
 import math
 import re
@@ -21,30 +22,80 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while"),
     *("conditional", "call", "partition-id", "replica-id", "opt-barrier", "add-dependency", "iota"),
 }
+_LARGEST_KERNEL = 7 * 7  # positions
 _SLICING = ("slice", "dynamic-slice", "gather")
 # Within a fusion: results that are operands, and exchanges, whose time has their traffic in it.
 _PASSED = ("tuple", "parameter", *KINDS)
 
 
-def count_flops(module: Module, computation: Computation, line: Instruction) -> float:
-    """Operations of the matrix products and convolutions of an instruction, a fusion's included.
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """Floating point operations of matrix products and convolutions, two per multiplication.
 
-    Two a multiplication and addition; positions of a convolution that fall on padding or between
-    dilated values are left out, as in XLA's HloCostAnalysis. Elementwise operations are not
-    counted: they do not run on the matrix units, and memory bounds them.
+    Attributes:
+      useful: positions of a convolution that fall on padding or between dilated values are left
+        out, as in XLA's HloCostAnalysis. Elementwise operations are not counted: they do not run
+        on the matrix units, and memory bounds them.
+      padded: with channels padded to whole matrix units.
+    """
+
+    useful: float = 0.0
+    padded: float = 0.0
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(self.useful + other.useful, self.padded + other.padded)
+
+
+def count_flops(module: Module, computation: Computation, line: Instruction, unit: int) -> Flops:
+    """Operations of one instruction, including those of a fusion's instructions.
+
+    Args:
+      module: the program.
+      computation: of the instruction.
+      line: the instruction.
+      unit: `Chip.matrix_unit`.
     """
     if line.opcode == "fusion":
         (called,) = line.called()
         inner = module.computations[called]
-        return sum(count_flops(module, inner, each) for each in inner.values())
+        return sum((count_flops(module, inner, each, unit) for each in inner.values()), Flops())
     if line.opcode == "dot":
-        left = computation[line.operands[0]].arrays[0]
+        left, right = (computation[name].arrays[0].dims for name in line.operands[:2])
         contracted = _integers(line.attribute("lhs_contracting_dims") or "")
-        length = math.prod(left.dims[axis] for axis in contracted)
-        return 2.0 * math.prod(line.arrays[0].dims) * length
+        batch = _integers(line.attribute("lhs_batch_dims") or "")
+        length = math.prod(left[axis] for axis in contracted)
+        columns = math.prod(right) // length // math.prod(left[axis] for axis in batch)
+        return _pad(2.0 * math.prod(line.arrays[0].dims) * length, length, columns, unit)
     if line.opcode == "convolution":
-        return _count_convolution(computation, line)
-    return 0.0
+        operands = [computation[name].arrays[0].dims for name in line.operands[:2]]
+        return _count_convolution(line, *operands, line.arrays[0].dims, unit)
+    if line.opcode == "custom-call":
+        return _count_library(computation, line, unit)
+    return Flops()
+
+
+def _count_library(computation: Computation, line: Instruction, unit: int) -> Flops:
+    """Calls of cuDNN and cuBLAS, whose operands stand in the forward product's places."""
+    target = line.attribute("custom_call_target") or ""
+    if not ("cudnn$conv" in target or "cublas$" in target):
+        return Flops()
+    first, second = (computation[name].arrays[0].dims for name in line.operands[:2])
+    result = line.arrays[0].dims
+    if "BackwardInput" in target:
+        return _count_convolution(line, result, second, first, unit)
+    if "BackwardFilter" in target:
+        return _count_convolution(line, first, result, second, unit)
+    if "cudnn$conv" in target:
+        return _count_convolution(line, first, second, result, unit)
+    known = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', line.attributes)
+    length = math.prod(first[axis] for axis in _integers(known[1])) if known else 0
+    return _pad(2.0 * math.prod(result) * length, length, result[-1], unit)
+
+
+def _pad(flops: float, contracted: int, columns: int, unit: int) -> Flops:
+    """A matrix unit holds `unit` contracted values times `unit` columns; the rest streams."""
+    waste = math.prod(-(-size // unit) * unit / size for size in (contracted, columns) if size)
+    return Flops(flops, flops * waste)
 
 
 def count_traffic(module: Module, computation: Computation, line: Instruction) -> float:
@@ -127,8 +178,8 @@ def _users(inner: Computation, name: str) -> Iterator[Instruction]:
             yield from _users(inner, line.name) if line.opcode == "bitcast" else (line,)
 
 
-def _count_convolution(computation: Computation, line: Instruction) -> float:
-    image, kernel = (computation[name].arrays[0].dims for name in line.operands[:2])
+def _count_convolution(line: Instruction, image, kernel, result, unit: int) -> Flops:
+    """Operations by the line's window and labels, from the sides of the three arrays."""
     left, right = (line.attribute("dim_labels") or "").split("->")
     left, middle = left.split("_")
     window = _parse_window(line.attributes)
@@ -137,12 +188,15 @@ def _count_convolution(computation: Computation, line: Instruction) -> float:
         digit = str(axis)
         positions *= _count_positions(
             image[left.index(digit)],
-            line.arrays[0].dims[right.index(digit)],
+            result[right.index(digit)],
             *(window[key][axis] if key in window else default for key, default in _WINDOW),
         )
     batch = image[left.index("b")] // int(line.attribute("batch_group_count") or 1)
-    features = kernel[middle.index("i")] * kernel[middle.index("o")]
-    return 2.0 * batch * features * positions
+    inputs, outputs = kernel[middle.index("i")], kernel[middle.index("o")]
+    # Gradients of kernels contract over all positions, which appear as a window of that size.
+    taps = math.prod(window.get("size", [1]))
+    contracted = inputs * taps if taps > _LARGEST_KERNEL else inputs
+    return _pad(2.0 * batch * inputs * outputs * positions, contracted, outputs, unit)
 
 
 _WINDOW = (("size", 1), ("stride", 1), ("pad", 0), ("lhs_dilate", 1), ("rhs_dilate", 1))

@@ -25,13 +25,15 @@ class Array:
     Attributes:
       dtype: `f32`, `bf16`, `pred`, ...
       dims: sides.
-      num_bytes: as it lies in memory: TPUs fill the two fastest sides up to whole tiles.
+      num_bytes: in memory, where TPUs pad the two fastest sides to whole tiles.
+      padding: bytes of these that are padding.
       in_hbm: whether it lies in the device's main memory, not in a core's own.
     """
 
     dtype: str
     dims: tuple[int, ...]
     num_bytes: int
+    padding: int
     in_hbm: bool
 
 
@@ -51,8 +53,9 @@ def _make_array(match: re.Match) -> Array:
         for axis, length in zip(order, reversed(lengths), strict=False):
             sides[axis] = -(-sides[axis] // length) * length
     space = _SPACE.search(layout)
-    num_bytes = math.ceil(math.prod(sides) * _count_bits(match["dtype"]) / 8)
-    return Array(match["dtype"], dims, num_bytes, space is None)
+    bits = _count_bits(match["dtype"])
+    num_bytes, useful = (math.ceil(math.prod(each) * bits / 8) for each in (sides, dims))
+    return Array(match["dtype"], dims, num_bytes, num_bytes - useful, space is None)
 
 
 def _count_bits(dtype: str) -> int:

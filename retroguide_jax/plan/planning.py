@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel.rules import sharding_table
-from retroguide_jax.plan import compiling, search, timeline
+from retroguide_jax.plan import breakdown, compiling, search, timeline
 from retroguide_jax.plan.collectives import Network
 from retroguide_jax.plan.hlo import parse_module
 from retroguide_jax.plan.timeline import Assumptions, Usage
@@ -88,12 +88,19 @@ class Planner:
             config.train.batch_size,
             config.train.num_steps,
         )
+        chip = self.topology.chip
+        peak = chip.flops / chip.devices_per_chip
+        predicted["mfu"] = usage.flops / (predicted["step_seconds"] * peak)
         predicted["one_chip_from"] = "compiled" if one_chip_seconds else "same program, no exchange"
         return plan | {
             "flops_per_device": usage.flops,
+            "padded_flops_per_device": usage.padded_flops,
             "flops_by_compiler": compiled.flops,
             "hbm_traffic_bytes": usage.hbm_bytes,
             "arithmetic_intensity": usage.flops / usage.hbm_bytes,
+            "modules": breakdown.sum_modules(usage),
+            "kernels": breakdown.list_kernels(usage),
+            "written_bytes": breakdown.measure_written(usage),
             "collectives": timeline.sum_collectives(usage),
             "longest_exchanges": _list_longest(usage, step),
             "loops_of_unknown_length": usage.unknown,

@@ -5,18 +5,23 @@ from typing import Any
 from retroguide_jax.text import align
 
 GIB = 2**30
+# Rows of the tables by module and of exchanges.
+_FEW, _MANY = 12, 100
 
 
-def format_plan(plan: dict[str, Any], with_shardings: bool = False) -> str:
+def format_plan(plan: dict[str, Any], with_shardings: bool = False, detail: bool = False) -> str:
     """The plan for people: fits or not, memory, exchanges, prediction with its arithmetic.
 
     Args:
       plan: from `planning.Planner`.
+      detail: all modules, the longest kernels, more exchanges.
       with_shardings: append where every leaf of the state lies, some hundred lines.
     """
     parts = [_head(plan), _memory(plan)]
     if plan["fits"]:
-        parts += [_exchanges(plan), _prediction(plan), _longest(plan)]
+        num = _MANY if detail else _FEW
+        parts += [_prediction(plan), _modules(plan, num), _exchanges(plan), _longest(plan, num)]
+        parts += [_kernels(plan)] if detail else []
     if "max_per_device_batch" in plan:
         parts.append(_largest(plan))
     if plan.get("evaluation"):
@@ -77,12 +82,21 @@ def _prediction(plan: dict[str, Any]) -> str:
 
 def _work(plan: dict[str, Any]) -> list[tuple[str, str]]:
     """What a device does in a step."""
-    chip = plan["chip"]
+    chip, written = plan["chip"], plan["written_bytes"]
     balance = chip["flops"] / chip["hbm_bandwidth"]
     parts = ", ".join(f"{name} {share:g}" for name, share in plan["frequencies"].items())
     rows = [
-        ("FLOPs", f"{plan['flops_per_device']:.3e} of matrix products and convolutions"),
-        ("memory traffic", f"{plan['hbm_traffic_bytes']:.3e} bytes"),
+        (
+            "FLOPs",
+            f"{plan['flops_per_device']:.3e} of matrix products and convolutions; "
+            f"{plan['padded_flops_per_device']:.3e} with channels padded to {chip['matrix_unit']}",
+        ),
+        (
+            "memory traffic",
+            f"{plan['hbm_traffic_bytes']:.3e} bytes; of {written['total']:.3e} written "
+            f"{written['padding'] / written['total']:.0%} are padding, "
+            f"{written['float32'] / written['total']:.0%} float32",
+        ),
         (
             "intensity",
             f"{plan['arithmetic_intensity']:.1f} FLOPs per byte; the chip's: {balance:.0f}",
@@ -106,9 +120,9 @@ def _times(plan: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             "compute",
-            f"{1e3 * predicted['compute_seconds']:.2f} ms, each instruction the longer of FLOPs / "
-            f"({assumed['flops_share']:g} x {chip['flops'] * share / 1e12:g}e12) and bytes / "
-            f"({assumed['hbm_share']:g} x {chip['hbm_bandwidth'] * share / 1e9:g}e9)",
+            f"{1e3 * predicted['compute_seconds']:.2f} ms, each instruction the longer of padded "
+            f"FLOPs / ({assumed['flops_share']:g} x {chip['flops'] * share / 1e12:g}e12) and "
+            f"bytes / ({assumed['hbm_share']:g} x {chip['hbm_bandwidth'] * share / 1e9:g}e9)",
         ),
         (
             "exchanges alone",
@@ -127,6 +141,11 @@ def _times(plan: dict[str, Any]) -> list[tuple[str, str]]:
             f"{ms['scheduled']} ms as scheduled, {1e3 * predicted['exposed_seconds']:.2f} of it "
             f"waiting (no overlap {ms['pessimistic']}, all overlapped {ms['optimistic']})",
         ),
+        (
+            "MFU",
+            f"{100 * predicted['mfu']:.1f} % = {plan['flops_per_device']:.3e} FLOPs / "
+            f"({ms['scheduled']} ms x {chip['flops'] * share / 1e12:g}e12)",
+        ),
         ("step on one chip", f"{one_chip} ms ({predicted['one_chip_from']})"),
         (
             f"efficiency 1 -> {plan['num_chips']}",
@@ -138,7 +157,36 @@ def _times(plan: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _longest(plan: dict[str, Any], num: int = 8) -> str:
+def _modules(plan: dict[str, Any], num: int) -> str:
+    total = plan["predicted"]["step_seconds"]
+    peak = plan["chip"]["flops"] / plan["chip"]["devices_per_chip"]
+    lines = [("where the time goes", "ms", "% of step", "TFLOP", "GB", "MFU %")]
+    rows = [row for row in plan["modules"] if row["seconds"] > 0]
+    rest = {key: sum(row[key] for row in rows[num:]) for key in ("seconds", "flops", "bytes")}
+    shown = rows[:num] + ([{"module": "others"} | rest] if rows[num:] else [])
+    for row in shown:
+        lines.append(
+            (
+                row["module"],
+                f"{1e3 * row['seconds']:.2f}",
+                f"{100 * row['seconds'] / total:.1f}",
+                f"{row['flops'] / 1e12:.3f}",
+                f"{row['bytes'] / 1e9:.2f}",
+                f"{100 * row['flops'] / (row['seconds'] * peak):.0f}" if row["seconds"] else "",
+            )
+        )
+    return align(lines)
+
+
+def _kernels(plan: dict[str, Any]) -> str:
+    lines = [("longest kernels", "ms", "TFLOP", "result", "where from")]
+    for row in plan["kernels"]:
+        cells = (f"{1e3 * row['seconds']:.2f}", f"{row['flops'] / 1e12:.3f}")
+        lines.append((row["kernel"], *cells, row["shape"], row["module"]))
+    return align(lines)
+
+
+def _longest(plan: dict[str, Any], num: int) -> str:
     lines = [("longest exchanges", "axes", "count", "MB", "us", "async", "where from")]
     for each in plan["longest_exchanges"][:num]:
         lines.append(

@@ -33,7 +33,8 @@ class Assumptions:
     """What no data sheet says; all can be set on the command line.
 
     Attributes:
-      flops_share: of the published peak that matrix products and convolutions reach.
+      flops_share: of the published peak that matrix products and convolutions reach, their channels
+        padded to whole matrix units.
       hbm_share: of the published memory bandwidth that is reached.
       network_share: of the published link and network bandwidth that is reached.
       hop_seconds: latency between neighbouring chips ("How to Scale Your Model", part 3: about a
@@ -41,7 +42,7 @@ class Assumptions:
       dcn_seconds: latency of an exchange between slices.
     """
 
-    flops_share: float = 0.5
+    flops_share: float = 0.8
     hbm_share: float = 0.8
     network_share: float = 0.8
     hop_seconds: float = 1e-6
@@ -59,12 +60,30 @@ class Exchange:
 
 
 @dataclasses.dataclass
+class Work:
+    """What one instruction takes beside exchanges.
+
+    Attributes:
+      line: the instruction.
+      count: how often a step runs it, on average.
+      seconds: of the device's time; 0 for copies that run beside other work.
+      flops: of matrix products and convolutions.
+      hbm_bytes: read and written in main memory.
+    """
+
+    line: Instruction
+    count: float
+    seconds: float
+    flops: costs.Flops
+    hbm_bytes: float
+
+
+@dataclasses.dataclass
 class Usage:
     """What running a computation once takes, on one device, on average.
 
     Attributes:
-      flops: of matrix products and convolutions.
-      hbm_bytes: read and written in main memory.
+      work: of all instructions.
       compute_seconds: without any exchange.
       scheduled_seconds: with exchanges where the compiler has put them: asynchronous ones run
         beside the computation between their start and their end.
@@ -72,12 +91,26 @@ class Usage:
       unknown: loops of unknown length, counted once.
     """
 
-    flops: float = 0.0
-    hbm_bytes: float = 0.0
+    work: list[Work] = dataclasses.field(default_factory=list)
     compute_seconds: float = 0.0
     scheduled_seconds: float = 0.0
     exchanges: list[Exchange] = dataclasses.field(default_factory=list)
     unknown: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def flops(self) -> float:
+        """Of matrix products and convolutions, without padding."""
+        return sum(work.count * work.flops.useful for work in self.work)
+
+    @property
+    def padded_flops(self) -> float:
+        """The same with channels padded to whole matrix units."""
+        return sum(work.count * work.flops.padded for work in self.work)
+
+    @property
+    def hbm_bytes(self) -> float:
+        """Read and written in main memory."""
+        return sum(work.count * work.hbm_bytes for work in self.work)
 
     @property
     def network_seconds(self) -> float:
@@ -124,6 +157,7 @@ class Timeline:
           frequencies: how often conditional parts run, from `list_frequencies`.
         """
         self._module, self._network, self._frequencies = module, network, frequencies
+        self._unit = chip.matrix_unit
         self._flops_rate = chip.flops / chip.devices_per_chip * assumptions.flops_share
         self._hbm_rate = chip.hbm_bandwidth / chip.devices_per_chip * assumptions.hbm_share
 
@@ -144,16 +178,12 @@ class Timeline:
     def _run_called(self, usage, line, with_network, without) -> None:
         for name, times in self._count_calls(usage, line).items():
             called = self.measure(name)
-            usage.flops += times * called.flops
-            usage.hbm_bytes += times * called.hbm_bytes
             usage.unknown += called.unknown
             with_network.now += times * called.scheduled_seconds
             without.now += times * called.compute_seconds
-            usage.exchanges += [
-                dataclasses.replace(exchange, count=times * exchange.count)
-                for exchange in called.exchanges
-                if times
-            ]
+            if times:
+                usage.work += _repeat(called.work, times)
+                usage.exchanges += _repeat(called.exchanges, times)
 
     def _count_calls(self, usage: Usage, line: Instruction) -> dict[str, float]:
         """How often a line runs each computation it calls."""
@@ -177,16 +207,17 @@ class Timeline:
 
     def _run_line(self, usage, computation, line, with_network, without) -> None:
         lines = self._module.computations[computation]
-        flops = costs.count_flops(self._module, lines, line)
+        flops = costs.count_flops(self._module, lines, line, self._unit)
         event = find_event(self._module, computation, line, len(self._network.places))
         # An exchange's own traffic is part of its time.
         is_exchange = event is not None and event.role != "progress"
         traffic = 0.0 if is_exchange else costs.count_traffic(self._module, lines, line)
-        usage.flops += flops
-        usage.hbm_bytes += traffic
-        seconds = max(flops / self._flops_rate, traffic / self._hbm_rate)
+        seconds = max(flops.padded / self._flops_rate, traffic / self._hbm_rate)
+        is_copy = line.opcode in ("copy-start", "slice-start")
+        if seconds:
+            usage.work.append(Work(line, 1.0, 0.0 if is_copy else seconds, flops, traffic))
         for clock in (with_network, without):
-            if line.opcode in ("copy-start", "slice-start"):
+            if is_copy:
                 clock.start("memory", line.name, seconds)
             elif line.opcode in ("copy-done", "slice-done"):
                 clock.wait(line.operands[0])
@@ -203,6 +234,10 @@ class Timeline:
             clock.start(channel, event.key, seconds)
         if event.role in ("sync", "done"):
             clock.wait(event.key)
+
+
+def _repeat(each: list, times: float) -> list:
+    return [dataclasses.replace(one, count=times * one.count) for one in each]
 
 
 def list_frequencies(config: ConfigDict) -> dict[str, float]:

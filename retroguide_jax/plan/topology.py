@@ -1,6 +1,7 @@
 """Devices that are described, not present, for the compiler to compile for."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -13,6 +14,21 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.plan.chips import Chip, find_chip
 from retroguide_jax.text import one_line
 
+# What all GPUs of compute capability 9.0 have in common ("CUDA C++ Programming Guide", technical
+# specifications), as XLA's `GpuTargetConfigProto`. No device is at hand to try kernels on.
+_GPU = """
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 fpus_per_core: 128
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472 registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  cuda_compute_capability {{ major: 9 minor: 0 feature_extension: ACCELERATED_FEATURES }}
+  {fields}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
+device_description_str: "{name}"
+"""
 # libtpu would ask a metadata server what machine this is, complain on stderr that none answers, and
 # let one process only use it at a time.
 _ENVIRONMENT = {
@@ -51,17 +67,34 @@ class Topology:
         return math.prod(self.shape) * self.num_slices
 
 
-def prepare_environment() -> None:
-    """Sets what libtpu and JAX need to compile without devices; to be called before importing jax.
+def prepare_environment(name: str) -> None:
+    """Sets what the compiler and JAX need to compile without devices; before importing jax.
+
+    Args:
+      name: of the topology.
 
     Raises:
-      UserError: libtpu is not installed.
+      UserError: an unknown chip, or its compiler is not installed.
     """
-    if importlib.util.find_spec("libtpu") is None:
+    os.environ.update(_ENVIRONMENT)
+    if find_chip(name).is_gpu:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
+        if not _is_installed("jax_plugins.xla_cuda13"):
+            raise UserError(
+                "compiling for GPUs needs JAX's plugin for them: pip install "
+                f"jax-cuda13-plugin=={importlib.metadata.version('jax')} (no GPU is needed)"
+            )
+    elif not _is_installed("libtpu"):
         raise UserError(
             "compiling for TPUs needs libtpu: pip install 'retroguide_jax[plan]' (no TPU is needed)"
         )
-    os.environ.update(_ENVIRONMENT)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def describe_topology(name: str, num_slices: int = 1) -> Topology:
@@ -78,31 +111,41 @@ def describe_topology(name: str, num_slices: int = 1) -> Topology:
 
     chip = find_chip(name)
     shape = name.partition(":")[2]
-    if not re.fullmatch(r"\d+(x\d+){1,2}", shape):
-        raise UserError(f"--topology={name}: give the shape of a slice, as in {chip.name}:4x4")
+    if not re.fullmatch(r"\d+" if chip.is_gpu else r"\d+(x\d+){1,2}", shape):
+        raise UserError(f"--topology={name}: give the shape of a slice, as in {_example(chip)}")
     if num_slices < 1:
         raise UserError(f"--slices={num_slices}: must be at least 1")
-    options = dict(chip.options) | ({"num_slices": num_slices} if num_slices > 1 else {})
-    # Hosts have four chips unless told otherwise, of which older compilers make no exception.
-    if set(shape) == {"1", "x"}:
-        options["chips_per_host_bounds"] = (1, 1, 1)
+    if chip.is_gpu:
+        if num_slices > 1 or int(shape) > 8:
+            raise UserError(f"--topology={name}: GPUs are planned for on one host, of 8 at most")
+        options = {"platform": "cuda", "topology": f"1x1x{shape}"}
+        fields = " ".join(f"{field}: {value}" for field, value in chip.options)
+        options["target_config"] = _GPU.format(fields=fields, name=chip.name)
+    else:
+        options = {"platform": "tpu"} | dict(chip.options)
+        options |= {"num_slices": num_slices} if num_slices > 1 else {}
+        # Hosts have four chips unless told otherwise, of which older compilers make no exception.
+        options |= {"chips_per_host_bounds": (1, 1, 1)} if set(shape) == {"1", "x"} else {}
     try:
-        described = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+        described = topologies.get_topology_desc(topology_name=name, **options)
     # Names are the compiler's to know, and what it raises differs between its releases.
     except Exception as error:
         raise UserError(
             f"--topology={name}: the compiler does not know it ({one_line(error)}); "
-            "take a shape that exists, as in "
-            f"{'v5e:4x4' if chip.torus_dims == 2 else chip.name + ':4x4x4'}"
+            f"take a shape that exists, as in {_example(chip)}"
         ) from error
     sides = tuple(int(side) for side in shape.split("x"))
     return Topology(name, chip, sides, num_slices, tuple(described.devices))
 
 
+def _example(chip: Chip) -> str:
+    return f"{chip.name}:{ {1: '8', 2: '4x4', 3: '4x4x4'}[chip.torus_dims] }"
+
+
 def describe_one_chip(chip: Chip) -> Topology:
     """One chip alone, to compare with many."""
     # The compiler describes no single chip of a 3D network: the first of the smallest slice.
-    one = describe_topology(f"{chip.name}:{'1x1' if chip.torus_dims == 2 else '2x2x1'}")
+    one = describe_topology(f"{chip.name}:{ {1: '1', 2: '1x1', 3: '2x2x1'}[chip.torus_dims] }")
     return dataclasses.replace(one, devices=one.devices[:1], shape=(1,) * chip.torus_dims)
 
 
@@ -117,7 +160,8 @@ def locate(devices: Any) -> np.ndarray:
     """
     places = []
     for number, device in enumerate(np.asarray(devices, object).flat):
-        coords = list(getattr(device, "coords", None) or (number, 0, 0))
+        known = getattr(device, "coords", None) if device.platform == "tpu" else None
+        coords = list(known or (number, 0, 0))
         places.append(
             [getattr(device, "slice_index", None) or 0, *coords, *[0] * (3 - len(coords))]
         )

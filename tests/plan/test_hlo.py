@@ -15,6 +15,7 @@ def test_shapes_fill_whole_tiles_and_know_their_memory():
     # Sides are filled from the fastest: 8 of the first to 128, 64 of the second to 64.
     assert own.num_bytes == 128 * 64 * 4 and not own.in_hbm
     assert half.num_bytes == 5 * 7 * 2 and flag.num_bytes == 4
+    assert small.padding == 3 * 3 * 8 * (128 - 8) * 4 and half.padding == 0
 
 
 def test_instructions_with_nested_tuples_and_comments():
@@ -69,9 +70,32 @@ def test_a_chain_counts_its_own_work_only():
     module = hlo.parse_module(CHAIN)
     lines = module.computations["main"]
     fusion = lines["fusion.2"]
-    assert costs.count_flops(module, lines, fusion) == 2 * 128**3
+    assert costs.count_flops(module, lines, fusion, 128) == costs.Flops(2 * 128**3, 2 * 128**3)
     # One operand and the result; the other operand lies in the core, the gathered array passes.
     assert costs.count_traffic(module, lines, fusion) == 2 * 128 * 128 * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "useful", "padded"),
+    [
+        # 64 channels to 32: half and a quarter of a matrix unit's sides.
+        ("f32[2,8,8,32] convolution(%a, %b), window={size=1x1}, dim_labels=b01f_01io->b01f", 1, 8),
+        # A kernel's gradient contracts over all positions; only its outputs are padded.
+        ("f32[1,1,64,32] convolution(%a, %c), window={size=8x8}, dim_labels=f01b_i01o->01bf", 1, 4),
+    ],
+)
+def test_flops_are_padded_to_matrix_units(text, useful, padded):
+    module = hlo.parse_module(
+        "ENTRY %m (a: f32[2,8,8,64]) -> f32[2] {\n"
+        "  %a = f32[2,8,8,64]{3,2,1,0} parameter(0)\n"
+        "  %b = f32[1,1,64,32]{3,2,1,0} parameter(1)\n"
+        "  %c = f32[2,8,8,32]{3,2,1,0} parameter(2)\n"
+        f"  ROOT %x = {text}\n"
+        "}\n"
+    )
+    flops = costs.count_flops(module, module.computations["m"], module.root("m"), 128)
+    each = 2 * 2 * 8 * 8 * 64 * 32
+    assert flops == costs.Flops(useful * each, padded * each)
 
 
 def test_branches_are_recognised_by_their_networks():
