@@ -126,6 +126,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.remat = "none"  # what the backward pass recomputes
     config.train.update_order = "alternating"  # of D and G
     config.train.ema_halflife_images = 20_000  # of the averaged weights
+    config.train.compiler_level = "default"  # of XLA
     config.train.max_nonfinite = 20  # give up after this many skipped updates in a row
     config.train.max_rollbacks = 0  # but first go back to the last good checkpoint so many times
     config.train.log_every = 50

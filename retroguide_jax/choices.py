@@ -32,6 +32,8 @@ CHOICES = {
     # Styles read off the target and matched by F(z); MSGAN's ratio; nothing that makes z matter.
     "losses.style": ("encoder", "mode_seeking", "none"),
     "train.remat": ("none", "elementwise", "blocks"),
+    # Of the XLA compiler; O1 takes half the time on TPUs (docs/plan.md).
+    "train.compiler_level": ("default", "O0", "O1", "O2", "O3"),
     # G through the updated D, or through the one before.
     "train.update_order": ("alternating", "simultaneous"),
     "optimizer.embedder.decay": ("none", "linear", "cosine"),

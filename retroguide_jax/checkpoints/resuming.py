@@ -22,6 +22,7 @@ _FREE = (
     "losses.contrastive_chunk",
     "train.micro_batch_size",
     "train.remat",
+    "train.compiler_level",
     "train.log_every",
     "train.sample_every",
     "train.checkpoint_every",

@@ -46,7 +46,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--skip_evaluation", help="plan training only", **switch)
     add("--detail", help="all modules, the longest kernels, more exchanges", **switch)
     add("--shardings", help="print the placement of every leaf of the state", **switch)
-    add("--fast", help="compile at O1: half the time, but more memory than is needed", **switch)
+    add(
+        "--fast",
+        help="compile at O1, whatever config.train.compiler_level is: half the time",
+        **switch,
+    )
     add(
         "--assume",
         action="append",
@@ -72,8 +76,9 @@ def run(args: argparse.Namespace) -> int:
 
     from retroguide_jax.plan import compiling, planning, search, table
 
-    if args.fast:
-        jax.config.update("jax_optimization_level", "O1")
+    level = "O1" if args.fast else args.config.train.compiler_level
+    if level != "default":
+        jax.config.update("jax_optimization_level", level)
     planner = planning.Planner(
         topology=describe_topology(args.topology, args.slices),
         assumptions=planning.read_assumptions(args.assume),
@@ -93,8 +98,11 @@ def run(args: argparse.Namespace) -> int:
         parts |= set() if args.skip_evaluation else {"evaluation"}
         plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, _tell)
     print(table.format_plan(plan, args.shardings, args.detail))
-    if args.fast:
-        print("\ncompiled at O1 (--fast): training itself will need less memory")
+    if level != args.config.train.compiler_level:
+        print(
+            "\ncompiled at O1 (--fast); training compiles at config.train.compiler_level="
+            f"{args.config.train.compiler_level} and may need less memory"
+        )
     if args.json:
         _write_json(args.json, plan)
     return 0 if plan["fits"] else 1

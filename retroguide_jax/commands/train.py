@@ -52,10 +52,14 @@ def run(args: argparse.Namespace) -> int:
     from retroguide_jax.parallel.processes import join_processes
 
     join_processes()
+    import jax
+
     from retroguide_jax.files import to_path
     from retroguide_jax.parallel.watchdog import Watchdog
     from retroguide_jax.training.loop import train
 
+    if args.config.train.compiler_level != "default":
+        jax.config.update("jax_optimization_level", args.config.train.compiler_level)
     allow_change = [name for name in args.allow_change.split(",") if name]
     with Watchdog(args.hang_after) as watchdog:
         return train(

@@ -1,1 +1,1 @@
-"""What a training step would need and cost on accelerators that are not at hand."""
+"""Memory, time and scaling of a training step on accelerators, estimated without them."""

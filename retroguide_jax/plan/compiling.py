@@ -128,15 +128,19 @@ def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tup
     return functions
 
 
-def compile_lowered(lowered: jax.stages.Lowered) -> Compiled:
+def compile_lowered(lowered: jax.stages.Lowered, options: dict[str, str]) -> Compiled:
     """Compiles `fn.lower(*arguments)` for the devices of its arguments' shardings, in minutes.
+
+    Args:
+      lowered: the program.
+      options: of the compiler; those of `jax.jit` are not a part of what it lowers.
 
     Raises:
       UserError: the compiler fails for another reason than memory.
     """
     start = time.monotonic()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise UserError(
@@ -212,7 +216,12 @@ def list_versions() -> dict[str, str]:
     return versions
 
 
-def cached_compile(folder: Path, lowered: jax.stages.Lowered, **target: str | int) -> Compiled:
+def cached_compile(
+    folder: Path,
+    lowered: jax.stages.Lowered,
+    options: dict[str, str] | None = None,
+    **target: str | int,
+) -> Compiled:
     """`compile_lowered` behind a disk cache, by program, target and releases.
 
     JAX's own compilation cache cannot read back programs for devices that are not present.
@@ -220,11 +229,16 @@ def cached_compile(folder: Path, lowered: jax.stages.Lowered, **target: str | in
     Args:
       folder: of the cache, one file per program.
       lowered: the program, before the compiler has seen it.
+      options: of the compiler.
       **target: what it is compiled for.
 
     Raises:
       UserError: the compiler fails for another reason than memory, or the file cannot be written.
     """
+    options = options or {}
+    target |= options | {
+        name: os.environ.get(name, "") for name in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
+    }
     target |= {"level": str(jax.config.jax_optimization_level)} | list_versions()
     parts = (lowered.as_text(), json.dumps(target, sort_keys=True))
     path = folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json.gz"
@@ -232,7 +246,7 @@ def cached_compile(folder: Path, lowered: jax.stages.Lowered, **target: str | in
         return Compiled(**json.loads(gzip.decompress(path.read_bytes())))
     # Absent, cut short, or of another release: compile again.
     except (OSError, EOFError, ValueError, TypeError):
-        compiled = compile_lowered(lowered)
+        compiled = compile_lowered(lowered, options)
     with write_beside(path) as beside:
         beside.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(compiled)).encode()))
     return compiled

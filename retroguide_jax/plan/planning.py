@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.parallel.mesh import compiler_options
 from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.plan import breakdown, compiling, search, timeline
 from retroguide_jax.plan.collectives import Network
@@ -53,7 +54,8 @@ class Planner:
         num = len(self.topology.devices)
         check_batches(config, num)
         step = compiling.describe_step(config, self.topology.devices)
-        compiled = self._compile(step.fn, (step.state, step.batch))
+        options = compiler_options(step.mesh)
+        compiled = self._compile(step.fn, (step.state, step.batch), options)
         plan = {
             "prediction": True,
             "topology": self.topology.name,
@@ -123,10 +125,11 @@ class Planner:
             plans[name] = plan
         return plans
 
-    def _compile(self, fn: Any, arguments: tuple) -> compiling.Compiled:
+    def _compile(self, fn: Any, arguments: tuple, options: Any = None) -> compiling.Compiled:
         return compiling.cached_compile(
             self.folder,
             fn.lower(*arguments),
+            options,
             topology=self.topology.name,
             slices=self.topology.num_slices,
             devices=len(self.topology.devices),

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.networks import Networks
-from retroguide_jax.parallel.mesh import batch_sharding
+from retroguide_jax.parallel.mesh import batch_sharding, compiler_options
 from retroguide_jax.state import TrainState, make_optimizers
 from retroguide_jax.training.adversarial import update_gan
 from retroguide_jax.training.contrastive import update_embedder
@@ -68,6 +68,7 @@ def make_train_step(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, NamedSharding(mesh, PartitionSpec())),
         donate_argnums=0,
+        compiler_options=compiler_options(mesh),
     )
 
 

@@ -42,6 +42,7 @@ class Recipe:
         return Schedule(self.config)
 
 
+@jax.named_scope("optimizer")
 def apply_gradients(
     recipe: Recipe, state: TrainState, name: str, loss: jax.Array, grads: Any
 ) -> tuple[TrainState, jax.Array, jax.Array]:
@@ -71,6 +72,7 @@ def select(ok: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
 
 
+@jax.named_scope("average")
 def average(
     config: ConfigDict, averaged: Any, current: Any, num_images: int, num_updates: jax.Array
 ) -> Any:

@@ -56,7 +56,7 @@ def compiled(monkeypatch):
     monkeypatch.setattr(
         compiling,
         "compile_lowered",
-        lambda lowered: calls.append(lowered) or compile_lowered(lowered),
+        lambda *args: calls.append(args) or compile_lowered(*args),
     )
     return calls
 
