@@ -21,7 +21,7 @@ def test_replicated_state_is_whole_on_every_device():
     state = jax.eval_shape(lambda: initial_state(config, make_networks(config)))
     sizes = measure(data=8, fsdp=1)
     for kind, name in (("parameters", "params"), ("optimizer", "opt"), ("averages", "ema")):
-        assert sizes[kind] == sum(leaf.size * 4 for leaf in jax.tree.leaves(state[name]))
+        assert sizes[kind] == sum(leaf.size * 4 for leaf in jax.tree.leaves(getattr(state, name)))
     # A device's two pairs of 16 x 16 and 8 x 32 pixels.
     assert sizes["batch"] == 2 * (16 * 16 + 8 * 32) * 3 * 4
 
