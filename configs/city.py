@@ -67,5 +67,5 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.log_every = 25
     config.train.sample_every = 400
     config.train.checkpoint_every = 600
-    config.train.eval_every = 1650  # once, at the end: a pass costs as much as 100 steps
+    config.eval.every = 1650  # once, at the end: a pass costs as much as 100 steps
     return config

@@ -32,7 +32,6 @@ def get_config(backbone: str = "saig") -> ConfigDict:
     config.train.num_steps = 250
     config.train.batch_size = 64
     config.train.adversarial_batch_size = 64
-    config.train.eval_every = 250
+    config.eval.every = 250
     config.train.checkpoint_every = 125
-    config.train.best_metric = "r@1_real/embedder"
     return config

@@ -37,7 +37,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.log_every = 2
     config.train.sample_every = 5
     config.train.checkpoint_every = 4
-    config.train.eval_every = 5
+    config.eval.every = 5
     config.eval.batch_size = 8
     config.eval.num_noises = 2
     return config

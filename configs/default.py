@@ -133,11 +133,18 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.profile_steps = (0, 0)  # first and last step of a profiler trace; (0, 0): none
     config.train.sample_every = 1000
     config.train.checkpoint_every = 1000
-    config.train.eval_every = 5000
-    config.train.best_metric = "r@1_generated/embedder"  # of the validation split, higher is better
     config.train.keep_checkpoints = 2
 
     config.eval = ConfigDict()
+    config.eval.every = 5000  # steps between two scorings of the validation split
+    config.eval.metrics = (  # names of `retroguide evaluate --list_metrics`
+        "psnr", "ssim_rgb", "sharpness_ratio", "retrieval", "fd_judge", "diversity",
+        "sky_spread_ratio",
+    )  # fmt: skip
+    config.eval.judges = ()  # work directories of independent embedders
+    # What best/ is the best by. auto: R@1 by the first judge; without judges, the Frechet distance
+    # by the own embedder; in mode contrastive its R@1 of real images.
+    config.eval.best_metric = "auto"
     config.eval.batch_size = 16  # images a device works on at a time, even
     config.eval.num_noises = 4  # noise draws per source, for diversity
 

@@ -28,6 +28,8 @@ from retroguide_jax.text import find_nearest
 _OVERRIDE = re.compile(r"--config\.(?P<field>[^=]+)(=(?P<value>.*))?", re.DOTALL)
 _NEGATIVE_NUMBER = re.compile(r"-[\d.]")
 _SCALARS = (bool, int, float, str, type(None))
+# Fields of older runs by their names of today.
+_RENAMED = {"train.eval_every": "eval.every", "train.best_metric": "eval.best_metric"}
 # What a slip in a config file raises. Anything else is shown with its traceback.
 _SLIPS = (
     ArithmeticError,
@@ -93,6 +95,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     config = _call_get_config(spec)
     for field, value in _iterate_fields(config):
+        if field in _RENAMED:
+            raise UserError(f"config {spec}: {field} is now called {_RENAMED[field]}; rename it")
         _check_leaf(f"config {spec}: {field}", value)
     for override in overrides:
         _apply_override(config, override)
@@ -127,10 +131,16 @@ def config_from_json(text: str) -> ConfigDict:
 def complete_config(config: ConfigDict) -> ConfigDict:
     """The config of an older run with the fields that it could not know, at their defaults.
 
-    A new field's default is what was done before there was a choice.
+    A new field's default is what was done before there was a choice; a renamed field keeps its
+    value.
     """
-    defaults = _call_get_config("default").to_dict()
-    return ConfigDict(_merge(defaults, config.to_dict())).lock()
+    defaults, values = _call_get_config("default").to_dict(), config.to_dict()
+    for old, new in _RENAMED.items():
+        section, _, name = old.partition(".")
+        if name in values.get(section, {}):
+            section_now, _, name_now = new.partition(".")
+            values.setdefault(section_now, {})[name_now] = values[section].pop(name)
+    return ConfigDict(_merge(defaults, values)).lock()
 
 
 def _merge(defaults: Any, values: Any) -> Any:
@@ -236,6 +246,8 @@ def _apply_override(config: ConfigDict, override: str) -> None:
         raise UserError(f"{override}: an override is written --config.FIELD=VALUE")
     field, text = match["field"], match["value"]
     flag = f"--config.{field}"
+    if field in _RENAMED:
+        raise UserError(f"{flag} is now called --config.{_RENAMED[field]}")
     fields = dict(_iterate_fields(config))
     if field not in fields:
         inside = [name for name in fields if name.startswith(f"{field}.")]

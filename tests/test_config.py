@@ -273,3 +273,16 @@ def test_packaged_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     files = Path(__file__).resolve().parents[1].glob("configs/[!_]*.py")
     monkeypatch.chdir(tmp_path)
     assert list_packaged_configs() == sorted(file.stem for file in files)
+
+
+def test_a_renamed_field_is_named_by_its_new_name(tmp_path):
+    with pytest.raises(UserError, match="train.eval_every is now called --config.eval.every"):
+        load_config("city", ["--config.train.eval_every=5"])
+    path = tmp_path / "old.py"
+    path.write_text(
+        "from retroguide_jax.configs import city\n\n\n"
+        "def get_config():\n  config = city.get_config()\n"
+        "  config.train.best_metric = 'psnr'\n  return config\n"
+    )
+    with pytest.raises(UserError, match="train.best_metric is now called eval.best_metric"):
+        load_config(str(path))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retroguide_jax.commands.evaluate import name_judges
 from retroguide_jax.data.images import to_float, to_uint8
 from retroguide_jax.data.pipeline import iterate_batches
 from retroguide_jax.evaluation import results
 from retroguide_jax.evaluation.job import Settings
+from retroguide_jax.evaluation.judges import name_judges
 from retroguide_jax.evaluation.registry import choose_metrics
 from retroguide_jax.evaluation.workdir import Target, WorkdirJob
 from retroguide_jax.metrics.nearest import find_nearest

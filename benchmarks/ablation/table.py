@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from ablation.tasks import JUDGES, NAMES, SCORES
-from retroguide_jax.evaluation.scores import Score, parse_names
+from retroguide_jax.evaluation.scores import Score, parse_scores
 
 Scores = Mapping[str, Mapping[int, Mapping[Score, float]]]  # name -> seed -> score -> value
 
@@ -37,7 +37,7 @@ def read_scores(output: Path) -> Scores:
     for name in NAMES:
         for path in sorted((output / name).glob(f"seed_*/{SCORES}")):
             row = json.loads(path.read_text())
-            values = {key: entry["value"] for key, entry in parse_names(row["metrics"]).items()}
+            values = {key: entry["value"] for key, entry in parse_scores(row["metrics"]).items()}
             seed = int(path.parent.name.removeprefix("seed_"))
             scores.setdefault(name, {})[seed] = values
     return scores

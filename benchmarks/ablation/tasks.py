@@ -16,10 +16,9 @@ METRICS = (
 _EMBEDDER = {
     "mode": "contrastive",
     "train.num_steps": 250,
-    "train.best_metric": "r@1_real/embedder",
 }
 # Once and at the end: what is compared is the last step.
-_ONCE = ("train.sample_every", "train.checkpoint_every", "train.eval_every")
+_ONCE = ("train.sample_every", "train.checkpoint_every", "eval.every")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,6 @@ _FREE = (
     "train.log_every",
     "train.sample_every",
     "train.checkpoint_every",
-    "train.eval_every",
     "train.keep_checkpoints",
     "train.profile_steps",
     "train.max_nonfinite",

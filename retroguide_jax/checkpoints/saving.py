@@ -21,6 +21,7 @@ a killed run leaves only whole checkpoints.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -95,22 +96,33 @@ class Checkpoints:
         }
         self._save(self._latest, {"model": model, "trainer": trainer}, more)
 
-    def save_best(self, state: TrainState, value: float) -> bool:
-        """Saves the model if `value` beats the best so far (kept in the files, hence resumable)."""
-        best_step, best_value = self._find_best()
-        if best_step is not None and value <= best_value:
+    def save_best(self, state: TrainState, merit: float, score: str) -> bool:
+        """Saves the model if it is at least as good as the best so far.
+
+        An equal one is newer and takes the place: a score that has reached its end says nothing
+        for the older one. The best so far is read from its file, so that it survives a restart.
+
+        Args:
+          state: the training state.
+          merit: higher is better.
+          score: the name of the score behind it; a best by another score is replaced.
+        """
+        best_step, best_merit = self._find_best(score)
+        if best_step is not None and merit < best_merit:
             return False
         if best_step == int(state.step):
             self._best.delete(best_step)  # a roll-back has led to the same step once more
-        self._save(self._best, {"model": split(state)[0]}, {"value": value})
+        self._save(self._best, {"model": split(state)[0]}, {"value": merit, "score": score})
         return True
 
-    def _find_best(self) -> tuple[int | None, float]:
+    def _find_best(self, score: str) -> tuple[int | None, float]:
         self._best.wait_until_finished()
         reader = Reader(to_path(self._best.directory))
         for step in reader.find_steps():
             try:
-                return step, reader.read_meta(step, "value")["value"]
+                meta = reader.read_meta(step, "value")
+                is_comparable = meta.get("score", score) == score  # older files do not name it
+                return step, meta["value"] if is_comparable else -math.inf
             except DamagedCheckpointError as error:
                 report_damage(error)
                 set_aside(reader.folder, {step: "damaged"})

@@ -9,7 +9,6 @@ that generated images show the right place, because the generator was trained to
 """
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from retroguide_jax.commands.evaluate_flags import add_flags, check_flags
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import to_path
 
-__all__ = ["EXAMPLE", "add_flags", "name_judges", "run"]
+__all__ = ["EXAMPLE", "add_flags", "run"]
 
 EXAMPLE = """
 retroguide evaluate --workdir=runs/city --judge=runs/city/judge
@@ -65,6 +64,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _score_workdir(args: argparse.Namespace) -> int:
     from retroguide_jax.evaluation import results
+    from retroguide_jax.evaluation.judges import name_judges
     from retroguide_jax.evaluation.watch import wait_for_checkpoint, watch
     from retroguide_jax.evaluation.workdir import Target, WorkdirJob
     from retroguide_jax.parallel.agreement import check_agreement
@@ -113,6 +113,7 @@ def _name_step(job, args: argparse.Namespace) -> dict[str, str]:
 
 def _score_folders(args: argparse.Namespace) -> int:
     from retroguide_jax.evaluation import results
+    from retroguide_jax.evaluation.judges import name_judges
     from retroguide_jax.evaluation.naming import parse_names
     from retroguide_jax.evaluation.workdir import score_folders
     from retroguide_jax.parallel.processes import is_writer
@@ -186,30 +187,3 @@ def _show(row: Mapping[str, Any], args: argparse.Namespace) -> None:
     for note in row.get("notes", ()):
         print(f"note: {note}")
     print(format_table(row), flush=True)
-
-
-def name_judges(workdir: str | None, judges: list[str]) -> dict[str, Path]:
-    """Names each judge after the last part of its directory, numbered where that is taken.
-
-    Args:
-        workdir: of the model to be scored, which cannot judge itself; None where images are.
-        judges: work directories.
-
-    Raises:
-      UserError: a judge is the model itself, or is given twice.
-    """
-    named: dict[str, Path] = {}
-    seen = {}
-    if workdir is not None:
-        seen[os.path.realpath(workdir)] = "is the model to be scored; give an independent embedder"
-    for judge in judges:
-        place = os.path.realpath(judge)
-        if place in seen:
-            raise UserError(f"--judge={judge}: {seen[place]}")
-        seen[place] = "is given twice; leave one out"
-        base = os.path.basename(place) or "judge"
-        taken = {"embedder", *named}  # "embedder" is the model's own
-        numbered = (f"{base}_{number}" for number in range(2, len(taken) + 3))
-        name = next(name for name in (base, *numbered) if name not in taken)
-        named[name] = to_path(judge)
-    return named

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
       UserError: a work directory is none, a judge is the model itself or given twice, or the page
         cannot be written.
     """
-    from retroguide_jax.commands.evaluate import name_judges
+    from retroguide_jax.evaluation.judges import name_judges
     from retroguide_jax.report.collect import find_judges, name_apart, open_run
     from retroguide_jax.report.page import write_page
 

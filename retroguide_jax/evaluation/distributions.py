@@ -15,7 +15,6 @@ import scipy.special
 from retroguide_jax.evaluation.registry import METRICS
 from retroguide_jax.evaluation.scores import Score, Scores
 from retroguide_jax.metrics import classification, distribution, statistics
-from retroguide_jax.metrics.moments import compute_moments
 
 
 def add_distances(
@@ -77,10 +76,9 @@ def _add(scores: Scores, score: Score, values: Sequence[float], replicates, num:
 
 
 def _add_frechet(scores: Scores, score: Score, rows: Rows) -> None:
-    real = compute_moments(rows[0])
     samples = list(_iterate_noises(rows))
-    values = [distribution.frechet_distance(real, compute_moments(sample)) for sample in samples]
-    # A distance of 2,048 features takes seconds, and the jackknife one a group.
+    values = [distribution.frechet_between(rows[0], sample) for sample in samples]
+    # A distance of 2,048 features and more images takes seconds, and the jackknife one per group.
     num_groups = 10 if rows[0].shape[1] > 1024 else 20
     replicates = distribution.frechet_replicates(rows[0], samples[0], num_groups)
     _add(scores, score, values, replicates, len(rows[0]))

@@ -11,17 +11,12 @@ import numpy as np
 from retroguide_jax.data import listing
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import distributions, protocol, registry, summary
+from retroguide_jax.evaluation.judges import EMBEDDER, check_independent
 from retroguide_jax.evaluation.nets import open_nets
 from retroguide_jax.evaluation.reference import Reference
 from retroguide_jax.evaluation.scores import UNVERIFIED, Scores, check_names
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.provenance import describe_machine
-
-EMBEDDER = "embedder"  # the model's own embedder as judge: the one that conditions the generator
-# What is worth its time while training goes on.
-TRAINING_METRICS = (
-    "psnr", "ssim_rgb", "sharpness_ratio", "retrieval", "diversity", "sky_spread_ratio",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +47,19 @@ class Settings:
 
 
 class Job:
-    """Scores sets of images under one protocol; its functions are compiled once."""
+    """Scores sets of images under one protocol; its functions are compiled once.
+
+    Attributes:
+      metrics: those that can be computed.
+      absent: metric -> why it cannot be: a weights file that is nowhere.
+    """
 
     def __init__(self, settings: Settings, judges: Mapping[str, Any], layout: Any = None):
         """Opens the networks.
 
         Args:
           settings: of the job.
-          judges: name -> `inference.Model` with an embedder, a model's own under `EMBEDDER`.
+          judges: name -> `inference.Model` with an embedder, a model's own under `judges.EMBEDDER`.
           layout: a network that reads the layout, see layout.py.
 
         Raises:
@@ -69,7 +69,7 @@ class Job:
         self.settings, self.judges = settings, dict(judges)
         files = {**settings.features, **settings.classifiers}
         opened = open_nets(settings.metrics, settings.weights, files)
-        self._absent, self._unverified = opened.absent, opened.unverified
+        self.absent, self._unverified = opened.absent, opened.unverified
         self.metrics = tuple(name for name in settings.metrics if name not in opened.absent)
         if not self.metrics and not opened.features:
             reasons = (f"{name}: {reason}" for name, reason in opened.absent.items())
@@ -123,7 +123,7 @@ class Job:
         columns = self.scorer.score(examples, real=known, progress_fn=progress_fn)
         self._reference.write(described, columns)
         for name in self.judges:
-            _check_independent(name, columns)
+            check_independent(name, columns)
         scores = summary.summarize(
             columns,
             self.metrics,
@@ -140,7 +140,7 @@ class Job:
         else:
             reason = "this model has no generator (mode contrastive)"
             scores.absent[:] = [{"name": "all but those of the real images", "reason": reason}]
-        for name, reason in self._absent.items():
+        for name, reason in self.absent.items():
             scores.add_absent(name, reason)
         for net, paths in self._unverified.items():
             _rename_unverified(scores, net, paths)
@@ -169,30 +169,3 @@ def _rename_unverified(scores: Scores, net: str, paths: Sequence[str]) -> None:
             scores.found[renamed] = scores.found.pop(score)
             reason = f"given as {renamed.text}: not known to be the published weights:"
             scores.add_absent(score.text, f"{reason} {', '.join(paths)}")
-
-
-def check_sizes(name: str, judge: Any, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Checks that a judge was trained on images of these sizes, {view: (height, width)}.
-
-    Raises:
-      UserError: it was not.
-    """
-    for view, given in sizes.items():
-        judged = tuple(judge.config.data[f"{view}_size"])
-        if judged != tuple(given):
-            raise UserError(
-                f"judge {name}: was trained with {view}_size {judged}, the images have "
-                f"{tuple(given)}; train the judge on images of that size, or resize the images"
-            )
-
-
-def _check_independent(name: str, columns: Mapping[str, np.ndarray]) -> None:
-    """A copy of the conditioning embedder is no judge: the generator was trained to please it."""
-    own, judged = columns.get(f"real/{EMBEDDER}"), columns[f"real/{name}"]
-    if name == EMBEDDER or own is None:
-        return
-    if own.shape == judged.shape and np.allclose(own, judged, atol=1e-4):
-        raise UserError(
-            f"judge {name}: is the model's own embedder; "
-            "train one on its own, from another seed (--config=city_retrieval)"
-        )

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,46 @@ from retroguide_jax.evaluation.layout_training import (
     train_layout_reader,
 )
 from retroguide_jax.files import is_in_bucket, lock_folder, to_path, write_beside
+from retroguide_jax.inference import Model
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.models.layout_reader import LayoutReader
+from retroguide_jax.parallel.processes import is_writer, writer_first
+from retroguide_jax.progress import follow, make_bar
+
+
+def open_layout(
+    metrics: Collection[str], model: Model, builder: tfds.core.DatasetBuilder, data_config
+) -> FrozenNet | None:
+    """The layout reader of a model's data set, kept beside the data; trained first if need be.
+
+    Args:
+      metrics: names of the registry.
+      model: an `inference.Model`.
+      builder: the built data set.
+      data_config: `config.data`.
+
+    Returns:
+      None where the metric layout is not asked for or cannot be: it needs a generator of ground
+      images and a data set with labels.
+
+    Raises:
+      UserError: see `open_layout_reader`.
+    """
+    has_labels = "labels" in builder.info.features and model.target_view == "ground"
+    if "layout" not in metrics or not has_labels or not model.has_generator:
+        return None
+    title = "layout reader, once per data set"
+    with (
+        writer_first("layout_reader"),
+        make_bar(desc=title, unit="step", delay=1, shown=is_writer()) as bar,
+    ):
+
+        def show(step: int, num_steps: int, losses: Mapping[str, float]) -> None:
+            texts = {name: f"{value:.3f}" for name, value in losses.items()}
+            bar.set_postfix(texts, refresh=False)
+            follow(bar)(step, num_steps)
+
+        return open_layout_reader(builder, data_config, to_path(builder.data_path).parent, show)
 
 
 def open_layout_reader(

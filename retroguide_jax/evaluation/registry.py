@@ -191,12 +191,15 @@ PRESETS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def choose_metrics(names: str | None, preset: str | None) -> tuple[str, ...]:
+def choose_metrics(
+    names: str | None, preset: str | None = None, flag: str = "--metrics"
+) -> tuple[str, ...]:
     """The metrics that --metrics=a,b,c and --preset=NAME ask for, in the order asked.
 
     Args:
       names: comma-separated; "all" stands for every metric, "default" for `DEFAULT`.
       preset: of `PRESETS`.
+      flag: where `names` were given, for errors.
 
     Raises:
       UserError: there is no metric or preset of a name.
@@ -210,7 +213,7 @@ def choose_metrics(names: str | None, preset: str | None) -> tuple[str, ...]:
         elif name.strip() in METRICS:
             chosen.append(name.strip())
         else:
-            raise UserError(f"--metrics={name.strip()}: no such metric; {_suggest(name, METRICS)}")
+            raise UserError(f"{flag}={name.strip()}: no such metric; {_suggest(name, METRICS)}")
     return tuple(dict.fromkeys(chosen))
 
 
@@ -257,6 +260,12 @@ def find_direction(score: Score) -> str:
     if name is None:  # of a classifier
         return "lower" if stem == "kl" else "higher"
     return METRICS[name].parts.get(stem, METRICS[name].better)
+
+
+def measure_merit(score: Score, value: float) -> float:
+    """A number that is higher where a value of this score is better."""
+    signs = {"higher": value, "lower": -value, "one": -abs(value - 1)}
+    return signs[find_direction(score)]
 
 
 def describe_metrics() -> str:

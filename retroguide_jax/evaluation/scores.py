@@ -120,7 +120,7 @@ def check_names(
                 )
 
 
-def parse_names(metrics: Mapping[str, dict[str, Any]]) -> dict[Score, dict[str, Any]]:
+def parse_scores(metrics: Mapping[str, dict[str, Any]]) -> dict[Score, dict[str, Any]]:
     """The "metrics" of a row by their keys."""
     return {Score.parse(name): entry for name, entry in metrics.items()}
 

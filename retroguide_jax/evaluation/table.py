@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from retroguide_jax.evaluation.scores import VARIANTS, Score, parse_names
+from retroguide_jax.evaluation.scores import VARIANTS, Score, parse_scores
 from retroguide_jax.text import align
 
 # By definition, real images compared with themselves score this. (PSNR would be infinite.)
@@ -31,7 +31,7 @@ def format_table(row: dict[str, Any]) -> str:
     """
     lines = [("metric", "generated", "low", "high", "noises", *VARIANTS[1:], "n")]
     lines[0] = tuple(title.replace("_", " ") for title in lines[0])
-    for score, variants in group_variants(parse_names(row["metrics"])).items():
+    for score, variants in group_variants(parse_scores(row["metrics"])).items():
         generated = variants.get("generated", {})
         cells = [generated.get(key) for key in ("value", "low", "high", "noise_std")]
         cells += [variants.get(variant, {}).get("value") for variant in VARIANTS[1:]]

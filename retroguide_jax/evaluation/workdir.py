@@ -1,7 +1,6 @@
 """Scoring a work directory: its checkpoints, its data set, independent judges, the ledger."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from retroguide_jax.evaluation import protocol, results
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.examples import FolderExamples, ModelExamples
 from retroguide_jax.evaluation.folders import FolderPairs, match_folders
-from retroguide_jax.evaluation.job import EMBEDDER, Job, Settings, check_sizes
+from retroguide_jax.evaluation.job import Job, Settings
+from retroguide_jax.evaluation.judges import EMBEDDER, check_sizes, open_judges
+from retroguide_jax.evaluation.layout import open_layout
 from retroguide_jax.evaluation.resizing import parse_resize
-from retroguide_jax.files import relate, to_path
+from retroguide_jax.files import relate
 from retroguide_jax.fingerprints import hash_config, hash_dataset, hash_weights
 from retroguide_jax.parallel.processes import is_writer, writer_first
-from retroguide_jax.progress import follow, make_bar
 from retroguide_jax.provenance import describe_command, format_time
 
 
@@ -67,31 +67,14 @@ class WorkdirJob:
         """
         self.target = target
         model = load_model(target.workdir, target.checkpoint, step=target.step)
-        # A judge has one best state, whichever of the model's checkpoints it looks at.
-        judges = {name: load_model(path) for name, path in target.judges.items()}
         data_config = model.config.data
         sizes = {view: tuple(data_config[f"{view}_size"]) for view in ("aerial", "ground")}
-        for name, judge in judges.items():
-            check_sizes(name, judge, sizes)
+        judges = open_judges(target.judges, sizes)
         split = target.split or data_config.test_split
         with writer_first("data set"):
             builder = open_dataset(data_config, target.data_dir)
             gallery = open_gallery(data_config, target.data_dir) if target.all_tiles else None
-        has_labels = "labels" in builder.info.features and model.target_view == "ground"
-        layout = None
-        if "layout" in settings.metrics and has_labels and model.has_generator:
-            from retroguide_jax.evaluation.layout import open_layout_reader
-
-            # Beside the data that it was trained on, for all who evaluate on them.
-            folder = to_path(builder.data_path).parent
-            title = "layout reader, once a data set"
-            with (
-                writer_first("layout_reader"),
-                make_bar(desc=title, unit="step", delay=1, shown=is_writer()) as bar,
-            ):
-                layout = open_layout_reader(
-                    builder, data_config, folder, functools.partial(_show_training, bar)
-                )
+        layout = open_layout(settings.metrics, model, builder, data_config)
         self.examples = ModelExamples(
             model,
             builder,
@@ -158,11 +141,6 @@ class WorkdirJob:
             path = target.per_image or target.workdir / PER_IMAGE_DIR / name
             results.write_per_image(path, per_image)
         return row
-
-
-def _show_training(bar, step: int, num_steps: int, losses: Mapping[str, float]) -> None:
-    bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
-    follow(bar)(step, num_steps)
 
 
 def score_folders(

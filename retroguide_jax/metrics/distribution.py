@@ -4,6 +4,7 @@ All are deterministic: nothing is drawn but the shuffle of the Inception Score, 
 Wherever intervals are made, rows of `real` and `generated` with the same number are one pair.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,13 +33,7 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
         UserError: a set has fewer than 2 images.
         ValueError: they have different features.
     """
-    if real.mean.shape != generated.mean.shape:
-        raise ValueError(f"features {real.mean.shape} and {generated.mean.shape} differ")
-    if min(real.num, generated.num) < 2:
-        raise UserError(
-            f"a distance between sets of {real.num} and {generated.num} images is not defined; "
-            "give at least 2 of each"
-        )
+    _check_sets((real.mean, generated.mean), real.num, generated.num)
     difference = real.mean - generated.mean
     traces = sum(np.trace(side.scatter) / (side.num - 1) for side in (real, generated))
     # Zero eigenvalues come out as noise, whose roots are not small: the lower rank outside has
@@ -46,6 +41,41 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
     outer, inner = sorted((real, generated), key=lambda side: side.num)
     distance = difference @ difference + traces - 2 * _trace_of_root(outer, inner)
     return max(float(distance), 0.0)
+
+
+def frechet_between(real: np.ndarray, generated: np.ndarray) -> float:
+    """`frechet_distance` of feature rows [N, D] and [M, D], by the smaller of images and features.
+
+    With A and B the centred rows, divided by the root of their number less one, S1 = A^T A and
+    S2 = B^T B: the trace of the root of S1 S2 is the sum of the singular values of A B^T, which is
+    N x M. For 512 images and 3,072 features that takes a twentieth of the time.
+
+    Raises:
+        UserError: a set has fewer than 2 images, or features are not finite.
+        ValueError: they have different features.
+    """
+    if max(len(real), len(generated)) > real.shape[1]:
+        return frechet_distance(compute_moments(real), compute_moments(generated))
+    means, sides = [], []
+    for rows in (real, generated):
+        rows = np.asarray(check_features(rows), np.float64)
+        means.append(rows.mean(axis=0))
+        sides.append((rows - means[-1]) / np.sqrt(max(len(rows) - 1, 1)))
+    _check_sets(means, len(real), len(generated))
+    difference = means[0] - means[1]
+    traces = sum(np.sum(side**2) for side in sides)
+    singular = np.linalg.svd(sides[0] @ sides[1].T, compute_uv=False)
+    return max(float(difference @ difference + traces - 2 * singular.sum()), 0.0)
+
+
+def _check_sets(means: Sequence[np.ndarray], num_real: int, num_generated: int) -> None:
+    if means[0].shape != means[1].shape:
+        raise ValueError(f"features {means[0].shape} and {means[1].shape} differ")
+    if min(num_real, num_generated) < 2:
+        raise UserError(
+            f"a distance between sets of {num_real} and {num_generated} images is not defined; "
+            "give at least 2 of each"
+        )
 
 
 def frechet_replicates(
@@ -57,9 +87,10 @@ def frechet_replicates(
         real, generated: [N, D] features; row i of both is pair i, of group i mod G.
         num_groups: G >= 3, taken as N where it is more; for N < 3 there are no replicates.
 
-    The moments without a group are the whole's less the group's, so that the rows are gone over
-    twice, not G times. The interval is on the safe side where N is not far above D: 1.15 times as
-    wide as it should be in a simulation with N = 6 D, 1.7 times with N = 0.6 D.
+    Of more images than features, the moments without a group are the whole's less the group's, so
+    that the rows are read twice, not G times. The interval is on the safe side where N is not far
+    above D: 1.15 times as wide as it should be in a simulation with N = 6 D, 1.7 times with
+    N = 0.6 D.
 
     Raises:
         UserError: features are not finite.
@@ -69,8 +100,11 @@ def frechet_replicates(
         raise ValueError(f"{len(real)} real and {len(generated)} generated rows are no pairs")
     if len(real) < 3:
         return np.empty(0)
-    whole = compute_moments(real), compute_moments(generated)
     num_groups = min(num_groups, len(real))
+    if len(real) <= real.shape[1]:
+        kept = (np.arange(len(real)) % num_groups != group for group in range(num_groups))
+        return np.array([frechet_between(real[rows], generated[rows]) for rows in kept])
+    whole = compute_moments(real), compute_moments(generated)
     replicates = []
     for group in range(num_groups):
         parts = (compute_moments(rows[group::num_groups]) for rows in (real, generated))

@@ -14,7 +14,7 @@ from retroguide_jax.config import complete_config, config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.results import RESULTS_PATH, read_rows
-from retroguide_jax.evaluation.scores import Score, parse_names
+from retroguide_jax.evaluation.scores import Score, parse_scores
 from retroguide_jax.files import make_absolute, relocate, to_path
 from retroguide_jax.provenance import STARTS_PATH
 
@@ -109,7 +109,7 @@ def open_run(workdir: str | Path) -> Run:
     rows = _take_newest(whole, config.data.test_split)
     scores = {}
     for row in rows:
-        scores |= parse_names(row["metrics"])
+        scores |= parse_scores(row["metrics"])
     name = make_absolute(workdir).name or str(workdir)
     is_finished = (workdir / "finished.json").exists()
     return Run(workdir, name, config, curves, starts, rows, scores, is_finished, problems)

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from retroguide_jax.evaluation.judges import EMBEDDER
+from retroguide_jax.evaluation.registry import find_metric
+from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.report.collect import Run
 
 # Apart in lightness and hue on white and on near-black (Okabe and Ito, 2008, slightly darkened).
@@ -14,14 +17,7 @@ COLOURS = ("#0b84c6", "#d9822b", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
 _SKIPPED = "#d64545"
 _MOST_LINEAR = 10  # a loss that changes by more than this factor has a log axis
 _GROUPS = {"contrastive": "Embedder", "g": "Generator", "d": "Discriminator", "val": "Validation"}
-_NAMES = {
-    "val/psnr": "PSNR, dB",
-    "val/ssim_rgb": "SSIM",
-    "val/sharpness_ratio": "sharpness ratio",
-    "val/diversity": "diversity",
-    "val/r@1_generated/embedder": "R@1 of the generated, own embedder",
-    "val/r@1_real/embedder": "R@1 of the real, own embedder",
-}
+_TITLES = {"psnr": "PSNR, dB", "ssim_rgb": "SSIM"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +44,11 @@ def draw_curves(runs: Sequence[Run]) -> list[Chart]:
     charts = []
     for name in sorted(names, key=_place):
         group, _, metric = name.partition("/")
-        if group not in _GROUPS or (group == "val" and name not in _NAMES) or _is_once(runs, name):
+        if (
+            group not in _GROUPS
+            or (group == "val" and not _has_chart(metric))
+            or _is_once(runs, name)
+        ):
             continue
         lines = {
             run.name: (number, run.curves[name])
@@ -57,7 +57,8 @@ def draw_curves(runs: Sequence[Run]) -> list[Chart]:
         }
         values = [v for _, (_, column) in lines.values() for v in column if v is not None] or [0.0]
         is_log = metric in ("loss", "grad") and 0 < _MOST_LINEAR * min(values) < max(values)
-        title = _NAMES.get(name, metric.replace("_", " ")) + (", log axis" if is_log else "")
+        words = _name_score(metric) if group == "val" else metric.replace("_", " ")
+        title = words + (", log axis" if is_log else "")
         figure = _draw(lines, "step", skipped if group != "val" else [])
         if is_log:
             ticks = _list_ticks(min(values), max(values))
@@ -69,13 +70,28 @@ def draw_curves(runs: Sequence[Run]) -> list[Chart]:
 
 def list_once(run: Run) -> list[str]:
     """What validation measured a single time: a number says more than a point in a chart."""
-    return [
-        f"{title} {run.curves[name][1][0]:.4g} at step {run.curves[name][0][0]}"
-        for name, title in _NAMES.items()
-        if name in run.curves
-        and len(run.curves[name][0]) == 1
-        and run.curves[name][1][0] is not None
-    ]
+    found = []
+    for name, (steps, values) in run.curves.items():
+        group, _, metric = name.partition("/")
+        if group == "val" and _has_chart(metric) and len(steps) == 1 and values[0] is not None:
+            found.append(f"{_name_score(metric)} {values[0]:.4g} at step {steps[0]}")
+    return found
+
+
+def _has_chart(text: str) -> bool:
+    """One chart per metric and judge: R@1 stands for all ranks, and has a ceiling."""
+    score = Score.parse(text)
+    if find_metric(score) == "retrieval":
+        return score.metric == "r@1" and score.variant != "shuffled"
+    return score.variant == "generated"
+
+
+def _name_score(text: str) -> str:
+    score = Score.parse(text)
+    words = _TITLES.get(score.metric, score.metric.replace("_", " ").replace("r@1", "R@1"))
+    whose = f" of the {score.variant}" if score.metric == "r@1" else ""
+    by = "own embedder" if score.judge == EMBEDDER else score.judge
+    return f"{words}{whose}" + (f", {by}" if by else "")
 
 
 def draw_learning_rates(run: Run) -> Chart:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from retroguide_jax.evaluation.job import EMBEDDER
+from retroguide_jax.evaluation.judges import EMBEDDER
 from retroguide_jax.evaluation.registry import METRICS, find_metric
 from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.evaluation.table import find_count, group_variants

@@ -15,7 +15,7 @@ from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.images import to_float, to_uint8
 from retroguide_jax.data.reading import PairDecoder, get_id, open_source
 from retroguide_jax.evaluation.examples import ModelExamples
-from retroguide_jax.evaluation.job import EMBEDDER, check_sizes
+from retroguide_jax.evaluation.judges import EMBEDDER, open_judges
 from retroguide_jax.evaluation.ranking import find_places
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.metrics.retrieval import rank_matches
@@ -66,7 +66,7 @@ class Look:
 
     Attributes:
       model: an `inference.Model`.
-      judges: name -> embedder, the model's own last, under the name `job.EMBEDDER`.
+      judges: name -> embedder, the model's own last, under the name `judges.EMBEDDER`.
       split: its name.
       num, num_all: how many examples were looked at, and how many the split has.
       columns: see `evaluation/scoring.py`.
@@ -90,12 +90,9 @@ class Look:
           UserError: a checkpoint, a judge or the data set cannot be used; nothing is built here.
         """
         self.model = load_model(workdir)
-        self.judges = {name: load_model(path) for name, path in judges.items()}
         config = self.model.config.data
         sizes = {view: tuple(config[f"{view}_size"]) for view in ("aerial", "ground")}
-        for name, judge in self.judges.items():
-            check_sizes(name, judge, sizes)
-        self.judges[EMBEDDER] = self.model
+        self.judges = {**open_judges(judges, sizes), EMBEDDER: self.model}
         builder = open_dataset(config, data_dir, build=False)
         self.split = config.test_split
         examples = ModelExamples(

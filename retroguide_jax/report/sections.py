@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retroguide_jax.evaluation.job import EMBEDDER
+from retroguide_jax.evaluation.judges import EMBEDDER
 from retroguide_jax.report.cloud import Cloud
 from retroguide_jax.report.looking import Look, Place
 from retroguide_jax.report.masks import draw_maps

@@ -18,9 +18,6 @@ from retroguide_jax.checkpoints.saving import Checkpoints, Progress
 from retroguide_jax.data.images import make_grid, to_float, to_uint8, write_png
 from retroguide_jax.data.pipeline import read_batch_ids
 from retroguide_jax.data.reading import num_examples, read_pairs
-from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.examples import ModelExamples
-from retroguide_jax.evaluation.job import EMBEDDER, TRAINING_METRICS, Job, Settings
 from retroguide_jax.files import is_in_bucket
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
@@ -30,6 +27,7 @@ from retroguide_jax.training.profiling import Profiler
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
 from retroguide_jax.training.speed import Speed
 from retroguide_jax.training.timing import StepTimer
+from retroguide_jax.training.validation import Validation
 from retroguide_jax.training.writers import MetricWriter, average_metrics
 
 _NUM_ROWS = 8
@@ -109,16 +107,17 @@ class Reporter:
         self.last_logged = 0
         val_split = self.config.data.val_split
         # A dozen photographs may leave one for validation: too few to rank, no reason to stop.
-        self.scores = num_examples(self.builder, val_split) >= 2
-        if not self.scores and self.is_writer:
+        scores = num_examples(self.builder, val_split) >= 2
+        if not scores and self.is_writer:
             print(f"split {val_split!r} has fewer than 2 examples: no validation, no best/")
         draws = self.networks.generator is not None
         self.samples = SampleGrid(self.builder, self.config.data) if draws else None
         # One Model for the whole run: its functions are compiled once, its weights are replaced.
         self.model = Model(self.config, self.networks)
-        if self.scores:
-            _check_best_metric(self.config, draws)
-            self.job, self.examples = self._make_job(val_split)
+        self.validation, self.best = None, ""
+        if scores:
+            self.validation = Validation(self.config, self.workdir, self.builder, self.model)
+            self.best = f"val/{self.validation.best.text}"
         ids_fn = functools.partial(
             read_batch_ids,
             self.builder,
@@ -158,21 +157,6 @@ class Reporter:
     def _find_events(self) -> Path:
         return self.writer.events_folder
 
-    def _make_job(self, val_split: str) -> tuple[Job, ModelExamples]:
-        config = self.config
-        settings = Settings(
-            metrics=TRAINING_METRICS, rows_per_device=config.eval.batch_size, seed=config.seed
-        )
-        examples = ModelExamples(
-            self.model,
-            self.builder,
-            config.data,
-            val_split,
-            num_noises=config.eval.num_noises,
-            seed=config.seed,
-        )
-        return Job(settings, {EMBEDDER: self.model}), examples
-
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
         """Logs, draws and scores where they are due.
 
@@ -192,7 +176,7 @@ class Reporter:
             if self.is_writer:
                 write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
             self.timer.resume()
-        if self.scores and (last or step % train.eval_every == 0):
+        if self.validation and (last or step % self.config.eval.every == 0):
             self._evaluate(step, state)
             self.timer.resume()
         if last:
@@ -249,7 +233,7 @@ class Reporter:
         self.writer.write(step, scalars)
         brief = [
             f"{name}={scalars[name]:.3g}"
-            for name in _SHOWN
+            for name in (*_SHOWN, self.best)
             if math.isfinite(scalars.get(name, math.nan))
         ]
         rest, text = self.speed.describe_rest(step), " ".join(brief)
@@ -265,26 +249,17 @@ class Reporter:
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Scores the validation split and keeps the best checkpoint."""
-        config = self.config
         self._use(step, state)
 
         def beat(num_done: int, num_total: int) -> None:
             self.beat_fn(f"evaluating at step {step}: {num_done} of {num_total} examples")
 
-        beat(0, self.examples.num)
-        row, _ = self.job.score(self.examples, self.job.describe({}), beat)
+        beat(0, self.validation.num)
+        values, merit = self.validation.score(beat)
         self._settle()
-        scalars = {
-            f"val/{name}": metric["value"]
-            for name, metric in row["metrics"].items()
-            if metric["value"] is not None
-        }
-        self._show(step, scalars)
-        name = config.train.best_metric
-        if f"val/{name}" not in scalars:
-            known = ", ".join(sorted(row["metrics"]))
-            raise UserError(f"config.train.best_metric={name!r}: not measured here; known: {known}")
-        self.checkpoints.save_best(state, scalars[f"val/{name}"])
+        self._show(step, {f"val/{name}": value for name, value in values.items()})
+        if merit is not None:
+            self.checkpoints.save_best(state, merit, self.validation.best.text)
 
     def close(self) -> None:
         """Waits for the last report and for checkpoints under way; closes the files."""
@@ -302,13 +277,3 @@ class Reporter:
         self.checkpoints.close()
         if self.writer is not None:
             self.writer.close()
-
-
-def _check_best_metric(config: ConfigDict, draws: bool) -> None:
-    """Refuses before the training, not after it, a metric that an embedder alone cannot have."""
-    name = config.train.best_metric
-    if not draws and "_real/" not in name:
-        raise UserError(
-            f"config.train.best_metric={name!r}: mode contrastive draws nothing, and scores real "
-            "images only; give r@1_real/embedder"
-        )

@@ -1,6 +1,7 @@
 """Which changes of the config a run may go on with."""
 
 import pytest
+from ml_collections import ConfigDict
 from tiny import make_tiny_config
 
 from retroguide_jax.checkpoints.resuming import check_change
@@ -44,3 +45,13 @@ def test_shapes_that_differ_cannot_be_allowed():
 def test_a_field_that_is_none_gets_a_suggestion():
     with pytest.raises(UserError, match="train.nun_steps: .* did you mean train.num_steps?"):
         check(allowed=["train.nun_steps"])
+
+
+def test_fields_that_were_renamed_keep_their_values():
+    saved = SAVED.to_dict()
+    for name in ("every", "best_metric"):
+        del saved["eval"][name]
+    saved["train"] |= {"eval_every": 7, "best_metric": "r@1_real/embedder"}
+    text = check_change("place", ConfigDict(saved), make_tiny_config(**{"eval.every": 8}), ())
+    assert "config.eval.every was 7, now 8" in text and "train." not in text
+    assert "config.eval.best_metric was 'r@1_real/embedder', now 'auto'" in text

@@ -192,14 +192,24 @@ def test_a_roll_back_passes_over_bad_ones_and_the_one_tried_before(tmp_path, con
 def test_the_best_is_kept_and_a_damaged_best_is_replaced(tmp_path, config, capsys):
     checkpoints = Checkpoints(tmp_path, config)
     states = {step: place(make_state(step), config) for step in (2, 4)}
-    assert checkpoints.save_best(states[2], 0.5)
-    assert not checkpoints.save_best(states[4], 0.5)
-    assert checkpoints.save_best(states[2], 0.6)  # a roll-back may come to a step twice
-    assert not checkpoints.save_best(states[4], 0.55)
+    assert checkpoints.save_best(states[2], 0.5, "r")
+    assert checkpoints.save_best(states[2], 0.6, "r")  # a roll-back may come to a step twice
+    assert not checkpoints.save_best(states[4], 0.55, "r")
     lose_the_meta(tmp_path / "best" / "2")
-    assert checkpoints.save_best(states[4], 0.1)
+    assert checkpoints.save_best(states[4], 0.1, "r")
     assert "best/2 is DAMAGED" in capsys.readouterr().err
     assert Reader(tmp_path / "best").find_steps() == [4]
+
+
+def test_an_equal_score_is_newer_and_one_by_another_score_starts_again(tmp_path, config):
+    checkpoints = Checkpoints(tmp_path, config)
+    states = {step: place(make_state(step), config) for step in (2, 4, 6, 8)}
+    assert checkpoints.save_best(states[2], 1.0, "r")
+    assert checkpoints.save_best(states[4], 1.0, "r")  # saturated: the newer one is the better bet
+    assert Reader(tmp_path / "best").find_steps() == [4]
+    assert checkpoints.save_best(states[6], -3.5, "fd")
+    assert not Checkpoints(tmp_path, config).save_best(states[8], -3.6, "fd")  # kept in the file
+    assert Reader(tmp_path / "best").find_steps() == [6]
 
 
 def test_the_checksum_notices_each_bit_and_no_sharding(config):

@@ -19,7 +19,9 @@ from retroguide_jax.noise import draw_noises
 from retroguide_jax.weights.files import MissingWeightsError
 
 NUM_TEST, NUM_TRAIN = 23, 40
-METRICS = job.TRAINING_METRICS
+METRICS = (
+    "psnr", "ssim_rgb", "sharpness_ratio", "retrieval", "diversity", "sky_spread_ratio",
+)  # fmt: skip
 SIZE = (16, 16)
 DATA_CONFIG = types.SimpleNamespace(train_split="train", aerial_size=SIZE, ground_size=SIZE)
 DATA_CONFIG = type("Data", (dict,), {"__getattr__": dict.__getitem__})(vars(DATA_CONFIG))
@@ -124,7 +126,8 @@ def get_values(row):
 def test_pairs_that_share_a_tile_are_all_right(data, views):
     data.pairs_per_tile = NUM_TEST  # one tile in all: whatever is found is right
     values = get_values(evaluate(FakeModel(views=views)))
-    assert values["r@1_real/embedder"] == values["r@1_shuffled/embedder"] == 1
+    assert values["r@1_real/embedder"] == 1
+    assert "r@1_shuffled/embedder" not in values  # no image is of another place
 
 
 def test_hit_rate_leaves_near_misses_out(data):
@@ -297,12 +300,6 @@ def test_max_examples_and_progress():
 def test_copy_of_the_own_embedder_is_no_judge():
     with pytest.raises(UserError, match="own embedder"):
         evaluate(FakeModel(), {"judge": FakeModel()})
-
-
-def test_judge_of_another_size_is_refused():
-    judge = types.SimpleNamespace(config=types.SimpleNamespace(data={"aerial_size": (8, 8)}))
-    with pytest.raises(UserError, match="judge j: was trained with aerial_size"):
-        job.check_sizes("j", judge, {"aerial": SIZE})
 
 
 def test_images_that_are_not_finite_are_an_error():

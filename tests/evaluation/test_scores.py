@@ -4,7 +4,7 @@ import pytest
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import registry
-from retroguide_jax.evaluation.scores import VARIANTS, Score, check_names, parse_names
+from retroguide_jax.evaluation.scores import VARIANTS, Score, check_names, parse_scores
 from retroguide_jax.evaluation.table import format_table
 
 TEXTS = {
@@ -58,7 +58,7 @@ def test_a_judge_named_like_a_variant_is_shown_right(name):
 
 def test_two_judges_whose_names_differ_by_a_variant_have_rows_of_their_own():
     names = ("a", "a_real")
-    keys = parse_names({f"fd_{name}": {} for name in names})
+    keys = parse_scores({f"fd_{name}": {} for name in names})
     assert [key.judge for key in keys] == ["a", "a_real"] and len({key.label for key in keys}) == 2
 
 

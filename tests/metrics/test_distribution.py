@@ -62,6 +62,7 @@ def test_frechet_distance_of_fewer_images_than_features(sizes):
     real, generated = draw(sizes[0], 96), draw(sizes[1], 96, seed=1)
     expected = measure_by_svd(real, generated)
     np.testing.assert_allclose(measure(real, generated), expected, rtol=1e-10)
+    np.testing.assert_allclose(distribution.frechet_between(real, generated), expected, rtol=1e-10)
 
 
 def test_frechet_distance_of_identical_sets_is_zero():
@@ -77,10 +78,11 @@ def test_frechet_distance_to_a_constant_set_is_its_mean_square():
 
 
 def test_frechet_distance_of_one_image_or_unlike_features():
-    with pytest.raises(UserError, match="at least 2"):
-        measure(np.ones((1, 3)), np.ones((4, 3)))
-    with pytest.raises(ValueError, match="differ"):
-        measure(np.ones((4, 3)), np.ones((4, 2)))
+    for distance in (measure, distribution.frechet_between):
+        with pytest.raises(UserError, match="at least 2"):
+            distance(np.ones((1, 9)), np.ones((4, 9)))
+        with pytest.raises(ValueError, match="differ"):
+            distance(np.ones((4, 9)), np.ones((4, 2)))
 
 
 @pytest.mark.parametrize("num", [7, 90, 400])

@@ -36,6 +36,20 @@ def test_runs_share_axes_and_skips_are_marked_in_the_first():
         go.Figure(chart.figure)  # raises where Plotly knows no such field
 
 
+def test_scores_of_the_config_s_metrics_and_judges_have_charts():
+    twice = ([1, 2], [0.5, 0.6])
+    names = ("psnr", "psnr_shuffled", "fd_saig", "r@1_generated/saig", "r@1_real/embedder")
+    names += ("r@1_shuffled/saig", "r@5_real/saig", "mrr_generated/saig", "lpips_alex")
+    run = make_run("a", **{f"val/{name}": twice for name in names})
+    assert {chart.title for chart in draw_curves([run])} == {
+        "PSNR, dB",
+        "fd, saig",
+        "R@1 of the generated, saig",
+        "R@1 of the real, own embedder",
+        "lpips alex",
+    }
+
+
 def test_learning_rates_are_those_of_the_schedule():
     config = load_config("city")
     chart = draw_learning_rates(types.SimpleNamespace(config=config))

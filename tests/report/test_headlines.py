@@ -1,11 +1,11 @@
 import pytest
 
-from retroguide_jax.evaluation.scores import parse_names
+from retroguide_jax.evaluation.scores import parse_scores
 from retroguide_jax.report import headlines
 
 
 def make_headlines(names, noun):
-    return headlines.make_headlines(parse_names(names), noun)
+    return headlines.make_headlines(parse_scores(names), noun)
 
 
 def entry(value, low=None, high=None):

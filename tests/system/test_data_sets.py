@@ -28,7 +28,7 @@ CASES = {
 }
 # What these do differently is tested under tests/datasets/ as well.
 SLOW = ("cvact", "vigor cross-area")
-STEPS = ("num_steps", "eval_every", "checkpoint_every", "sample_every")
+STEPS = ("train.num_steps", "eval.every", "train.checkpoint_every", "train.sample_every")
 
 
 @pytest.fixture(
@@ -83,7 +83,7 @@ def test_from_a_raw_folder_to_a_score(case, built, run_command, tmp_path):
     name, variant, raw_dir, split = case
     workdir = tmp_path / "run"
     train = ["train", f"--config={name}:smoke", f"--config.data.raw_dir={raw_dir}"]
-    train += [f"--config.data.config_name={variant}", *(f"--config.train.{s}=4" for s in STEPS)]
+    train += [f"--config.data.config_name={variant}", *(f"--config.{s}=4" for s in STEPS)]
     trained = run_command(*train, f"--workdir={workdir}", built)
     assert trained.returncode == 0, trained.stderr
     # The data set is the one that was built above: neither checked nor stored again.

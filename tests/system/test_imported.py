@@ -16,7 +16,7 @@ from retroguide_jax.config import load_config
 from retroguide_jax.exchange import axes, twin, variables
 
 # Those of a test of test_run.py, whose compiled programs serve here too.
-FLAGS = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.train.eval_every=2")
+FLAGS = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.eval.every=2")
 
 
 @pytest.fixture(scope="module")

@@ -89,9 +89,9 @@ def test_two_processes_train_as_two_devices(uninterrupted, flags, run_command, d
 )
 def test_many_steps_and_their_evaluation(start_job, data_dir, tmp_path, num, mode):
     """No split is a multiple of what the processes take at a time."""
-    flags = ["--config=city_smoke", "--config.train.num_steps=50", "--config.train.eval_every=50"]
+    flags = ["--config=city_smoke", "--config.train.num_steps=50", "--config.eval.every=50"]
     flags += ["--config.train.checkpoint_every=50"]
-    flags += [f"--config.mode={mode}", "--config.train.best_metric=r@1_real/embedder"]
+    flags += [f"--config.mode={mode}"]
     flags += ["--config.data.train_split=train[9:]", "--config.data.val_split=train[:9]"]
     flags += ["--config.train.log_every=1"]
     job = start_job(num, "train", *flags, f"--workdir={tmp_path / 'processes'}", program=(DESCEND,))

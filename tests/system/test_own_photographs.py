@@ -7,7 +7,6 @@ from PIL import Image
 # The embedder alone: what photographs change ends with the batches.
 SMALL = [
     "--config.mode=contrastive",
-    "--config.train.best_metric=r@1_real/embedder",
     "--config.data.aerial_size=(32, 32)",
     "--config.data.ground_size=(16, 64)",
     "--config.train.num_steps=1",

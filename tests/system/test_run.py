@@ -268,8 +268,7 @@ def test_a_run_that_diverges_is_stopped(train, tmp_path):
         "--config.optimizer.embedder.learning_rate=1e38",
         "--config.optimizer.embedder.warmup_steps=0",
         "--config.train.max_nonfinite=3",
-        "--config.train.best_metric=r@1_real/embedder",
-        "--config.train.eval_every=100",
+        "--config.eval.every=100",
         "--config.train.num_steps=40",
     )
     assert done.returncode == 1, done.stdout
@@ -302,14 +301,41 @@ def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_
 
 
 def test_a_metric_that_the_mode_cannot_have_is_told_before_the_training(train, tmp_path):
-    done = train(tmp_path / "w", "--config.mode=contrastive")
-    assert_one_line(done, "config.train.best_metric='r@1_generated/embedder': mode contrastive")
+    done = train(
+        tmp_path / "w",
+        "--config.mode=contrastive",
+        "--config.eval.best_metric=r@1_generated/embedder",
+    )
+    assert_one_line(done, "config.eval.best_metric='r@1_generated/embedder': mode contrastive")
     assert not (tmp_path / "w" / "metrics.jsonl").exists() and "step 2/" not in done.stdout
+
+
+def test_judges_and_metrics_of_the_config_score_while_training(train, judge, tmp_path):
+    flags = ("--config.mode=contrastive", "--config.train.num_steps=2", "--config.eval.every=1")
+    done = train(
+        tmp_path / "w",
+        *flags,
+        "--config.eval.metrics=retrieval,psnr",
+        f"--config.eval.judges={judge}",
+        "--config.eval.best_metric=r@1_real/judge",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [
+        row for row in read_rows(tmp_path / "w" / "metrics.jsonl") if "val/mrr_real/judge" in row
+    ]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["val/mrr_real/judge"] == rows[1]["val/mrr_real/judge"]  # it does not learn
+    # Its score is always the same: the newer checkpoint is the better bet.
+    assert [path.name for path in (tmp_path / "w" / "best").iterdir()] == ["2"]
+    done = train(tmp_path / "v", *flags, "--config.eval.metrics=lpips_alex")
+    assert_one_line(done, "config.eval.best_metric='auto' needs retrieval; config.eval.metrics has")
+    done = train(tmp_path / "v", *flags, "--config.eval.metrics=retrieval,lpips_alex")
+    assert_one_line(done, "config.eval.metrics: lpips_alex: ")
 
 
 @pytest.mark.slow  # its step is one of tests/training/test_switches.py
 def test_ground_to_aerial_trains(train, tmp_path):
-    flags = ("--config.train.num_steps=2", "--config.train.eval_every=2")
+    flags = ("--config.train.num_steps=2", "--config.eval.every=2")
     done = train(tmp_path / "w", *flags, config="city_smoke:g2a")
     assert done.returncode == 0, done.stderr
     assert "ground to aerial" in done.stdout

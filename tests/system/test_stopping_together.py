@@ -12,11 +12,10 @@ from compiling import FAST
 # The embedder alone: how a run stops does not depend on what is trained, and this compiles sooner.
 FLAGS = [
     "--config.mode=contrastive",
-    "--config.train.best_metric=r@1_real/embedder",
     "--config.train.num_steps=500",
     "--config.train.log_every=1",
     "--config.train.checkpoint_every=1000",
-    "--config.train.eval_every=1000",
+    "--config.eval.every=1000",
 ]
 
 

@@ -14,8 +14,7 @@ def get_config(direction="a2g"):
         "generator.structure_features": (8, 8),
         "train.log_every": 1,
         "train.sample_every": 1000,
-        "train.eval_every": 1000,
-        "train.best_metric": "r@1_real/embedder",  # which every mode has
+        "eval.every": 1000,
         "eval.batch_size": 4,
         "eval.num_noises": 1,
     }

@@ -2,12 +2,12 @@
 
 NUM_STEPS = 24
 FLAGS = [
-    f"--config.train.{name}={value}"
+    f"--config.{name}={value}"
     for name, value in {
-        "num_steps": NUM_STEPS,
-        "log_every": 1,
-        "sample_every": 12,
-        "eval_every": 12,
-        "checkpoint_every": 5,
+        "train.num_steps": NUM_STEPS,
+        "train.log_every": 1,
+        "train.sample_every": 12,
+        "eval.every": 12,
+        "train.checkpoint_every": 5,
     }.items()
 ]
