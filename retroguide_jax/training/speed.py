@@ -59,15 +59,14 @@ class Speed:
         return counts[0] or counts[1]
 
     def describe_rest(self, step: int) -> str:
-        """How long the rest of the run takes or, in the warm-up, how long the warm-up; "" where no
-        step was timed yet."""
-        warming = step < self._schedule.warmup
-        end = self._schedule.warmup if warming else self._config.train.num_steps
+        """How long the rest of the run takes; in the warm-up, how long that takes. "" where it is
+        not known: no step of this phase was timed yet."""
+        warmup, num_steps = self._schedule.warmup, self._config.train.num_steps
+        end, what = (warmup, "until the generator starts") if step < warmup else (num_steps, "left")
         seconds = self._pace.estimate(end - step)
-        if seconds is None:
+        if seconds is None or 0 < step == warmup:
             return ""
-        text = "until the generator starts" if warming else "left"
-        return f"{tqdm.format_interval(seconds)} {text}"
+        return f"{tqdm.format_interval(seconds)} {what}"
 
     def find_starvation(self) -> str:
         """What is wrong if the last interval's steps waited for data, and what would help; once."""
