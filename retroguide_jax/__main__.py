@@ -94,7 +94,7 @@ def _leave_without_command(argv: Sequence[str]) -> NoReturn:
         prog="retroguide",
         usage="retroguide COMMAND [flags]",
         description=f"Retrieval-guided cross-view image synthesis.\n\ncommands:\n{lines}",
-        epilog="`retroguide COMMAND --help` tells what a command does, its flags and an example.",
+        epilog="`retroguide COMMAND --help` prints what a command does, its flags and an example.",
     )
     parser.add_argument("--version", action="version", version=f"retroguide {__version__}")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
@@ -129,7 +129,7 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> argparse.Nam
         )
     command.add_flags(parser)
     parser.add_argument(
-        "--quiet", action="store_true", help="tell no progress: results, warnings and errors only"
+        "--quiet", action="store_true", help="print results, warnings and errors only, no progress"
     )
     if "--quiet" in arguments:  # behind a sub-command too, whose parser does not know it
         os.environ[QUIET] = "1"

@@ -9,11 +9,11 @@ Heavy imports (jax, tensorflow_datasets, grain) belong inside `run`, so that `--
 
 # Kept here rather than in the modules, so that `retroguide --help` need not import them.
 COMMANDS = {
-    "train": "train an embedder and a generator, or go on with a run that was stopped",
+    "train": "train an embedder and a generator, or resume a run that was stopped",
     "evaluate": "measure a trained model, or anyone's images; compare two of them",
-    "generate": "make views of the other side from image files",
+    "generate": "generate target views from source images",
     "report": "make one HTML page of a run, to look at or to send",
-    "demo": "show a model on a page of this machine: drop an image, see what it makes of it",
+    "demo": "try a model on a local page: drop an image, see what it generates",
     "retrieve": "find where an image was taken, among the images of an index",
     "data": "check raw images, build a data set, or look at one",
     "plan": "estimate memory, step time and scaling on TPUs and GPUs, without one",

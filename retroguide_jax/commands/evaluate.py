@@ -1,11 +1,12 @@
 """Measure a trained model, or anyone's images, by metrics that name their protocol.
 
---workdir scores the model of a work directory on a split of its data set, beside floors (images
+--workdir scores the model of a work directory on a split of its data set, beside baselines (images
 generated from another source; the mean training image) and a ceiling (the real images), and appends
 one row to WORKDIR/eval/results.jsonl. --generated and --reference score two folders of images that
-are matched by name, whatever made them. --compare tells whether A is better than B, image by image.
-A judge is the work directory of an embedder that was trained on its own: only such a one can say
-that generated images show the right place, because the generator was trained to please its own.
+are matched by name, whatever made them. --compare shows whether A is better than B, by paired
+differences. A judge is the work directory of an embedder that was trained on its own: only such a
+one can say that generated images show the right place, because the generator was trained to please
+its own.
 """
 
 import argparse

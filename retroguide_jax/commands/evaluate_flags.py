@@ -52,17 +52,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="PATH", help="file or folder to look for weights in first"
     )
     how.add_argument("--seed", type=int, default=0, help="of the noise and of the bootstrap")
+    how.add_argument("--batch_size", type=int, default=16, help="images per device at a time, even")
     how.add_argument(
-        "--batch_size", type=int, default=16, help="images a device works on at a time, even"
-    )
-    how.add_argument(
-        "--ranking_gib", type=float, default=1.0, help="GiB for ranking beside the embeddings"
+        "--ranking_gib",
+        type=float,
+        default=1.0,
+        help="memory limit for ranking in GiB, excluding the embeddings",
     )
     how.add_argument(
         "--reference_stats",
         type=to_local_path,
         metavar="FILE",
-        help="keeps what networks say of the real images, for the next time",
+        help="cache features of the real images in FILE",
     )
 
     model = parser.add_argument_group("with --workdir")
@@ -75,7 +76,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--checkpoint", default="latest", choices=("latest", "best"), help="which one to score"
     )
-    model.add_argument("--num_noises", type=int, default=3, help="images generated a source")
+    model.add_argument("--num_noises", type=int, default=3, help="images per source")
     model.add_argument(
         "--max_examples", type=int, metavar="N", help="only the first N examples of the split"
     )
@@ -89,15 +90,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--save_images",
         type=to_local_path,
         metavar="DIR",
-        help="writes what was scored as PNG files",
+        help="write the scored images as PNG files",
     )
     model.add_argument(
         "--watch",
         action="store_true",
-        help="scores every checkpoint of a running training once, until that has ended",
+        help="score every new checkpoint of a training run once, until it has ended",
     )
     model.add_argument(
-        "--poll_seconds", type=float, default=10.0, help="of --watch, between two looks"
+        "--poll_seconds", type=float, default=10.0, help="seconds between polls, with --watch"
     )
 
     folders = parser.add_argument_group("with --generated")
@@ -135,7 +136,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--per_image",
         type=to_path,
         metavar="FILE",
-        help="one line an image, ranks included, as CSV (default: in WORKDIR/eval/per_image)",
+        help="one line per image, ranks included, as CSV (default: in WORKDIR/eval/per_image)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Make views of the other side from image files.
+"""Generate target views from source images.
 
 Takes one image file or a folder of them, resizes each to the size the model was trained with, and
 writes what the model makes of it. No ground truth is needed. NAME.jpg becomes NAME.png, or

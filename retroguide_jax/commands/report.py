@@ -1,10 +1,10 @@
 """Make one HTML page of a run: whether it is good, what it looks like, and why to believe it.
 
-The page holds figures with their floors and ceilings, galleries, what a judge retrieves, the
+The page holds scores with their baselines and ceilings, galleries, what a judge retrieves, the
 generator's attention and regions, learning curves, tables, a map of the embeddings and the config.
 It is one file that needs no network, to be mailed or put anywhere. What cannot be shown, because
 nothing was evaluated yet or the data set is not at hand, becomes a note that names the command
-which fills it. Pictures, ranks and similarities are computed anew from the newest checkpoint.
+which fills it. Pictures, ranks and similarities are computed again from the newest checkpoint.
 """
 
 import argparse
@@ -48,9 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=512,
         help="how many examples of the test split are drawn and ranked, at most",
     )
-    parser.add_argument(
-        "--num_noises", type=positive_integer, default=3, help="images generated a place"
-    )
+    parser.add_argument("--num_noises", type=positive_integer, default=3, help="images per place")
 
 
 def run(args: argparse.Namespace) -> int:

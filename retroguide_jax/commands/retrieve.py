@@ -2,7 +2,7 @@
 
 `index` embeds the images of a folder or of a data set and keeps the embeddings. `query` embeds your
 images and lists the most similar ones of the index, exactly, whatever its size; it takes yours for
-the view that the index does not hold, unless told otherwise.
+the view that the index does not hold, unless --view says otherwise.
 
 Where could a generated panorama be? It shows the model's target view: search an index of the source
 view (`index --view=aerial`), or, for the like of it in an index of panoramas, say `query

@@ -1,4 +1,4 @@
-"""Train an embedder and a generator, or go on with a run that was stopped.
+"""Train an embedder and a generator, or resume a run that was stopped.
 
 The data set is built first if it is missing. Everything goes to the work directory: config,
 checkpoints, metrics, sample grids. The same command again resumes from the last checkpoint; Ctrl-C
@@ -36,8 +36,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1800,
         metavar="SECONDS",
-        help="end with status 142, and tell where every thread is, after so long without progress; "
-        "longer than compiling takes; 0: never",
+        help="abort (status 142) with all stack traces after SECONDS without progress; must exceed "
+        "the compile time; 0: never",
     )
 
 

@@ -26,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--config",
         required=True,
         metavar="NAME[:ARG]|FILE.py[:ARG]",
-        help="of the networks, and of the run that goes on from the weights",
+        help="config of the networks, and of a run that continues from the weights",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the work directory to make")
     parser.add_argument(
