@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from docs_commands import PAGES
 
 from retroguide_jax.commands import COMMANDS
 
@@ -303,3 +304,23 @@ def test_the_commands_of_the_pages_exist():
         name for text in texts for name in re.findall(r"\bretroguide (\w+) -", text.read_text())
     }
     assert {"train", "evaluate"} <= named <= set(COMMANDS)
+
+
+LINES = {
+    line
+    for page in PAGES
+    for line in re.findall(r"^(?:\w+=\S+ )*bash launch/.*$", page.read_text(), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("line", sorted(LINES))
+def test_the_scripts_take_the_lines_of_the_pages(line):
+    result = subprocess.run(
+        ["bash", "-c", line],
+        cwd=LAUNCH.parent,
+        env={"PATH": "/usr/bin:/bin", "DRY_RUN": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"\bretroguide\\? (evaluate|train)", result.stdout)
