@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The main job, from nothing to numbers and pictures on two CPU cores: renders the procedural city,
-# trains a judge (an embedder of its own), then embedder and generator together, measures them, and
-# writes a page about them, which needs the extra `pages`.
+# trains a judge (an independent embedder), then embedder and generator together, scores them, and
+# writes the report page, which needs the extra `pages`.
 #
 #     bash launch/city_demo.sh [WORKDIR] [--config.FIELD=VALUE ...]
 #
-# Everything lands in WORKDIR (default runs/city); run it again to go on where it stopped. The
+# Everything lands in WORKDIR (default runs/city); run it again to resume where it stopped. The
 # overrides go to the training of the generator. DRY_RUN=1 prints the commands.
 set -euo pipefail
 

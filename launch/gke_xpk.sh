@@ -10,9 +10,9 @@
 #       evaluate --workdir=/shared/runs/cvusa --watch
 #
 # CLUSTER, ZONE, TPU_TYPE and IMAGE (see Dockerfile) are needed. STORAGE is what `xpk storage attach`
-# called the shared directory, NUM_SLICES is 1. A workload that is told to end, killed, cut off or
-# stuck is restarted up to MAX_RESTARTS (100) times and goes on from its last checkpoint; one that
-# ends with a mistake of the user's (exit code 1) is not. DRY_RUN=1 prints the command.
+# called the shared directory, NUM_SLICES is 1 by default. A workload that is terminated, killed, cut
+# off or stuck is restarted up to MAX_RESTARTS (100) times and resumes from its last checkpoint; one that
+# ends with a user's mistake (exit code 1) is not. DRY_RUN=1 prints the command.
 set -euo pipefail
 
 fail() {
@@ -22,7 +22,7 @@ fail() {
 
 [ "$#" -ge 2 ] || fail "usage: gke_xpk.sh WORKLOAD COMMAND [FLAG ...]"
 for variable in CLUSTER ZONE TPU_TYPE IMAGE; do
-  [ -n "${!variable:-}" ] || fail "set ${variable}; the head of this file tells what it is"
+  [ -n "${!variable:-}" ] || fail "set ${variable}; the head of this file says what it is"
 done
 workload="$1"
 shift
@@ -31,7 +31,7 @@ options=()
 if [ -n "${STORAGE:-}" ]; then
   options+=(--storage="${STORAGE}")
 fi
-# exec: xpk signals the shell that it starts this in, which would not pass it on.
+# exec: xpk signals the shell that runs this script, and a shell would not pass the signal on.
 command=(
   xpk workload create --cluster="${CLUSTER}" --zone="${ZONE}" --workload="${workload}"
   --tpu-type="${TPU_TYPE}" --num-slices="${NUM_SLICES:-1}" --docker-image="${IMAGE}"

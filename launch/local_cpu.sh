@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# N processes of one `retroguide` command on the CPU of this machine, joined over loopback: on a
-# laptop what a job does on N hosts. Joined processes mark their lines [process/N]. The first that
-# fails ends the others and gives its exit code; Ctrl-C and SIGTERM end them too.
+# N processes of one `retroguide` command on the CPU of this machine, joined over loopback: a laptop
+# does what a job does on N hosts. Joined processes prefix their lines with [process/N]. The first
+# that fails ends the others, and its exit code is returned; Ctrl-C and SIGTERM end them too.
 #
 #     bash launch/local_cpu.sh NUM_PROCESSES COMMAND [FLAG ...]
 #     bash launch/local_cpu.sh 2 train --config=city_smoke --workdir=runs/two
 #
-# RETROGUIDE names another program; JAX_NUM_CPU_DEVICES (1) is devices a process; GRACE_SECONDS (60)
-# is how long a process that was told to end may save. DRY_RUN=1 prints the commands.
+# RETROGUIDE names another program; JAX_NUM_CPU_DEVICES (1) is devices per process; GRACE_SECONDS
+# (60) is how long a process may save after it was asked to stop. DRY_RUN=1 prints the commands.
 set -euo pipefail
 
 fail() {
@@ -65,7 +65,7 @@ status=0
 while [ "${#pids[@]}" -gt 0 ]; do
   sleep 0.1 || true # Ctrl-C ends the sleep too
   if [ -n "${deadline}" ] && [ "${SECONDS}" -ge "${deadline}" ]; then
-    # One that waits for a process that is gone never comes to its handler.
+    # A process that waits for a vanished one never reaches its handler.
     kill -KILL "${pids[@]}" 2>/dev/null || true
   fi
   for process in "${!pids[@]}"; do

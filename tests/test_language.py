@@ -30,7 +30,12 @@ SUB_COMMANDS = [
     *(["data", name] for name in ("check", "build", "show")),
     *(["weights", name] for name in ("list", "fetch", "convert", "import", "export")),
 ]
-TEXTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "NOTES.md"]
+TEXTS = [
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    ROOT / "benchmarks" / "NOTES.md",
+    *(path for path in (ROOT / "launch").iterdir() if path.suffix in (".sh", ".sbatch")),
+]
 
 
 def find_wrong(text):
