@@ -140,7 +140,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_LEAST = {"num_noises": 1, "num_samples": 1, "batch_size": 2, "max_examples": 2, "seed": 0}
+_LEAST = {"num_noises": 1, "num_samples": 1, "batch_size": 2, "max_examples": 1, "seed": 0}
 _ONE_OF = ("workdir", "generated", "compare", "list_metrics")
 # Flags that say nothing where something else is scored: better an error than a flag without effect.
 _ONLY_WITH = {

@@ -40,12 +40,15 @@ def add_distances(
     for name in metrics:
         if METRICS[name].group == "distribution" and METRICS[name].net:
             rows = _get_rows(columns, METRICS[name].net, name)
-            _MAKERS[name](scores, Score(name), rows)
+            with scores.explain(name):
+                _MAKERS[name](scores, Score(name), rows)
     for name in judges if "fd_judge" in metrics else ():
         pair = columns[f"real/{name}"], columns[f"generated/{name}"]
-        _add_frechet(scores, Score("fd", judge=name), pair)
+        with scores.explain((score := Score("fd", judge=name)).text):
+            _add_frechet(scores, score, pair)
     for name in features:
-        _add_frechet(scores, Score("fd", judge=name), _get_rows(columns, name, "features"))
+        with scores.explain((score := Score("fd", judge=name)).text):
+            _add_frechet(scores, score, _get_rows(columns, name, "features"))
     wanted = [n.removesuffix("_places") for n in metrics if METRICS[n].net == "places"]
     if wanted:
         _add_classifier(scores, "places", _get_rows(columns, "places", "kl_places"), wanted)

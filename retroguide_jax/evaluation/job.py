@@ -113,20 +113,20 @@ class Job:
           "ties", "protocol", "protocol_hash", "manifest": digest of the ids, "machine", "seconds"}.
 
         Raises:
-          UserError: there are fewer than 2 examples, one is missing or not finite, or a judge is
-            the conditioning embedder itself.
+          UserError: an example is missing or not finite, or a judge is the conditioning embedder
+            itself. A metric that cannot be computed on these images is listed in "absent".
         """
         start = time.monotonic()
-        if examples.num < 2:
-            raise UserError(f"scores need at least 2 examples, there are {examples.num}")
         known = self._reference.read(described)
         columns = self.scorer.score(examples, real=known, progress_fn=progress_fn)
         self._reference.write(described, columns)
         for name in self.judges:
             check_independent(name, columns)
+        absent = self.absent | self.scorer.absent
+        metrics = [name for name in self.metrics if name not in absent]
         scores = summary.summarize(
             columns,
-            self.metrics,
+            metrics,
             list(self.judges),
             source_view=examples.source_view,
             target_view=examples.target_view,
@@ -136,11 +136,11 @@ class Job:
         )
         if examples.has_generated:
             names = ([*self.settings.features], [*self.settings.classifiers])
-            distributions.add_distances(scores, columns, self.metrics, list(self.judges), *names)
+            distributions.add_distances(scores, columns, metrics, list(self.judges), *names)
         else:
             reason = "this model has no generator (mode contrastive)"
             scores.absent[:] = [{"name": "all but those of the real images", "reason": reason}]
-        for name, reason in self.absent.items():
+        for name, reason in absent.items():
             scores.add_absent(name, reason)
         for net, paths in self._unverified.items():
             _rename_unverified(scores, net, paths)

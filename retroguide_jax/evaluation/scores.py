@@ -8,8 +8,9 @@ fd_J, top1_C_sure              Score("fd", judge="J"), Score("top1_sure", judge=
 unverified_fid                 Score("unverified_fid")
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,3 +194,11 @@ class Scores:
     def add_absent(self, name: str, reason: str) -> None:
         """Lists a score, or a metric, that could not be computed."""
         self.absent.append({"name": name, "reason": reason})
+
+    @contextlib.contextmanager
+    def explain(self, name: str) -> Iterator[None]:
+        """Lists `name` as absent where what happens inside raises a UserError."""
+        try:
+            yield
+        except UserError as error:
+            self.add_absent(name, str(error))

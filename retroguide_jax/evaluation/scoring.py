@@ -13,8 +13,9 @@ diversity [N], label_consistency [N]   between the noises, see diversity.py and 
 SURFACE [N, K, 3], SURFACE_real [N, 3]   mean colour of the sky; with labels, of light and facades
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,20 +53,25 @@ class Instruments:
 
 
 class Scorer:
-    """The functions of one job, compiled once each, on all devices of this process."""
+    """The functions of one job, compiled once each, on all devices of this process.
+
+    Attributes:
+      absent: metric -> why it cannot be computed on images of this size; known after `score`.
+    """
 
     def __init__(self, metrics: Sequence[str], instruments: Instruments, rows_per_device: int):
         if rows_per_device < 2 or rows_per_device % 2:
             # Neighbours in a batch are each other's shuffled floor.
             raise UserError(f"{rows_per_device} images a device at a time: must be even")
         self.metrics, self.instruments = tuple(metrics), instruments
+        self.absent: dict[str, str] = {}
         self.devices = LocalDevices()
         self.num_rows = rows_per_device * self.devices.num_devices
         self._pair = self._compile_pair()
         self._masked = self._compile("masked")
         self._alone = self._compile("alone")
         self._floored = [name for name in metrics if registry.METRICS[name].floors]
-        self._floor = self.devices.compile(lambda _, *pair: _apply_all(self._floored, *pair))
+        self._floor = self.devices.compile(lambda _, *pair: self._apply_all(self._floored, *pair))
         nets = {name: net for name, (net, _) in instruments.features.items()}
         if instruments.layout is not None:
             nets["layout"] = instruments.layout
@@ -127,9 +133,10 @@ class Scorer:
         variables = self.devices.replicate({name: net.variables for name, net in lpips.items()})
 
         def score(variables, generated, target):
-            scores = _apply_all(names, generated, target)
+            scores = self._apply_all(names, generated, target)
             for name, net in lpips.items():
-                scores[name] = net.apply(variables[name], generated, target)["distance"]
+                with self._explain(name):
+                    scores[name] = net.apply(variables[name], generated, target)["distance"]
             return scores
 
         compiled = self.devices.compile(score)
@@ -137,8 +144,23 @@ class Scorer:
 
     def _compile(self, group: str):
         names = registry.list_group(self.metrics, group)
-        compiled = self.devices.compile(lambda _, *arrays: _apply_all(names, *arrays))
+        compiled = self.devices.compile(lambda _, *arrays: self._apply_all(names, *arrays))
         return lambda *arrays: compiled({}, *arrays) if names else {}
+
+    def _apply_all(self, names: Sequence[str], *arrays: jax.Array) -> dict[str, jax.Array]:
+        scores = {}
+        for name in names:
+            with self._explain(name):
+                scores[name] = FUNCTIONS[name](*arrays)
+        return scores
+
+    @contextlib.contextmanager
+    def _explain(self, name: str) -> Iterator[None]:
+        """What a metric cannot do is known when it is traced: images too small for its window."""
+        try:
+            yield
+        except UserError as error:
+            self.absent[name] = str(error)
 
     def _open(self, net: FrozenNet):
         if net.on_host:
@@ -271,10 +293,6 @@ class _Records:
             if not np.array_equal(order, np.arange(len(order))):
                 columns = {name: values[order] for name, values in columns.items()}
         return columns
-
-
-def _apply_all(names: Sequence[str], *arrays: jax.Array) -> dict[str, jax.Array]:
-    return {name: FUNCTIONS[name](*arrays) for name in names}
 
 
 def _check_whole(index: np.ndarray, examples) -> None:

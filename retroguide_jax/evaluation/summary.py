@@ -45,7 +45,10 @@ def summarize(
     scores = Scores(seed)
     scores.per_image["id"] = columns["id"]
     _add_means(scores, columns, metrics)
-    if registry.list_group(metrics, "retrieval"):
+    if (retrievals := registry.list_group(metrics, "retrieval")) and len(columns["id"]) < 2:
+        for name in retrievals:
+            scores.add_absent(name, "needs at least 2 images: one is always found among itself")
+    elif retrievals:
         ranker = Ranker(scores, columns, (source_view, target_view), tiles, max_bytes)
         for judge in judges:
             ranker.add(judge, metrics)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from retroguide_jax.data.images import to_float, to_uint8
+from retroguide_jax.data.images import to_float, to_uint8, write_png
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import examples, job
 from retroguide_jax.evaluation import nets as nets_lib
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.table import format_table
+from retroguide_jax.evaluation.workdir import score_folders
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.noise import draw_noises
 from retroguide_jax.weights.files import MissingWeightsError
@@ -309,9 +310,35 @@ def test_images_that_are_not_finite_are_an_error():
         evaluate(model)
 
 
-def test_too_few_examples_are_an_error():
-    with pytest.raises(UserError, match="at least 2"):
-        evaluate(FakeModel(), max_examples=1)
+def test_one_image_has_the_scores_of_an_image_and_reasons_for_the_rest():
+    metrics = (*METRICS, "fd_judge", "retrieval_same_view")
+    row = evaluate(FakeModel(), metrics=metrics, max_examples=1)
+    assert {"psnr", "ssim_rgb", "sharpness_ratio", "psnr_mean_image"} <= row["metrics"].keys()
+    assert row["metrics"]["psnr"]["n"] == 1 and row["metrics"]["psnr"]["low"] is None
+    absent = {entry["name"]: entry["reason"] for entry in row["absent"]}
+    assert "at least 2 images" in absent["retrieval"]
+    assert "at least 2 images" in absent["retrieval_same_view"]
+    assert "sets of 1 and 1 images is not defined" in absent["fd_embedder"]
+    assert not any(name.startswith(("r@", "fd_")) for name in row["metrics"])
+
+
+def test_a_metric_that_images_are_too_small_for_leaves_the_others_standing(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("generated", "reference", "sky_mask"):
+        for i in range(6):
+            pixels = rng.integers(0, 256, (8, 32, 3), np.uint8)
+            write_png(
+                tmp_path / folder / f"{i}.png",
+                pixels if folder != "sky_mask" else pixels[..., 0] // 128 * 255,
+            )
+    metrics = ("psnr", "ssim_rgb", "ssim_lua", "ssim_rgb_nosky", "psnr_nosky", "sharpness_ratio")
+    folders = {name: tmp_path / name for name in ("generated", "reference", "sky_mask")}
+    row, per_image = score_folders({**folders, "source": None}, {}, job.Settings(metrics, 2))
+    assert row["metrics"].keys() >= {"psnr", "ssim_lua", "psnr_nosky", "sharpness_ratio"}
+    absent = {entry["name"]: entry["reason"] for entry in row["absent"]}
+    assert absent.keys() == {"ssim_rgb", "ssim_rgb_nosky"}
+    assert "at least 11 x 11 pixels, got 8" in absent["ssim_rgb"]
+    assert "ssim_rgb" not in per_image and len(per_image["psnr"]) == 6
 
 
 @pytest.fixture
