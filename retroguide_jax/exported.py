@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.onnx_files import hash_files, read_external
 from retroguide_jax.parallel.local import LocalDevices
 from retroguide_jax.text import one_line
 
@@ -39,7 +40,7 @@ class Program:
     Attributes:
       path: the file.
       library: what runs it.
-      fingerprint: SHA-256 of the file, hexadecimal.
+      fingerprint: SHA-256 of all of its files, hexadecimal.
       inputs: shapes; a side is an int, or something else where the caller chooses it.
       outputs: shapes alike.
       dtypes: of all of them.
@@ -96,7 +97,7 @@ def open_program(path: str | Path, what: str) -> Program:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return open_fn(path, content, hashlib.sha256(content).hexdigest())
+    return open_fn(path, content)
 
 
 def require_flatbuffers(what: str) -> None:
@@ -107,7 +108,7 @@ def require_flatbuffers(what: str) -> None:
         raise UserError(f"{what}: needs flatbuffers; pip install flatbuffers") from error
 
 
-def _open_onnx(path: Path, content: bytes, fingerprint: str) -> Program:
+def _open_onnx(path: Path, content: bytes) -> Program:
     try:
         import onnxruntime
     except ImportError as error:
@@ -115,8 +116,14 @@ def _open_onnx(path: Path, content: bytes, fingerprint: str) -> Program:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said below
     try:
+        external = read_external(path, content)
+        options.add_external_initializers_from_files_in_memory(
+            list(external), list(external.values()), [len(part) for part in external.values()]
+        )
         # From bytes, so that the file cannot name others that should be read as well.
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(_report_damage(path, "ONNX Runtime", error)) from error
     arrays = (session.get_inputs(), session.get_outputs())
@@ -134,7 +141,7 @@ def _open_onnx(path: Path, content: bytes, fingerprint: str) -> Program:
     return Program(
         path,
         "ONNX Runtime",
-        fingerprint,
+        hash_files(content, external),
         inputs,
         outputs,
         {"float32" if dtype == "tensor(float)" else dtype for dtype in dtypes},
@@ -158,7 +165,7 @@ def _in_batches(call, size: int):
     return call_all
 
 
-def _open_stablehlo(path: Path, content: bytes, fingerprint: str) -> Program:
+def _open_stablehlo(path: Path, content: bytes) -> Program:
     require_flatbuffers(str(path))
     import jax
     from jax import export
@@ -187,7 +194,7 @@ def _open_stablehlo(path: Path, content: bytes, fingerprint: str) -> Program:
     return Program(
         path,
         "jax.export",
-        fingerprint,
+        hashlib.sha256(content).hexdigest(),
         [array.shape for array in exported.in_avals],
         [array.shape for array in exported.out_avals],
         {str(array.dtype) for array in (*exported.in_avals, *exported.out_avals)},
