@@ -175,7 +175,9 @@ def test_the_end_is_marked_and_taken_back(workdir):
 
 def test_per_image_files_are_compared(workdir):
     columns = {"id": np.array(["a", "b", "c"]), "psnr": np.array([1.0, 2.0, 4.0])}
-    results.write_per_image(workdir / compare.PER_IMAGE_DIR / "step_1.csv", columns)
+    parts = {part: {} for part in ("examples", "metrics", "judges", "networks")}
+    row = {"protocol": parts, "real_images": "r"}
+    results.write_per_image(workdir / compare.PER_IMAGE_DIR / "step_1.csv", columns, row)
     _, report = compare.compare(workdir, workdir)
     assert json.dumps(report).count("gs://bucket/run/eval/per_image/step_1.csv")
 

@@ -138,7 +138,7 @@ def _score_folders(args: argparse.Namespace) -> int:
     row, per_image = _run_with_bar(score, "evaluate")
     if is_writer():
         if args.per_image:
-            results.write_per_image(args.per_image, per_image)
+            results.write_per_image(args.per_image, per_image, row)
         _show(row, args)
     return 0
 

@@ -3,13 +3,17 @@
 import csv
 import dataclasses
 import io
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import table
-from retroguide_jax.evaluation.registry import find_direction
+from retroguide_jax.evaluation import results, table
+from retroguide_jax.evaluation.protocol import find_differences
+from retroguide_jax.evaluation.registry import find_direction, find_metric
 from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.files import is_in_bucket
 from retroguide_jax.metrics import statistics
@@ -26,18 +30,21 @@ class PerImage:
       ids: of its images.
       scores: key -> float64 [N], the mean over several noises; NaN where not defined. Ranks are
         turned into "r@1" and "mrr", whose averages mean something.
+      protocol: what they were measured under, see `results.write_per_image`; None where an earlier
+        version wrote the file.
     """
 
     path: Path
     ids: list[str]
     scores: dict[Score, np.ndarray]
+    protocol: dict[str, Any] | None
 
 
 def compare(first: Path, second: Path) -> tuple[str, dict]:
     """Compares A with B image by image.
 
     Images vary far more than methods do; paired differences cancel that variation. Both must hold
-    the same images.
+    the same images, measured under the same protocol.
 
     Args:
       first, second: per-image CSV files, or work directories, whose newest such file is taken.
@@ -46,7 +53,8 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
       (table as text; {"metrics": {name: {"a", "b", "difference", "low", "high", "n", "verdict"}}}).
 
     Raises:
-      UserError: a file cannot be read, or they hold other images or no metric in common.
+      UserError: a file cannot be read, or they hold other images or no metric in common, or were
+        measured differently.
     """
     a, b = _read(_find(first)), _read(_find(second))
     only = sorted(set(a.ids) ^ set(b.ids))
@@ -60,6 +68,7 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
     shared = [score for score in a.scores if score in b.scores]
     if not shared:
         raise UserError(f"{a.path} and {b.path} have no metric in common; evaluate both alike")
+    notes = _compare_protocols(a, b, shared)
     lines = [("metric", "A", "B", "A - B", "low", "high", "n", "")]
     report = {}
     for score in shared:
@@ -84,13 +93,55 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
         lines.append(
             (score.text, *(f"{cell:.4f}" for cell in cells), str(entry["n"]), entry["verdict"])
         )
-    heading = f"A: {a.path}\nB: {b.path}\n"
+    heading = "\n".join([f"A: {a.path}", f"B: {b.path}", *(f"note: {note}" for note in notes), ""])
     return heading + table.align(lines), {
         "a": str(a.path),
         "b": str(b.path),
         "metrics": report,
+        "notes": notes,
         "interval": "95 %, paired bootstrap over images",
     }
+
+
+def _compare_protocols(a: PerImage, b: PerImage, shared: Sequence[Score]) -> list[str]:
+    """What a reader should know of two protocols that allow a comparison.
+
+    Raises:
+      UserError: they do not.
+    """
+    if a.protocol is None or b.protocol is None:
+        without = ", ".join(str(side.path) for side in (a, b) if side.protocol is None)
+        return [f"no protocol in {without}: whether both were measured alike is not known"]
+    kept = [_keep_decisive(side.protocol, shared) for side in (a, b)]
+    if kept[0]["real_images"] == kept[1]["real_images"]:  # then it does not matter where they lie
+        kept = [side | {"examples": _drop(side["examples"], *_PLACES)} for side in kept]
+    for part in ("examples", "judges", "networks"):  # of what both have
+        both = kept[0][part].keys() & kept[1][part].keys()
+        kept = [side | {part: {key: side[part][key] for key in both}} for side in kept]
+    differences = find_differences(*kept)
+    if differences:
+        raise UserError(
+            f"{a.path} and {b.path} were measured differently: {'; '.join(differences)}; "
+            "evaluate both alike"
+        )
+    lesser = ({key: side.protocol.get(key) for key in _LESSER} for side in (a, b))
+    return [f"A and B differ in {text}" for text in find_differences(*lesser)]
+
+
+_PARTS = ("examples", "metrics", "judges", "networks")
+# Of the examples, what says where they come from, not what they are.
+_PLACES = ("dataset", "data", "split", "ids")
+_LESSER = ("seed", "num_noises", "formats")  # what leaves two sides comparable, with a note
+
+
+def _keep_decisive(protocol: Mapping[str, Any], shared: Sequence[Score]) -> dict[str, Any]:
+    metrics = {metric for metric in map(find_metric, shared) if metric}
+    texts = {name: text for name, text in protocol["metrics"].items() if name in metrics}
+    return _drop(protocol, "interval", *_LESSER) | {"metrics": texts}
+
+
+def _drop(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in keys}
 
 
 def _find_verdict(score: Score, low: float, high: float) -> str:
@@ -127,6 +178,11 @@ def _read(path: Path) -> PerImage:
             raise ValueError("no column id, or lines of different lengths")
         cells = dict(zip(names, zip(*rows, strict=True), strict=bool(rows)))
         ids = list(cells.pop("id", ()))
+        protocol = json.loads(next(filter(None, cells.pop(results.PROTOCOL, ())), "null"))
+        if not isinstance(protocol, dict | None) or not all(
+            isinstance(protocol.get(part), dict) for part in (_PARTS if protocol else ())
+        ):
+            raise ValueError("its protocol is none")
         numbers = {
             name: np.array([float(cell) if cell else np.nan for cell in column])
             for name, column in cells.items()
@@ -140,7 +196,7 @@ def _read(path: Path) -> PerImage:
         ) from error
     if not ids or len(set(ids)) != len(ids):
         raise UserError(f"{path}: holds no image, or one twice")
-    return PerImage(path, ids, _average_noises(numbers))
+    return PerImage(path, ids, _average_noises(numbers), protocol)
 
 
 def _average_noises(numbers: dict[str, np.ndarray]) -> dict[Score, np.ndarray]:

@@ -16,6 +16,7 @@ from retroguide_jax.evaluation.nets import open_nets
 from retroguide_jax.evaluation.reference import Reference
 from retroguide_jax.evaluation.scores import UNVERIFIED, Scores, check_names
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
+from retroguide_jax.fingerprints import hash_text
 from retroguide_jax.provenance import describe_machine
 
 
@@ -110,7 +111,8 @@ class Job:
         Returns:
           (row, columns of `results.write_per_image`). The row, which JSON can hold: {"direction",
           "metrics": {name: {"value", "low", "high", "n", ...}}, "absent": [{"name", "reason"}],
-          "ties", "protocol", "protocol_hash", "manifest": digest of the ids, "machine", "seconds"}.
+          "ties", "protocol", "protocol_hash", "manifest": digest of the ids, "real_images": that of
+          the targets' pixels, "machine", "seconds"}.
 
         Raises:
           UserError: an example is missing or not finite, or a judge is the conditioning embedder
@@ -154,10 +156,16 @@ class Job:
             "protocol": dict(described),
             "protocol_hash": protocol.hash_protocol(described),
             "manifest": listing.fingerprint_ids(sorted(columns["id"].tolist())),
+            "real_images": _hash_real(columns),
             "machine": describe_machine(),
             "seconds": round(time.monotonic() - start, 1),
         }
         return row, scores.per_image
+
+
+def _hash_real(columns: Mapping[str, np.ndarray]) -> str:
+    """Digest of all targets, in the order of their ids."""
+    return hash_text("".join(columns["real_digest"][np.argsort(columns["id"])].tolist()))
 
 
 def _rename_unverified(scores: Scores, net: str, paths: Sequence[str]) -> None:

@@ -46,3 +46,15 @@ def make_protocol(
 def hash_protocol(protocol: Mapping[str, Any]) -> str:
     """Hexadecimal digest of a protocol."""
     return hash_text(json.dumps(protocol, sort_keys=True, allow_nan=False))
+
+
+def find_differences(first: Any, second: Any, place: str = "") -> list[str]:
+    """What two protocols, or parts of them, say differently: "resize: as stored, then ..."."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        keys = sorted({*first, *second})
+        parts = ((first.get(key), second.get(key), f"{place}.{key}".strip(".")) for key in keys)
+        return [text for part in parts for text in find_differences(*part)]
+    if first == second:
+        return []
+    shown = ("nothing" if side is None else str(side)[:80] for side in (first, second))
+    return [f"{place}: {' against '.join(shown)}".removeprefix(": ")]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import protocol
 from retroguide_jax.files import write_beside
 from retroguide_jax.parallel.processes import is_writer
 
@@ -29,6 +30,8 @@ class Reference:
     def read(self, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The columns that are known for this protocol; {} where there are none yet.
 
+        Whether they are of the same images their "real_digest" shows, as the images are read.
+
         Raises:
           UserError: the file was made from other images, another resize or range, or other weights;
             or it cannot be read.
@@ -41,8 +44,8 @@ class Reference:
         found, columns = self._known
         if found != fingerprint:
             raise UserError(
-                f"{self._path}: was made from {_tell_difference(found, fingerprint)}; name another "
-                "file, or delete this one to make it anew"
+                f"{self._path}: was made from {_describe_difference(found, fingerprint)}; name "
+                "another file, or delete this one to make it again"
             )
         return columns
 
@@ -59,7 +62,8 @@ class Reference:
             return
         names = tuple(f"{_PREFIX}{net}." for net in described["networks"])
         kept = {name: rows for name, rows in columns.items() if name.startswith(names)}
-        self._known = (_make_fingerprint(described), kept | {"id": ids})
+        kept |= {"id": ids, "real_digest": columns["real_digest"]}
+        self._known = (_make_fingerprint(described), kept)
         if self._path is not None and is_writer():
             _save(self._path, *self._known)
 
@@ -69,11 +73,14 @@ def _make_fingerprint(described: Mapping[str, Any]) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def _tell_difference(found: str, wanted: str) -> str:
+def _describe_difference(found: str, wanted: str) -> str:
     old, new = json.loads(found), json.loads(wanted)
-    differing = [key for key in new if old.get(key) != new[key]]
     words = {"examples": "other images", "images": "another range", "networks": "other networks"}
-    return " and ".join(f"{words[key]} ({old.get(key)}, now {new[key]})" for key in differing)
+    return " and ".join(
+        f"{words[key]} ({'; '.join(protocol.find_differences(old.get(key), new[key]))})"
+        for key in new
+        if old.get(key) != new[key]
+    )
 
 
 def _load(path: Path) -> tuple[str, dict[str, np.ndarray]]:
@@ -82,6 +89,8 @@ def _load(path: Path) -> tuple[str, dict[str, np.ndarray]]:
             columns = {name: file[name] for name in file.files}
         fingerprint = str(columns.pop("fingerprint"))
         json.loads(fingerprint)
+        if columns["real_digest"].shape != columns["id"].shape:
+            raise ValueError("one digest per image is missing")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: is no file of reference statistics ({error})") from error
     return fingerprint, columns

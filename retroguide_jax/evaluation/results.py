@@ -13,6 +13,7 @@ import numpy as np
 from retroguide_jax import files
 from retroguide_jax.files import to_path, write_beside
 
+PROTOCOL = "protocol"  # the column of a per-image file that holds it
 RESULTS_PATH = Path("eval") / "results.jsonl"
 
 
@@ -40,13 +41,19 @@ def _write_text(path: str | os.PathLike, text: str) -> None:
         beside.write_text(text)
 
 
-def write_per_image(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes one line an image as CSV, beside its place first and then renamed.
+def write_per_image(
+    path: str | os.PathLike, columns: Mapping[str, np.ndarray], row: Mapping[str, Any]
+) -> None:
+    """Writes one line per image as CSV, beside its place first and then renamed.
+
+    The last column, "protocol", has in its first line what the scores were measured under, as JSON:
+    the file can be taken elsewhere and still be compared only with what compares.
 
     Args:
       path: of the file.
       columns: "id" str [N], then scores [N], or [N, K] for K noises: these become K columns
         NAME#0, NAME#1 and so on. A score that is not defined is an empty cell, an infinite "inf".
+      row: of `Job.score`: its "protocol" and "real_images" are kept.
 
     Raises:
       UserError: the file cannot be written.
@@ -59,7 +66,9 @@ def write_per_image(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) 
             named |= {f"{name}#{k}": values[:, k] for k in range(values.shape[1])}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(named)
-    for row in zip(*(values.tolist() for values in named.values()), strict=True):
-        writer.writerow(["" if cell != cell else cell for cell in row])
+    writer.writerow([*named, PROTOCOL])
+    described = json.dumps({**row["protocol"], "real_images": row["real_images"]}, sort_keys=True)
+    for cells in zip(*(values.tolist() for values in named.values()), strict=True):
+        writer.writerow([*("" if cell != cell else cell for cell in cells), described])
+        described = ""
     _write_text(path, buffer.getvalue())

@@ -3,6 +3,7 @@
 The result is columns, one row per example, from which summary.py makes scores:
 
 id, aerial_id, positives, semi_positives   which example it is, see `pipeline.iterate_batches`
+real_digest     of the target's pixels: what names and sizes of files do not say
 source/J, real/J [N, D], generated/J [N, K, D]   embeddings by judge J
 real/NET.OUTPUT [N, D], generated/NET.OUTPUT [N, K, D]   rows of frozen networks
 METRIC [N, K]   scores of each image under each of K noises
@@ -15,6 +16,7 @@ SURFACE [N, K, 3], SURFACE_real [N, 3]   mean colour of the sky; with labels, of
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -88,21 +90,24 @@ class Scorer:
 
         Args:
           examples: see examples.py.
-          real: columns of frozen networks on the real targets that are known already; those
-            networks are then not asked again.
+          real: columns of frozen networks on the real targets that are known already, with the
+            targets' "real_digest"; those networks are then not asked again.
           progress_fn: called with (this process's examples done, its share in all).
 
         Returns:
           The columns of all processes in the order of the examples, the same on every process.
 
         Raises:
-          UserError: an example is missing, or a generated image is not finite.
+          UserError: an example is missing, a generated image is not finite, or `real` is of other
+            images.
         """
         mean_image = examples.compute_mean_image() if self._needs_mean_image(examples) else None
         records = _Records()
         share = -(-examples.num // jax.process_count())
         for batch in examples.iterate(self.num_rows):
             record = {name: batch[name] for name in ("index", *IDS)}
+            record["real_digest"] = _hash_images(batch["target"])
+            _check_known(real or {}, record, batch["mask"])
             record |= self._look_at_real(batch, examples, real or {})
             if "samples" in batch:
                 record |= self._look_at_generated(batch, examples, mean_image)
@@ -293,6 +298,25 @@ class _Records:
             if not np.array_equal(order, np.arange(len(order))):
                 columns = {name: values[order] for name, values in columns.items()}
         return columns
+
+
+def _hash_images(images: np.ndarray) -> np.ndarray:
+    """str [B] of uint8 [B, H, W, 3]."""
+    images = np.ascontiguousarray(images)
+    return np.array([hashlib.blake2b(image, digest_size=16).hexdigest() for image in images])
+
+
+def _check_known(real: Mapping, record: Mapping, mask: np.ndarray) -> None:
+    if not real:
+        return
+    index = record["index"]
+    differs = mask & (real["real_digest"][index] != record["real_digest"])
+    if differs.any():
+        name = record["id"][np.argmax(differs)]
+        raise UserError(
+            f"--reference_stats: was made from other images than the reference now holds, such as "
+            f"{name!r}; name another file, or delete this one to make it again"
+        )
 
 
 def _check_whole(index: np.ndarray, examples) -> None:

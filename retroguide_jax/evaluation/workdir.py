@@ -14,7 +14,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import protocol, results
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.examples import FolderExamples, ModelExamples
-from retroguide_jax.evaluation.folders import FolderPairs, match_folders
+from retroguide_jax.evaluation.folders import match_folders
 from retroguide_jax.evaluation.job import Job, Settings
 from retroguide_jax.evaluation.judges import EMBEDDER, check_sizes, open_judges
 from retroguide_jax.evaluation.layout import open_layout
@@ -139,7 +139,7 @@ class WorkdirJob:
         if is_writer():
             name = f"step_{row['step']:06d}_{self.protocol_hash}.csv"
             path = target.per_image or target.workdir / PER_IMAGE_DIR / name
-            results.write_per_image(path, per_image)
+            results.write_per_image(path, per_image, row)
         return row
 
 
@@ -198,7 +198,6 @@ def score_folders(
         "num": len(pairs),
         "size": list(pairs.size),
         "resize": pairs.protocol,
-        "reference": _hash_files(pairs),
     }
     described = job.describe(
         key, direction=direction, num_noises=num_samples, formats=dict(pairs.formats)
@@ -207,10 +206,3 @@ def score_folders(
     places = {name: str(path) for name, path in folders.items() if path}
     made = {"time": format_time(), "command": describe_command()}
     return {**places, **row, "notes": list(pairs.notes), **made}, per_image
-
-
-def _hash_files(pairs: FolderPairs) -> str:
-    """Of the reference files' names and sizes, so that statistics of other files are not reused."""
-    sizes = (path.stat().st_size for path in pairs.paths["reference"])
-    facts = (f"{name} {size}" for name, size in zip(pairs.ids, sizes, strict=True))
-    return listing.fingerprint_ids(facts)

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,19 @@ from retroguide_jax.evaluation.compare import PER_IMAGE_DIR, compare
 NUM = 200
 
 
-def write(path, *, shift=0.0, seed=0, ids=None, **more):
+PROTOCOL = {
+    "examples": {"ids": "i", "num": NUM, "resize": "as stored"},
+    "images": "uint8",
+    "metrics": {"psnr": "on [0, 1]", "rmse": "on 0..255", "retrieval": "R@k"},
+    "judges": {"j": {"step": 1, "weights": "w"}},
+    "networks": {"net": {"fingerprint": "f", "protocol": "p"}},
+    "seed": 0,
+    "num_noises": 2,
+    "formats": {"generated": "PNG", "reference": "PNG"},
+}
+
+
+def write(path, *, shift=0.0, seed=0, ids=None, protocol=PROTOCOL, real="r", **more):
     rng = np.random.default_rng(seed)
     images = np.random.default_rng(9).normal(15, 4, NUM)  # images differ far more than methods
     columns = {
@@ -18,7 +32,7 @@ def write(path, *, shift=0.0, seed=0, ids=None, **more):
         "rank_generated/j": np.where(np.arange(NUM) % 2, 1.0, 3.0)[:, None],
         **more,
     }
-    results.write_per_image(path, columns)
+    results.write_per_image(path, columns, {"protocol": protocol, "real_images": real})
     return path
 
 
@@ -90,6 +104,71 @@ def test_files_that_are_none(tmp_path, content, message):
 def test_no_metric_in_common(tmp_path):
     ids = [f"i{k}" for k in range(NUM)]
     other = tmp_path / "b.csv"
-    results.write_per_image(other, {"id": np.array(ids), "fog": np.zeros(NUM)})
+    row = {"protocol": PROTOCOL, "real_images": "r"}
+    results.write_per_image(other, {"id": np.array(ids), "fog": np.zeros(NUM)}, row)
     with pytest.raises(UserError, match="no metric in common"):
         compare(write(tmp_path / "a.csv"), other)
+
+
+def change(place, value):
+    """PROTOCOL with another value at a place, "examples.resize"."""
+    changed = json.loads(json.dumps(PROTOCOL))
+    inner = changed
+    *above, last = place.split(".")
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        ("examples.resize", "resized to 32x128 by Pillow's nearest, on uint8"),
+        ("images", "float"),
+        ("metrics.psnr", "on 0..128"),
+        ("judges.j.weights", "v"),
+        ("judges.j.step", 2),
+        ("networks.net.fingerprint", "g"),
+    ],
+)
+def test_two_protocols_are_not_compared(tmp_path, place, value):
+    """The error names what differs, and both sides of it."""
+    a = write(tmp_path / "a.csv")
+    b = write(tmp_path / "b.csv", protocol=change(place, value))
+    with pytest.raises(UserError, match="were measured differently") as caught:
+        compare(a, b)
+    assert f"{place}: " in str(caught.value) and f"against {value}" in str(caught.value)
+
+
+def test_other_real_images_under_equal_names_are_not_compared(tmp_path):
+    a, b = write(tmp_path / "a.csv"), write(tmp_path / "b.csv", real="s")
+    with pytest.raises(UserError, match="real_images: r against s"):
+        compare(a, b)
+
+
+@pytest.mark.parametrize(
+    "place, value, noted",
+    [
+        ("formats.generated", "JPEG", "formats.generated: PNG against JPEG"),
+        ("num_noises", 1, "num_noises: 2 against 1"),
+        ("seed", 3, "seed: 0 against 3"),
+        ("examples.ids", "elsewhere", ""),
+        ("metrics.fid", "only B has it", ""),
+        ("networks.other", {"fingerprint": "g"}, ""),
+    ],
+)
+def test_what_leaves_both_comparable_is_noted(tmp_path, place, value, noted):
+    a = write(tmp_path / "a.csv")
+    b = write(tmp_path / "b.csv", protocol=change(place, value))
+    text, report = compare(a, b)
+    assert report["notes"] == ([f"A and B differ in {noted}"] if noted else [])
+    assert (f"note: A and B differ in {noted}" in text) == bool(noted)
+
+
+def test_files_of_an_earlier_version_are_noted(tmp_path):
+    a, b = write(tmp_path / "a.csv"), tmp_path / "b.csv"
+    rows = [line.split(",")[:2] for line in a.read_text().splitlines()]
+    b.write_text("".join(",".join(row) + "\n" for row in rows))
+    (note,) = compare(a, b)[1]["notes"]
+    assert note.startswith(f"no protocol in {b}")

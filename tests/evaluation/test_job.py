@@ -37,10 +37,12 @@ def make_images(split):
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
     """A data set in memory with the pipeline's interface; `with_sky` switches the masks."""
-    settings = types.SimpleNamespace(with_sky=True, pairs_per_tile=1, with_near=False)
+    settings = types.SimpleNamespace(with_sky=True, pairs_per_tile=1, with_near=False, changed=None)
 
     def iterate_batches(builder, data_config, split, *, batch_size, **kwargs):
         images = make_images(split)
+        if settings.changed is not None:
+            images[settings.changed, 3, 4, 0] ^= 8
         for first in range(0, len(images), batch_size):
             positions = np.arange(first, first + batch_size)
             index = np.minimum(positions, len(images) - 1)
@@ -448,3 +450,21 @@ def test_a_classifier_and_a_feature_network_of_one_s_own(nets, monkeypatch):
 def test_nothing_to_measure_is_an_error(nets):
     with pytest.raises(UserError, match="weights fetch lpips_vgg"):
         evaluate(FakeModel(), metrics=("lpips_vgg",))
+
+
+@pytest.mark.parametrize("place", [0, NUM_TEST - 1])
+def test_what_is_known_of_other_real_images_is_not_used(nets, tmp_path, data, place):
+    """A data set of equal names, sizes and bytes, one pixel of which is another."""
+    settings = job.Settings(("fid",), 2, reference_stats=tmp_path / "reference.npz")
+    model = FakeModel()
+    opened = job.Job(settings, {job.EMBEDDER: model})
+    described = opened.describe({"split": "test"})
+    before = opened.score(ModelExamples(model, None, DATA_CONFIG, "test"), described)[0]
+    data.changed = place
+    again = job.Job(settings, {job.EMBEDDER: model})
+    with pytest.raises(UserError, match=f"made from other images .* such as 'pair {place}'"):
+        again.score(ModelExamples(model, None, DATA_CONFIG, "test"), described)
+    fresh = job.Job(job.Settings(("fid",), 2), {job.EMBEDDER: model})
+    after = fresh.score(ModelExamples(model, None, DATA_CONFIG, "test"), described)[0]
+    assert before["real_images"] != after["real_images"]
+    assert before["protocol_hash"] == after["protocol_hash"]

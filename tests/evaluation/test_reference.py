@@ -12,6 +12,7 @@ DESCRIBED = {
 }
 COLUMNS = {
     "id": np.array(["a", "b", "c"]),
+    "real_digest": np.array(["0", "1", "2"]),
     "real/net.features": np.arange(6, dtype=np.float32).reshape(3, 2),
     "real/judge": np.zeros((3, 2), np.float32),
     "generated/net.features": np.ones((3, 1, 2), np.float32),
@@ -22,7 +23,7 @@ def test_rows_of_frozen_networks_are_kept(tmp_path):
     path = tmp_path / "new" / "reference.npz"
     Reference(path).write(DESCRIBED, COLUMNS)
     known = Reference(path).read(DESCRIBED | {"seed": 5})  # noise has no say in real images
-    assert known.keys() == {"id", "real/net.features"}
+    assert known.keys() == {"id", "real_digest", "real/net.features"}
     np.testing.assert_array_equal(known["real/net.features"], COLUMNS["real/net.features"])
 
 

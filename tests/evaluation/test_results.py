@@ -87,11 +87,12 @@ def test_per_image_file(tmp_path):
         "rank_real/j": np.array([[1.0], [2.5]]),
         "diversity": np.array([0.25, 0.5]),
     }
-    results.write_per_image(tmp_path / "new" / "f.csv", columns)
+    row = {"protocol": {"seed": 0}, "real_images": "d"}
+    results.write_per_image(tmp_path / "new" / "f.csv", columns, row)
     with open(tmp_path / "new" / "f.csv", newline="") as file:
         lines = list(csv.reader(file))
     assert lines == [
-        ["id", "psnr#0", "psnr#1", "rank_real/j#0", "diversity"],
-        ["a,b", "20.5", "inf", "1.0", "0.25"],
-        ['c"d', "", "3.25", "2.5", "0.5"],
+        ["id", "psnr#0", "psnr#1", "rank_real/j#0", "diversity", "protocol"],
+        ["a,b", "20.5", "inf", "1.0", "0.25", '{"real_images": "d", "seed": 0}'],
+        ['c"d', "", "3.25", "2.5", "0.5", ""],
     ]
