@@ -312,7 +312,7 @@ def _check_known(real: Mapping, record: Mapping, mask: np.ndarray) -> None:
     index = record["index"]
     differs = mask & (real["real_digest"][index] != record["real_digest"])
     if differs.any():
-        name = record["id"][np.argmax(differs)]
+        name = str(record["id"][np.argmax(differs)])
         raise UserError(
             f"--reference_stats: was made from other images than the reference now holds, such as "
             f"{name!r}; name another file, or delete this one to make it again"
