@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,20 @@ def to_local_path(path: str | os.PathLike) -> Path:
     if "://" in os.fspath(path):
         raise UserError(f"{path}: give a local or mounted directory; addresses are not taken here")
     return Path(path)
+
+
+def find_inside(folder: Path, name: str) -> Path | None:
+    """The path of a file that a list names; None where the name leads out of the folder.
+
+    A link in the folder is its owner's, and may lead anywhere. Where nothing has the name as it is
+    spelt, one with composed or decomposed accents (NFC, NFD) is taken.
+    """
+    name = os.path.normpath(name)
+    if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
+        return None
+    spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    paths = [folder / spelling for spelling in dict.fromkeys(spellings)]
+    return next(filter(os.path.lexists, paths), paths[0])
 
 
 @functools.cache

@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from retroguide_jax.data.listing import find_inside
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import find_inside
 
 _REMEDY = "or export with torch.onnx.export(..., external_data=False)"
 # Where messages that hold tensors stand in others, by field number (onnx.proto).

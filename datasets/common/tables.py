@@ -7,8 +7,8 @@ import io
 import math
 from pathlib import Path
 
-from retroguide_jax.data.listing import find_inside
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import find_inside
 
 
 class BadRowError(Exception):
@@ -53,7 +53,7 @@ def resolve_inside(root: Path, name: str) -> str:
 
     Args:
       root: the folder the name is relative to.
-      name: as listed, with / or \\ between folders; see `listing.find_inside`.
+      name: as listed, with / or \\ between folders; see `files.find_inside`.
 
     Raises:
       BadRowError: the name is empty, absolute, or leads out of the folder.

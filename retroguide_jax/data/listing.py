@@ -94,20 +94,6 @@ def make_id(name: str) -> str:
     return unicodedata.normalize("NFC", stem if suffix.lower() in _SUFFIXES else name)
 
 
-def find_inside(folder: Path, name: str) -> Path | None:
-    """The path of a file that a list names; None where the name leads out of the folder.
-
-    A link in the folder is its owner's, and may lead anywhere. Where nothing has the name as it is
-    spelt, one with composed or decomposed accents (NFC, NFD) is taken.
-    """
-    name = os.path.normpath(name)
-    if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
-        return None
-    spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
-    paths = [folder / spelling for spelling in dict.fromkeys(spellings)]
-    return next(filter(os.path.lexists, paths), paths[0])
-
-
 def read_manifest(path: str | os.PathLike) -> list[str]:
     """Reads a text file of ids (UTF-8), one per line; empty lines are left out.
 

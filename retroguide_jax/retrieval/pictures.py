@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from retroguide_jax.data import catalog
-from retroguide_jax.data.listing import find_inside, list_images
+from retroguide_jax.data.listing import list_images
 from retroguide_jax.data.reading import get_id, open_source
 from retroguide_jax.errors import UserError
+from retroguide_jax.files import find_inside
 from retroguide_jax.retrieval.entries import Entry
 from retroguide_jax.retrieval.index import Index
 

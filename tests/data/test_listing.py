@@ -16,6 +16,7 @@ from retroguide_jax.commands import generate, retrieve_query
 from retroguide_jax.data import images, listing
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.folders import match_folders
+from retroguide_jax.files import find_inside
 from retroguide_jax.retrieval.pictures import list_files
 
 
@@ -170,6 +171,6 @@ def test_two_spellings_of_one_name_are_told(tmp_path):
 def test_a_list_may_spell_accents_either_way(tmp_path):
     stored = tmp_path / unicodedata.normalize("NFD", "\u00fc.png")
     stored.write_bytes(PNG)
-    assert listing.find_inside(tmp_path, "\u00fc.png") == stored
-    assert listing.find_inside(tmp_path, "gone.png") == tmp_path / "gone.png"
-    assert listing.find_inside(tmp_path, "a/../../x.png") is None
+    assert find_inside(tmp_path, "\u00fc.png") == stored
+    assert find_inside(tmp_path, "gone.png") == tmp_path / "gone.png"
+    assert find_inside(tmp_path, "a/../../x.png") is None
