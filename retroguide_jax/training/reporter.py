@@ -239,9 +239,13 @@ class Reporter:
         rest, text = self.speed.describe_rest(step), " ".join(brief)
         if not self.bar.disable:
             self.bar.set_postfix_str(f"{rest} {text}", refresh=False)
-        elif not is_quiet():
-            total = self.config.train.num_steps
-            print(f"step {step}/{total}{rest and f' ({rest})'} {text}", flush=True)
+        rest = rest and f" ({rest})"
+        self._print(f"step {step}/{self.config.train.num_steps}{rest} {text}")
+
+    def _print(self, text: str) -> None:
+        """Prints a line for a log, where no bar is drawn."""
+        if self.is_writer and self.bar.disable and not is_quiet():
+            print(text, flush=True)
 
     def _use(self, step: int, state: TrainState) -> Model:
         self.model.load(state.ema, step)
@@ -250,6 +254,7 @@ class Reporter:
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Scores the validation split and keeps the best checkpoint."""
         self._use(step, state)
+        self._print(f"step {step}: scoring {self.validation.num} validation pairs")
 
         def beat(num_done: int, num_total: int) -> None:
             self.beat_fn(f"evaluating at step {step}: {num_done} of {num_total} examples")

@@ -60,11 +60,11 @@ class Speed:
 
     def describe_rest(self, step: int) -> str:
         """How long the rest of the run takes; in the warm-up, how long that takes. "" where it is
-        not known: no step of this phase was timed yet."""
+        not known (no step of this phase was timed yet) or over."""
         warmup, num_steps = self._schedule.warmup, self._config.train.num_steps
         end, what = (warmup, "until the generator starts") if step < warmup else (num_steps, "left")
         seconds = self._pace.estimate(end - step)
-        if seconds is None or 0 < step == warmup:
+        if seconds is None or step in (warmup, num_steps):
             return ""
         return f"{tqdm.format_interval(seconds)} {what}"
 
