@@ -18,7 +18,6 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.data.val_split = "train[:128]"
     config.data.aerial_size = (64, 64)
     config.data.ground_size = (32, 128)
-    config.data.num_threads = 2
 
     config.embedder.temperature = 0.07
     config.embedder.saig.width = 96

@@ -36,7 +36,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.data.ground_size = (128, 512)
     config.data.panorama = True  # 360 degrees, north in the centre: allows rotation, circular convs
     config.data.augment = True  # joint rotation by 90 degrees (panoramas only) and mirror
-    config.data.num_threads = 8  # decode and augmentation threads per process
+    config.data.num_threads = -1  # per process, to decode and augment; -1: one per core, up to 16
 
     config.embedder = ConfigDict()
     config.embedder.backbone = "saig"

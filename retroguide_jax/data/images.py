@@ -41,6 +41,7 @@ _TRANSPOSES = {
     7: (Image.Transpose.TRANSVERSE,),
     8: (Image.Transpose.ROTATE_90,),
 }
+_ON_THE_SIDE = (5, 6, 7, 8)  # orientations whose width is stored as the height
 # What Pillow's readers raise on hostile bytes: more than OSError, as its fuzzing history shows.
 DECODE_ERRORS = (
     OSError,
@@ -138,10 +139,11 @@ def read_image(
 
 def _read_image(source, size, name: str, formats: Sequence[str]) -> Picture:
     with open_image(source, name, formats) as image:
-        if size:
-            # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the time;
-            # twice the wanted size leaves the final filter enough to work with.
-            image.draft("RGB", (2 * max(size), 2 * max(size)))
+        if size and image.format in ("JPEG", "MPO"):
+            # It can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the time; twice
+            # the wanted size leaves the final filter enough to work with.
+            height, width = size[::-1] if find_orientation(image) in _ON_THE_SIDE else size
+            image.draft("RGB", (2 * width, 2 * height))
         deep = samples.is_deep(image)
         image.load()
         orientation = find_orientation(image)

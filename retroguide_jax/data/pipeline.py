@@ -7,6 +7,7 @@ whole state is one number, so that resuming is exact.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import grain
@@ -25,6 +26,8 @@ from retroguide_jax.data.reading import (
     read_ids,
 )
 from retroguide_jax.errors import UserError
+
+_MOST_THREADS = 16
 
 
 def make_train_iterator(
@@ -244,11 +247,21 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
+def count_threads(data_config) -> int:
+    """The threads that read, decode and augment in each process; 0: none, it waits for each batch.
+
+    As many as there are cores, where `config.data.num_threads` is -1; at most 16 then, for two
+    batches per thread are in memory.
+    """
+    num_threads = int(data_config.num_threads)
+    return num_threads if num_threads >= 0 else min(os.cpu_count() or 1, _MOST_THREADS)
+
+
 def _prefetch(dataset: grain.MapDataset, data_config) -> grain.IterDataset:
     # Grain reads absl flags, which are unparsed unless absl's own app.run started the program.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    num_threads = int(data_config.num_threads)
+    num_threads = count_threads(data_config)
     # One batch a thread and as many waiting: Grain's default of 500 would hold gigabytes of them.
     return dataset.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)

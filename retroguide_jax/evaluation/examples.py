@@ -1,6 +1,7 @@
 """What is scored: the pairs of a data set with the images that a model draws for them."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -118,7 +119,8 @@ class ModelExamples:
         ):
             yield {"id": batch["id"], "mask": batch["mask"], "source": batch["aerial"]}
 
-    def compute_mean_image(self) -> np.ndarray:
+    @functools.cached_property
+    def mean_image(self) -> np.ndarray:
         """uint8 [1, H', W', 3]: mean of the first 2,048 targets of the training split."""
         split = self.data_config.train_split
         total = min(num_examples(self.builder, split), _MAX_MEAN_IMAGE_EXAMPLES)

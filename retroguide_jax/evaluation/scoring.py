@@ -101,7 +101,7 @@ class Scorer:
           UserError: an example is missing, a generated image is not finite, or `real` is of other
             images.
         """
-        mean_image = examples.compute_mean_image() if self._needs_mean_image(examples) else None
+        mean_image = examples.mean_image if self._needs_mean_image(examples) else None
         records = _Records()
         share = -(-examples.num // jax.process_count())
         for batch in examples.iterate(self.num_rows):

@@ -5,6 +5,7 @@ import os
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from retroguide_jax.data.pipeline import count_threads
 from retroguide_jax.schedule import Schedule
 from retroguide_jax.training.timing import Interval, StepTimer
 
@@ -78,10 +79,9 @@ class Speed:
             return ""
         self._warned = True
         remedies = []
-        if data.num_threads < cores:
-            remedies.append(
-                f"raise config.data.num_threads={data.num_threads}, up to {cores} cores"
-            )
+        threads = count_threads(data)
+        if threads < cores:
+            remedies.append(f"set config.data.num_threads, now {threads}, up to {cores} cores")
         if not data.store_resized and data.name != "procedural_city":
             remedies.append("store images at the model's size: --config.data.store_resized=true")
         remedy = ", or ".join(remedies) or f"{cores} cores are too few for these devices"

@@ -208,3 +208,19 @@ def test_grid_places_images_where_they_belong():
         images.make_grid([])
     with pytest.raises(ValueError):
         images.make_grid([[red]], captions=[])
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(1, None), (6, Image.Transpose.ROTATE_270)])
+def test_a_wide_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, orientation, turn):
+    shape, box = ((512, 1024, 3), (512, 128)) if turn is None else ((1024, 512, 3), (128, 512))
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    exif = Image.Exif()
+    exif[images.EXIF_ORIENTATION] = orientation
+    Image.fromarray(noise).save(tmp_path / "wide.jpg", quality=95, exif=exif)
+    with Image.open(tmp_path / "wide.jpg") as image:
+        image.draft("RGB", box)
+        half = image.copy() if turn is None else image.transpose(turn)
+    assert half.size == (512, 256)
+    expected = half.resize((256, 64), Image.Resampling.BICUBIC)
+    found = images.decode_image(tmp_path / "wide.jpg", (64, 256))
+    np.testing.assert_array_equal(found, np.asarray(expected))

@@ -62,7 +62,7 @@ def test_starving_devices_are_warned_of_once_with_the_remedy(monkeypatch):
     speed = make_speed((30, 60, 30), (30, 60, 30), (30, 60, 30), **fields)
     assert find_starvation(speed) == [
         "",
-        "50% of the time is spent waiting for data: raise config.data.num_threads=8, up to 64 "
+        "50% of the time is spent waiting for data: set config.data.num_threads, now 8, up to 64 "
         "cores, or store images at the model's size: --config.data.store_resized=true",
         "",
     ]
