@@ -73,6 +73,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.mask_width = 100
     config.generator.modulation_hidden = 256
     config.generator.start_from_embedding = True  # False: a learned constant
+    config.generator.start_rank = 0  # of FC(e) over its positions; 0: full
     config.generator.use_embedding = True  # ablation
     config.generator.use_style = True  # ablation: no noise style
 

@@ -27,7 +27,8 @@ def build_networks(config: ConfigDict) -> Networks:
     """Builds the modules that `retroguide_jax.networks.make_networks` builds, with its names.
 
     Raises:
-      ValueError: the config asks for the backbone `convnext` or for a baseline's guidance.
+      ValueError: the config asks for the backbone `convnext`, a baseline's guidance or a factored
+        start.
     """
     source_view, target_view = DIRECTIONS[config.direction]
     sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}
@@ -53,6 +54,8 @@ def build_networks(config: ConfigDict) -> Networks:
     del guided["unet_features"]
     if guided.pop("guidance") != "embedder":
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
+    if guided.pop("start_rank"):
+        raise ValueError("config.generator.start_rank: the PyTorch twin has only 0")
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
         token_width=width,

@@ -135,6 +135,9 @@ class Generator(nn.Module):
     `aain_form` `plain`; `num_regions` 0; no facade features: one stage. `remat` as in
     `layers.rematerialise`.
 
+    `start_rank` r makes the start from e in two factors: r vectors of channels, and how each
+    position mixes them. With 0 each position has a matrix of its own, a third of G's parameters.
+
     `encoder`, a module that maps source images to embedding and tokens, takes the place of the
     retrieval embedder and is trained with G: the baseline of a generic encoder.
     """
@@ -152,6 +155,7 @@ class Generator(nn.Module):
     mask_width: int = 100
     modulation_hidden: int = 256
     start_from_embedding: bool = True
+    start_rank: int = 0
     use_embedding: bool = True
     use_style: bool = True
     circular: bool = True
@@ -166,8 +170,12 @@ class Generator(nn.Module):
         self.style_to_w = nn.Dense(self.width, dtype=self.dtype)
         self.embedding_to_e = nn.Dense(self.width, dtype=self.dtype)
         shape = (*self.start, self.structure_features[0])
+        num = shape[0] * shape[1]
         if self.start_from_embedding:
-            self.start_map = nn.Dense(shape[0] * shape[1] * shape[2], dtype=self.dtype)
+            self.start_map = nn.Dense((self.start_rank or num) * shape[2], dtype=self.dtype)
+            if self.start_rank:
+                init = nn.initializers.normal(self.start_rank**-0.5)
+                self.start_mix = self.param("start_mix", init, (num, self.start_rank))
         else:
             self.start_map = self.param("start_map", nn.initializers.normal(1.0), shape)
         structure_block = rematerialise(StructureBlock, self.remat)
@@ -224,7 +232,10 @@ class Generator(nn.Module):
         if not self.use_style:
             w = jnp.zeros_like(w)
         if self.start_from_embedding:
-            h = self.start_map(e).reshape(batch, *self.start, -1)
+            h = self.start_map(e).reshape(batch, -1, self.structure_features[0])
+            if self.start_rank:
+                h = jnp.einsum("pr,brc->bpc", self.start_mix.astype(self.dtype), h)
+            h = h.reshape(batch, *self.start, -1)
         else:
             h = jnp.broadcast_to(self.start_map, (batch, *self.start_map.shape)).astype(self.dtype)
         for block in self.structure:

@@ -105,6 +105,7 @@ def test_style_codes_lie_on_a_sphere(drawer):
         ),
         ({"generator.use_style": False}, {"embedding"}),
         ({"generator.start_from_embedding": False}, {"embedding", "style"}),
+        ({"generator.start_rank": 2}, {"embedding", "style"}),
         ({"generator.facade_features": ()}, {"embedding", "style"}),
         ({"generator.num_regions": 3}, {"embedding", "style"}),
     ],
@@ -115,6 +116,15 @@ def test_what_the_image_depends_on(fields, used):
     found = {name for name in ("embedding", "tokens", "style") if drawer.depends_on(name)}
     assert found == used
     assert (drawer.draw()[1] is None) == (fields.get("generator.facade_features") == ())
+
+
+def test_a_factored_start_is_small():
+    full, factored = (
+        Drawer(**{"generator.start_rank": rank}).variables["params"] for rank in (0, 2)
+    )
+    num = full["start_map"]["bias"].size // 8
+    assert factored["start_map"]["bias"].size == 2 * 8
+    assert factored["start_mix"].shape == (num, 2) and "start_mix" not in full
 
 
 @pytest.mark.parametrize("num_regions", [0, 1, 3])
