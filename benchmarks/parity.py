@@ -1,7 +1,8 @@
 """How far our networks, losses and training steps agree with their PyTorch twin.
 
     pip install -e '.[torch]'
-    python benchmarks/parity.py [--sections=layers,networks] [--steps=tiny,city] [--json=FILE]
+    python benchmarks/parity.py [--sections=layers,networks] [--steps=tiny,city] [--num_steps=10]
+        [--json=FILE]
 
 Both sides get the same weights, inputs and random numbers on the CPU. A case's line gives, in
 float32 and in float64, max |a - b| / max |a| of its worst output and of its worst gradient, by any
@@ -29,7 +30,6 @@ from parity_cases.case import compare
 SECTIONS = {"layers": layers, "networks": networks, "losses": losses, "updates": updates}
 CONFIGS = {"tiny": networks.make_tiny_config, "city": steps.make_city_config}
 DTYPES = ("float32", "float64")
-NUM_STEPS = 10
 
 
 def main() -> None:
@@ -37,13 +37,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sections", default=",".join(SECTIONS), help="of single cases")
     parser.add_argument("--steps", default="tiny", help="sizes of training steps: tiny, city")
+    parser.add_argument("--num_steps", type=int, default=10, help="of each size")
     parser.add_argument("--json", type=Path, help="file to write the tables to as well")
     args = parser.parse_args()
     tables = {"cases": [], "steps": []}
     for section in filter(None, args.sections.split(",")):
         tables["cases"] += compare_cases(section)
     for size in filter(None, args.steps.split(",")):
-        tables["steps"] += compare_steps(size)
+        tables["steps"] += compare_steps(size, args.num_steps)
     if args.json:
         args.json.write_text(json.dumps(tables, indent=2) + "\n")
 
@@ -70,11 +71,11 @@ def compare_cases(section: str) -> list[dict]:
     return lines
 
 
-def compare_steps(size: str) -> list[dict]:
+def compare_steps(size: str, num_steps: int) -> list[dict]:
     """Prints tables of steps in both precisions and of rounding alone; returns their lines."""
     config, lines = CONFIGS[size](), []
-    runs = {dtype: steps.compare_steps(config, NUM_STEPS, np.dtype(dtype)) for dtype in DTYPES}
-    runs["rounding"] = steps.compare_rounding(config, NUM_STEPS)
+    runs = {dtype: steps.compare_steps(config, num_steps, np.dtype(dtype)) for dtype in DTYPES}
+    runs["rounding"] = steps.compare_rounding(config, num_steps)
     for kind, run in runs.items():
         print(f"\n| step, {size}, {kind} | losses | E | D | G | averages | free biases |")
         print("|---|---|---|---|---|---|---|")

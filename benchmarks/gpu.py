@@ -1,0 +1,174 @@
+"""All that is to be learned from one NVIDIA GPU in a few minutes, in one command.
+
+    retroguide data build procedural_city --config_name=city_256  # beforehand: takes CPU
+    pip install -e '.[cuda13,torch]'
+    python benchmarks/gpu.py --minutes=8 --out=gpu [--data_dir=DIR] [--config=city_256]
+
+Parts, in this order:
+  machine   versions, the device, bfloat16 FLOP/s of a large product, bytes/s of a large copy
+  parity    one training step beside the PyTorch twin, in float32 and float64 (parity.py)
+  eager     step, inference, embedding and peak memory beside the twin as it is (step.py)
+  compiled  the same beside the twin under torch.compile
+  train     the config from scratch for the minutes that are left; pictures in OUT/run/samples
+  evaluate  what it has learned, on the validation split
+
+Each part is a process of its own, which is ended when its share of the minutes is over. After each,
+OUT/gpu.json has what it printed, its exit status and its seconds; a part that was ended keeps what
+it had printed. Without a GPU everything runs on the CPU, which is good for tests alone.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_HERE = Path(__file__).parent
+# A run of minutes: the config's own embedder would be trained alone for most of them.
+_SHORT = [
+    "--config.train.contrastive_warmup_steps=300",
+    "--config.train.sample_every=250",
+    "--config.train.checkpoint_every=500",
+    "--config.train.eval_every=1000",
+]
+_GRACE = 30.0  # seconds to save a checkpoint in
+
+
+class Part(NamedTuple):
+    """A command and the time by which it is ended, as a share of all minutes."""
+
+    name: str
+    command: list[str]
+    until: float
+    env: dict[str, str] = {}
+
+
+def main() -> int:
+    """Runs the parts; returns 0 if all of them ended well, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all parts together")
+    parser.add_argument("--out", type=Path, default=Path("gpu"), help="folder for all results")
+    parser.add_argument("--config", default="city_256", help="as of `retroguide train`")
+    parser.add_argument("--data_dir", help="where the data set was built")
+    parser.add_argument(
+        "--works", default="step,generate 1,generate 32,embed 32", help="of step.py"
+    )
+    parser.add_argument("--parts", help="comma-separated, to run some only")
+    parser.add_argument("--measure_machine", action="store_true", help=argparse.SUPPRESS)
+    args, overrides = parser.parse_known_args()
+    if args.measure_machine:
+        print(json.dumps(measure_machine(), indent=2))
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    wanted = args.parts.split(",") if args.parts else None
+    parts = [part for part in list_parts(args, overrides) if not wanted or part.name in wanted]
+    results = run_parts(parts, 60 * args.minutes, args.out / "gpu.json")
+    return 0 if all(result["status"] == 0 for result in results.values()) else 1
+
+
+def list_parts(args: argparse.Namespace, overrides: list[str]) -> Iterator[Part]:
+    """The parts in order; see the module's docstring."""
+    python, config = sys.executable, [f"--config={args.config}", *overrides]
+    data = [f"--data_dir={args.data_dir}"] if args.data_dir else []
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(args.out.resolve() / "compiled")}
+    yield Part("machine", [python, str(_HERE / "gpu.py"), "--measure_machine"], 0.1)
+    # parity.py is on the CPU unless told otherwise; rounding to TF32 would hide a difference.
+    exact = {"JAX_PLATFORMS": "", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    parity = ["--sections=", "--steps=tiny", "--num_steps=1", f"--json={args.out / 'parity.json'}"]
+    yield Part("parity", [python, str(_HERE / "parity.py"), *parity], 0.2, exact)
+    for twin, until in (("eager", 0.4), ("compiled", 0.6)):
+        works = [f"--works={args.works}", f"--twins={twin}", f"--json={args.out / twin}.json"]
+        yield Part(twin, [python, str(_HERE / "step.py"), *config, *works], until, cache)
+    retroguide = [python, "-m", "retroguide_jax"]
+    workdir = f"--workdir={args.out / 'run'}"
+    yield Part("train", [*retroguide, "train", *_SHORT, *config, workdir, *data], 0.9, cache)
+    scored = ["evaluate", workdir, *data, "--split=val", "--max_examples=256", "--num_noises=1"]
+    yield Part("evaluate", [*retroguide, *scored], 1.0, cache)
+
+
+def run_parts(parts: list[Part], seconds: float, path: Path) -> dict[str, dict]:
+    """Runs each part until its share of the seconds is over; writes the results after each.
+
+    Returns:
+      {name: {command, status, ended_by_time, seconds, printed}}.
+    """
+    start, results = time.monotonic(), {}
+    for part in parts:
+        limit = start + part.until * seconds - time.monotonic()
+        print(f"== {part.name}: {' '.join(part.command)}", flush=True)
+        results[part.name] = run_part(part, max(limit, 1.0))
+        path.write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def run_part(part: Part, limit: float) -> dict:
+    """Runs one part for at most `limit` seconds and the grace to save in; shows what it prints."""
+    start, ended_by_time = time.monotonic(), False
+    process = subprocess.Popen(
+        part.command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | part.env,
+        start_new_session=True,  # its own processes end with it
+    )
+    try:
+        printed, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        ended_by_time = True
+        process.terminate()
+        try:
+            printed, _ = process.communicate(timeout=_GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate()
+    print(printed, flush=True)
+    return {
+        "command": part.command,
+        # Training that was stopped in order has done its part.
+        "status": 0 if ended_by_time and part.name == "train" else process.returncode,
+        "ended_by_time": ended_by_time,
+        "seconds": round(time.monotonic() - start, 1),
+        "printed": printed.splitlines(),
+    }
+
+
+def measure_machine() -> dict:
+    """Versions, the device, its memory, and the rates that it reaches."""
+    import jax
+    import jax.numpy as jnp
+
+    from retroguide_jax.provenance import describe_machine
+
+    (device, *_) = jax.devices()
+    size = 8192 if device.platform == "gpu" else 256
+    square = jnp.ones((size, size), jnp.bfloat16)
+    product = _time(jax.jit(lambda x: x @ x), square)
+    copy = _time(jax.jit(lambda x: -x), square)
+    stats = device.memory_stats() or {}
+    return describe_machine() | {
+        "memory_limit_bytes": stats.get("bytes_limit"),
+        "bfloat16_tflops": 2 * size**3 / product / 1e12,
+        "memory_gb_per_second": 2 * square.nbytes / copy / 1e9,
+    }
+
+
+def _time(fn, x, num: int = 20) -> float:
+    """Seconds per call, the mean of `num`, compiled before."""
+    import jax
+
+    jax.block_until_ready(fn(x))
+    start = time.perf_counter()
+    for _ in range(num):
+        out = fn(x)
+    jax.block_until_ready(out)
+    return (time.perf_counter() - start) / num
+
+
+if __name__ == "__main__":
+    sys.exit(main())
