@@ -119,6 +119,10 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.num_steps = 100_000
+    config.train.num_images = 0  # a run's length in pairs, which gives num_steps; 0: take num_steps
+    # The batch_size that rates, warm-ups, penalty_weight and num_steps are meant for: at another
+    # one they are scaled by the rule of `scaling.py`. 0: they are taken as they are.
+    config.train.reference_batch = 0
     config.train.batch_size = 32  # pairs a step over all devices: the contrastive batch
     config.train.adversarial_batch_size = 32  # of these, the pairs G and D see
     config.train.contrastive_warmup_steps = 0  # embedder-only steps at the start (mode joint)
@@ -126,7 +130,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.micro_batch_size = 0  # pairs embedded at a time, same negatives; 0: all at once
     config.train.remat = "none"  # what the backward pass recomputes
     config.train.update_order = "alternating"  # of D and G
-    config.train.ema_halflife_images = 20_000  # of the averaged weights
+    config.train.ema_halflife_generator = 600.0  # of the averaged weights, in updates of G
+    config.train.ema_halflife_guide = 600.0  # of the averaged embedder, in its updates
     config.train.compiler_level = "default"  # of XLA
     config.train.max_nonfinite = 20  # give up after this many skipped updates in a row
     config.train.max_rollbacks = 0  # but first go back to the last good checkpoint so many times

@@ -140,6 +140,11 @@ def complete_config(config: ConfigDict) -> ConfigDict:
         if name in values.get(section, {}):
             section_now, _, name_now = new.partition(".")
             values.setdefault(section_now, {})[name_now] = values[section].pop(name)
+    train = values.get("train", {})
+    if "ema_halflife_images" in train:  # one half-life for both averages, counted in images
+        images = train.pop("ema_halflife_images")
+        train["ema_halflife_generator"] = images / train["adversarial_batch_size"]
+        train["ema_halflife_guide"] = images / train["batch_size"]
     return ConfigDict(_merge(defaults, values)).lock()
 
 

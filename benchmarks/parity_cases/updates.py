@@ -16,6 +16,7 @@ from retroguide_jax.training.updates import Recipe, apply_gradients
 
 _SHAPES = {"a": (3, 4), "b": (5,)}
 _NUM_UPDATES, _BAD = 7, 3
+_HALFLIFE = 1.25
 # By the schedule: one of the fields that a city config has, and one for each other switch.
 _FORMS = {
     "none": {"b1": 0.0, "b2": 0.99, "weight_decay": 0.0, "warmup_steps": 2, "clip_norm": 0.0},
@@ -84,17 +85,11 @@ def _update_theirs(config: ConfigDict, dtype: np.dtype) -> Results:
     return found
 
 
-def _make_average_config() -> ConfigDict:
-    return ConfigDict({"train": {"ema_halflife_images": 20}})
-
-
 def _average_ours(dtype: np.dtype) -> Results:
     with precision.use(dtype):
         averaged, found = _draw("average", dtype), {}
         for i in range(3):
-            averaged = updates.average(
-                _make_average_config(), averaged, _draw(f"current {i}", dtype), 16, 10**i
-            )
+            averaged = updates.average(_HALFLIFE, averaged, _draw(f"current {i}", dtype), 10**i)
             found |= {f"{i} {leaf}": np.asarray(x) for leaf, x in averaged.items()}
         return found
 
@@ -107,7 +102,7 @@ def _average_theirs(dtype: np.dtype) -> Results:
 
     averaged, found = to_tensors(_draw("average", dtype)), {}
     for i in range(3):
-        decay = twin.optimizer.compute_decay(_make_average_config(), 16, 10**i)
+        decay = twin.optimizer.compute_decay(_HALFLIFE, 10**i)
         current = to_tensors(_draw(f"current {i}", dtype))
         twin.optimizer.average(averaged, current, decay, torch.tensor(True))
         found |= {f"{i} {x}": y.numpy().copy() for x, y in zip(_SHAPES, averaged, strict=True)}

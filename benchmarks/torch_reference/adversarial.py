@@ -133,7 +133,7 @@ class AdversarialUpdate:
         if not alternating:
             _, norms["d/grad"] = self.d_optimizer.update(d_loss, d_grads)
         ok, norms["g/grad"] = self.g_optimizer.update(loss, g_grads)
-        decay = compute_decay(config, num, num_updates)
+        decay = compute_decay(config.train.ema_halflife_generator, num_updates)
         with torch.no_grad():
             average(self.averaged, self.g_optimizer.params, decay, ok)
         return metrics | logits | terms | norms

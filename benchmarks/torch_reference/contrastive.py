@@ -41,7 +41,7 @@ class ContrastiveUpdate:
         ok, norm = self.optimizer.update(loss, self.optimizer.differentiate(loss))
         for buffer, before in zip(self.buffers, kept, strict=True):
             buffer.copy_(torch.where(ok, buffer, before))
-        decay = compute_decay(self.config, self.config.train.batch_size, self.num_updates)
+        decay = compute_decay(self.config.train.ema_halflife_guide, self.num_updates)
         self.num_updates += 1
         with torch.no_grad():
             average(self.averaged, self.current, decay, ok)

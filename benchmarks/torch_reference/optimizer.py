@@ -85,7 +85,7 @@ def average(averaged: list[Tensor], current: list[Tensor], decay: float, ok: Ten
     torch._foreach_add_(averaged, change)
 
 
-def compute_decay(config: ConfigDict, num_images: int, num_updates: int) -> float:
-    """The factor of the moving average; a half-life in images, shorter while it is young."""
-    decay = 0.5 ** (num_images / config.train.ema_halflife_images)
+def compute_decay(halflife: float, num_updates: int) -> float:
+    """The factor of the moving average; a half-life in updates, shorter while it is young."""
+    decay = 0.5 ** (1.0 / halflife)
     return min(decay, (1.0 + num_updates) / (10.0 + num_updates))

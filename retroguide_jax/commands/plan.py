@@ -26,7 +26,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add, switch = parser.add_argument, {"action": "store_true"}
     add(
         "--topology",
-        required=True,
         metavar="CHIP:SHAPE",
         help="of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8; or the GPUs "
         "of one host, h100:8 or h200:8",
@@ -58,6 +57,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="flops_share, hbm_share, network_share, hop_seconds or dcn_seconds; may be repeated",
     )
+    add(
+        "--batches",
+        metavar="N,...",
+        help="compile nothing; print rates, weights and lengths of a run at these global batches",
+    )
+    add("--num_pairs", type=int, default=0, metavar="N", help="training pairs, for --batches")
     add("--cache", metavar="DIR", help="disk cache of compiled programs (default: in ~/.cache)")
     add("--json", metavar="FILE", help="file for all numbers of the plan")
 
@@ -69,8 +74,19 @@ def run(args: argparse.Namespace) -> int:
       UserError: libtpu is missing, an unknown topology, a batch that does not divide, a config that
         cannot be.
     """
-    from retroguide_jax.plan.topology import describe_topology, prepare_environment
+    if args.batches:
+        from retroguide_jax.scaling import make_table
+        from retroguide_jax.text import align
 
+        batches = _read_list("batches", args.batches, int)
+        print(align(make_table(args.config, batches, args.num_pairs)))
+        return 0
+    if not args.topology:
+        raise UserError("--topology is missing: name a chip and a shape, such as v5e:16x16")
+    from retroguide_jax.plan.topology import describe_topology, prepare_environment
+    from retroguide_jax.scaling import scale_config
+
+    args.config = scale_config(args.config)
     prepare_environment(args.topology)
     import jax
 

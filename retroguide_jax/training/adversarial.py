@@ -61,10 +61,9 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
     averaged = average(
-        config,
+        config.train.ema_halflife_generator,
         state.ema["generator"],
         state.params["generator"],
-        num,
         recipe.schedule.count("generator", state.step),
     )
     averaged = select(g_ok, averaged, state.ema["generator"])

@@ -35,10 +35,9 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
     stats = select(ok, new_stats, stats)
     current = {"params": state.params["embedder"], "stats": stats}
     guide = average(
-        config,
+        config.train.ema_halflife_guide,
         state.ema["embedder"],
         current,
-        config.train.batch_size,
         recipe.schedule.count("embedder", state.step),
     )
     guide = select(ok, guide, state.ema["embedder"])

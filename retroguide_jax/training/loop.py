@@ -27,6 +27,7 @@ from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
 from retroguide_jax.progress import is_quiet
 from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
+from retroguide_jax.scaling import describe_length, list_warnings, scale_config
 from retroguide_jax.state import TrainState, abstract_state, create_state
 from retroguide_jax.training.profiling import check_profile_steps
 from retroguide_jax.training.reporter import Reporter
@@ -60,6 +61,7 @@ def train(
       UserError: a config, data set or checkpoint that cannot be used, a diverged run, or processes
         that are not alike.
     """
+    config = scale_config(config)
     check_batches(config, jax.device_count())
     check_profile_steps(config)
     networks, mesh = make_networks(config), make_mesh(config.mesh)
@@ -95,6 +97,10 @@ def train(
         return 0
     _mark_finished(workdir, None)
     _describe(config, networks, state, mesh, start)
+    if jax.process_index() == 0:
+        print(describe_length(config, num_examples(builder, config.data.train_split)), flush=True)
+        for warning in list_warnings(config, jax.device_count()):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
     _note_start(workdir, start)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     reporter = Reporter(config, workdir, builder, checkpoints, networks, progress, beat_fn)

@@ -73,20 +73,18 @@ def select(ok: jax.Array, new: Any, old: Any) -> Any:
 
 
 @jax.named_scope("average")
-def average(
-    config: ConfigDict, averaged: Any, current: Any, num_images: int, num_updates: jax.Array
-) -> Any:
+def average(halflife: float, averaged: Any, current: Any, num_updates: jax.Array) -> Any:
     """One step of the exponential moving average of a tree.
 
-    The half-life is `config.train.ema_halflife_images`, shorter while the average is young.
+    It counts updates, not images: however large the batch is, what is averaged out is the noise
+    of as many updates. While the average is young the half-life is 0.08 of the updates so far.
 
     Args:
-      config: the run's.
+      halflife: in updates.
       averaged: the average so far.
       current: the new values.
-      num_images: images an update sees.
       num_updates: updates due so far.
     """
-    decay = 0.5 ** (num_images / config.train.ema_halflife_images)
+    decay = 0.5 ** (1.0 / halflife)
     decay = jnp.minimum(decay, (1.0 + num_updates) / (10.0 + num_updates))
     return jax.tree.map(lambda a, c: decay * a + (1.0 - decay) * c, averaged, current)

@@ -153,8 +153,7 @@ def test_nonfinite_updates_are_skipped_and_counted(setting):
 def test_the_average_follows_the_parameters(setting):
     config, _, _, _, history = setting
     before, after = history[0][0], history[1][0]
-    num, young = config.train.adversarial_batch_size, 1.0 / 10.0
-    decay = min(0.5 ** (num / config.train.ema_halflife_images), young)
+    decay = min(0.5 ** (1 / config.train.ema_halflife_generator), 1.0 / 10.0)
     expected = jax.tree.map(
         lambda old, new: decay * old + (1 - decay) * new,
         before.ema["generator"],

@@ -1,0 +1,129 @@
+"""What a change of the global batch asks of rates, weights and lengths.
+
+The rule, with k = batch_size / reference_batch:
+
+* Adam's learning rates times sqrt(k) (Malladi et al., 2022, without their change of the betas);
+* warm-ups and `num_steps` by k, so that they last as many images;
+* the weight of the gradient penalty by k, as StyleGAN2-ADA's 0.0002 H W / B (Karras et al., 2020);
+* half-lives of averages stay: they count updates.
+
+The batch of G and D is meant to grow as the global one does.
+"""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from retroguide_jax.errors import UserError
+from retroguide_jax.schedule import Schedule
+
+_FEWEST_UPDATES = 200  # of a half-life: an average over fewer is nearly the last weights
+
+
+def scale_config(config: ConfigDict) -> ConfigDict:
+    """Applies `train.num_images` and, where `train.reference_batch` is set, the rule above.
+
+    Scaling twice is scaling once: the result's reference is its own batch.
+
+    Args:
+      config: of a run, locked or not.
+
+    Returns:
+      A locked copy.
+
+    Raises:
+      UserError: a field out of range.
+    """
+    config = config.copy_and_resolve_references().unlock()
+    train = config.train
+    for name in ("num_images", "reference_batch"):
+        if train[name] < 0:
+            raise UserError(f"config.train.{name}={train[name]}: give a positive number, or 0")
+    if train.reference_batch:
+        factor = train.batch_size / train.reference_batch
+        for optimizer in config.optimizer.values():
+            optimizer.learning_rate = float(f"{optimizer.learning_rate * factor**0.5:.6g}")
+            optimizer.warmup_steps = round(optimizer.warmup_steps / factor)
+        config.losses.penalty_weight = float(f"{config.losses.penalty_weight / factor:.6g}")
+        train.contrastive_warmup_steps = round(train.contrastive_warmup_steps / factor)
+        train.num_steps = max(1, round(train.num_steps / factor))
+        train.reference_batch = train.batch_size
+    if train.num_images:
+        train.num_steps = -(-train.num_images // train.batch_size)
+    return config.lock()
+
+
+def make_table(
+    config: ConfigDict, batches: Sequence[int], num_pairs: int = 0
+) -> list[tuple[str, ...]]:
+    """Rows of text: what the rule makes of a config at each global batch, after a row of titles.
+
+    Args:
+      config: its own batch is the reference, unless it names another.
+      batches: global batches; that of G and D keeps its share.
+      num_pairs: in the training split, for the epochs; 0: unknown.
+
+    Raises:
+      UserError: a batch of which the share of G and D is not a whole number.
+    """
+    titles = "batch", "of G, D", "rates E, G, D", "warm-ups", "R1", "half-lives G, guide"
+    rows = [(*titles, "steps", "images", "epochs")]
+    for batch in batches:
+        scaled = config.copy_and_resolve_references().unlock()
+        train = scaled.train
+        share = batch * train.adversarial_batch_size
+        if batch < 1 or share % train.batch_size:
+            raise UserError(
+                f"--batches: {batch} is no multiple of "
+                f"{train.batch_size // train.adversarial_batch_size}, the pairs per pair of G and D"
+            )
+        train.reference_batch = train.reference_batch or train.batch_size
+        train.adversarial_batch_size, train.batch_size = share // train.batch_size, batch
+        scaled = scale_config(scaled)
+        train, images = scaled.train, scaled.train.num_steps * batch
+        optimizers = [scaled.optimizer[name] for name in ("embedder", "generator", "discriminator")]
+        rows.append(
+            (
+                str(batch),
+                str(train.adversarial_batch_size),
+                ", ".join(f"{optimizer.learning_rate:.2g}" for optimizer in optimizers),
+                ", ".join(str(optimizer.warmup_steps) for optimizer in optimizers),
+                f"{scaled.losses.penalty_weight:.3g}",
+                f"{train.ema_halflife_generator:g}, {train.ema_halflife_guide:g}",
+                str(train.num_steps),
+                str(images),
+                f"{images / num_pairs:.3g}" if num_pairs else "?",
+            )
+        )
+    return rows
+
+
+def describe_length(config: ConfigDict, num_pairs: int) -> str:
+    """A run's length on one line: steps, images, epochs of a split, and updates per network."""
+    train, schedule = config.train, Schedule(config)
+    images = train.num_steps * train.batch_size
+    updates = ", ".join(f"{name} {schedule.count(name)}" for name in schedule.networks)
+    return (
+        f"{train.num_steps} steps of {train.batch_size} pairs are {images} images, "
+        f"{images / num_pairs:.3g} epochs of {num_pairs}; updates: {updates}"
+    )
+
+
+def list_warnings(config: ConfigDict, num_devices: int) -> list[str]:
+    """What a run's batches do that its owner may not want, one line each."""
+    train, schedule, warnings = config.train, Schedule(config), []
+    for name, network in (("generator", "generator"), ("guide", "embedder")):
+        field = f"ema_halflife_{name}"
+        if network in schedule.networks and train[field] < _FEWEST_UPDATES:
+            warnings.append(
+                f"config.train.{field}={train[field]:g}: an average over fewer than "
+                f"{_FEWEST_UPDATES} updates is nearly the last weights"
+            )
+    num = train.adversarial_batch_size
+    if "generator" in schedule.networks and num % num_devices:
+        idle = -num % num_devices
+        warnings.append(
+            f"config.train.adversarial_batch_size={num} is no multiple of the number of devices, "
+            f"{num_devices}: {idle} of them repeat the work of others for G and D"
+        )
+    return warnings

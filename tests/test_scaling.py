@@ -1,0 +1,79 @@
+import pytest
+
+from retroguide_jax.config import complete_config, config_from_json, config_to_json, load_config
+from retroguide_jax.errors import UserError
+from retroguide_jax.scaling import describe_length, list_warnings, make_table, scale_config
+
+
+def load(spec="default", **fields):
+    return load_config(spec, [f"--config.{name}={value}" for name, value in fields.items()])
+
+
+def test_four_times_the_batch():
+    config = load(**{"train.batch_size": 128, "train.reference_batch": 32})
+    scaled = scale_config(config)
+    for name, rate in (("embedder", 2e-4), ("generator", 4e-4), ("discriminator", 4e-4)):
+        assert scaled.optimizer[name].learning_rate == pytest.approx(rate)
+    assert scaled.optimizer.generator.warmup_steps == config.optimizer.generator.warmup_steps / 4
+    assert scaled.losses.penalty_weight == pytest.approx(config.losses.penalty_weight / 4)
+    assert scaled.train.num_steps * 128 == config.train.num_steps * 32
+    for name in ("generator", "guide"):
+        field = f"ema_halflife_{name}"
+        assert scaled.train[field] == config.train[field]
+    # What a work directory holds is scaled; a resumed run must not scale it again.
+    assert scale_config(scaled) == scaled
+
+
+def test_nothing_is_scaled_unasked():
+    config = load(**{"train.batch_size": 128})
+    assert scale_config(config) == config
+
+
+def test_a_length_in_images():
+    assert scale_config(load(**{"train.num_images": 1000})).train.num_steps == 32
+    fields = {"train.num_images": 1000, "train.batch_size": 64, "train.reference_batch": 32}
+    assert scale_config(load(**fields)).train.num_steps == 16
+
+
+@pytest.mark.parametrize("name", ["num_images", "reference_batch"])
+def test_a_number_that_cannot_be(name):
+    with pytest.raises(UserError, match=f"config.train.{name}=-1: give"):
+        scale_config(load(**{f"train.{name}": -1}))
+
+
+def test_the_table_says_what_a_run_is_given(run_command):
+    done = run_command("plan", "--config=city", "--batches=64,128", "--num_pairs=1000")
+    assert done.returncode == 0, done.stderr
+    found = [line.split() for line in done.stdout.splitlines()[2:]]
+    config = load("city", **{"train.batch_size": 128, "train.reference_batch": 64})
+    scaled = scale_config(config)
+    assert [line[:2] for line in found] == [["64", "4"], ["128", "8"]]
+    assert found[1][-3:] == [str(scaled.train.num_steps), str(825 * 128), "106"]
+    assert f"{scaled.optimizer.embedder.learning_rate:.2g}," in found[1]
+    with pytest.raises(UserError, match="100 is no multiple of 16"):
+        make_table(load("city"), [100])
+
+
+def test_a_run_says_how_long_it_is_and_what_may_be_wrong():
+    config = load("city")
+    text = describe_length(config, 3968)
+    assert text.startswith(
+        "1650 steps of 64 pairs are 105600 images, 26.6 epochs of 3968; updates:"
+    )
+    assert "embedder 306, generator 1400, discriminator 1400" in text
+    assert list_warnings(config, 4) == []
+    (warning,) = list_warnings(config, 8)
+    assert (
+        "config.train.adversarial_batch_size=4 is no multiple" in warning and "4 of them" in warning
+    )
+    (warning,) = list_warnings(load("city", **{"train.ema_halflife_guide": 15}), 1)
+    assert "config.train.ema_halflife_guide=15: an average over fewer than 200" in warning
+
+
+def test_a_config_with_one_half_life_in_images_keeps_both():
+    text = config_to_json(load("city"))
+    text = text.replace('"ema_halflife_generator": 250.0', '"ema_halflife_images": 1000')
+    text = text.replace('"ema_halflife_guide": 250.0,', "")
+    train = complete_config(config_from_json(text)).train
+    assert (train.ema_halflife_generator, train.ema_halflife_guide) == (250.0, 15.625)
+    assert "ema_halflife_images" not in train
