@@ -1,7 +1,31 @@
-"""What the configs of photographed data sets share: resolutions, and a smoke variant."""
+"""What the configs of full size share, and those of photographed data sets: a smoke variant."""
 
 from ml_collections import ConfigDict
 from retroguide_jax.configs import city_smoke, default
+
+
+def get_full_size(direction: str) -> ConfigDict:
+    """`default` in bfloat16, in two stages, with what the tuning of `city` has found.
+
+    Nobody has run it to its end: see docs/fidelity.md.
+    """
+    config = default.get_config(direction)
+    config.dtype = "bfloat16"
+    # Two stages in one run, as reported of the paper: what G and D do lives in the guide's space,
+    # so the embedder first learns to the end of its schedule, and then stays.
+    config.train.contrastive_warmup_steps = 20_000
+    config.train.contrastive_every = 0
+    for name in ("generator", "discriminator"):
+        config.optimizer[name].b1 = 0.5
+        config.optimizer[name].decay = "linear"
+    config.losses.reconstruction_weight = 25.0
+    config.losses.low_reconstruction_weight = 2.0
+    config.losses.retrieval_weight = 0.3
+    # StyleGAN2-ADA's weight by resolution and batch (Karras et al., 2020).
+    height, width = config.data.ground_size if direction == "a2g" else config.data.aerial_size
+    batch = config.train.adversarial_batch_size
+    config.losses.penalty_weight = round(0.0002 * height * width / batch, 3)
+    return config
 
 
 def get_config(name: str, variant: str, argument: str) -> ConfigDict:
@@ -24,9 +48,7 @@ def get_config(name: str, variant: str, argument: str) -> ConfigDict:
         config = city_smoke.get_config(directions[0])
         config.data.train_split, config.data.val_split = "train[8:]", "train[:8]"
     else:
-        config = default.get_config(directions[0])
-        config.dtype = "bfloat16"
-        config.train.contrastive_warmup_steps = 2000
+        config = get_full_size(directions[0])
         config.data.train_split, config.data.val_split = "train[512:]", "train[:512]"
     config.data.name, config.data.config_name = name, variant
     return config

@@ -6,12 +6,9 @@ SAIG-S and the full generator in bfloat16. Not yet run: no accelerator was at ha
 """
 
 from ml_collections import ConfigDict
-from retroguide_jax.configs import default
+from retroguide_jax.configs import _photographs
 
 
 def get_config(direction: str = "a2g") -> ConfigDict:
-    """`default` with the sizes of `city_256`; `direction` is a2g or g2a."""
-    config = default.get_config(direction)
-    config.dtype = "bfloat16"
-    config.train.contrastive_warmup_steps = 2000
-    return config
+    """The full-size recipe on `city_256`; `direction` is a2g or g2a."""
+    return _photographs.get_full_size(direction)

@@ -16,7 +16,13 @@ from retroguide_jax.report.collect import Run
 COLOURS = ("#0b84c6", "#d9822b", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
 _SKIPPED = "#d64545"
 _MOST_LINEAR = 10  # a loss that changes by more than this factor has a log axis
-_GROUPS = {"contrastive": "Embedder", "g": "Generator", "d": "Discriminator", "val": "Validation"}
+_GROUPS = {
+    "contrastive": "Embedder",
+    "guide": "Embedder",
+    "g": "Generator",
+    "d": "Discriminator",
+    "val": "Validation",
+}
 _TITLES = {"psnr": "PSNR, dB", "ssim_rgb": "SSIM"}
 
 

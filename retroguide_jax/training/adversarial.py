@@ -34,7 +34,7 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
       recipe: the static parts.
       state: the training state.
       batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1], of which
-        `config.train.adversarial_batch_size` rows are used.
+        `config.train.adversarial_batch_size` rows are used; "place" as in `update_embedder`.
       key: of this step's noise.
 
     Returns:
@@ -46,7 +46,8 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     target = _take(batch[networks.target_view], num)
     guide = embedder_variables(**replicate(state.ema["embedder"], recipe.mesh))
     embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
-    guidance = Guidance(embedding, tokens, source)
+    place = _take(batch["place"], num) if "place" in batch else None
+    guidance = Guidance(embedding, tokens, source, place)
     params = replicate(state.params["generator"], recipe.mesh)
     drawn, pull_back = jax.vjp(draw_images(recipe, guidance, target, key), params)
 

@@ -21,7 +21,8 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
     Args:
       recipe: the static parts.
       state: the training state.
-      batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1].
+      batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1], and "place": [B]
+        int, equal where pairs show one place, or without it if all places differ.
 
     Returns:
       The state, metrics, and whether the update was taken.
@@ -61,7 +62,7 @@ def differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.
             mutable=["batch_stats"],
         )
         scale = embedder.apply(variables, method="inverse_temperature")
-        loss, accuracy = _contrastive_loss(recipe, aerial, ground, scale)
+        loss, accuracy = _contrastive_loss(recipe, aerial, ground, scale, batch.get("place"))
         return loss, (accuracy, updated.get("batch_stats", {}))
 
     (loss, (accuracy, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
@@ -113,7 +114,9 @@ def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[s
     embeddings = on_each_device(embed_pieces, params, *views, out_specs=BATCH_SPEC)
     scale, pull_back_scale = jax.vjp(scale_fn, params)
     loss_fn = jax.value_and_grad(_contrastive_loss, argnums=(1, 2, 3), has_aux=True)
-    (loss, accuracy), (*grad_embeddings, grad_scale) = loss_fn(recipe, *embeddings, scale)
+    (loss, accuracy), (*grad_embeddings, grad_scale) = loss_fn(
+        recipe, *embeddings, scale, batch.get("place")
+    )
     grads = on_each_device(
         pull_back_pieces, params, views, tuple(grad_embeddings), out_specs=PartitionSpec()
     )
@@ -121,12 +124,15 @@ def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[s
     return loss, accuracy, jax.tree.map(jnp.add, grads, grads_of_scale), stats
 
 
-def _contrastive_loss(recipe: Recipe, aerial: jax.Array, ground: jax.Array, scale: jax.Array):
+def _contrastive_loss(
+    recipe: Recipe, aerial: jax.Array, ground: jax.Array, scale: jax.Array, place: jax.Array | None
+):
     """The loss of unit rows [B, D], and the share of panoramas that find their own aerial."""
     config = recipe.config.losses
     blocks = {
         "chunk": config.contrastive_chunk,
         "gather_fn": lambda rows: replicate(rows, recipe.mesh),
+        "place": place,
     }
     if config.contrastive == "info_nce":
         loss = pairwise.info_nce(ground, aerial, scale, **blocks)

@@ -21,19 +21,25 @@ _WRONGNESS = {"logistic": jax.nn.softplus, "hinge": lambda logits: jax.nn.relu(1
 
 
 def discriminator_loss(
-    kind: str, real: jax.Array, fake: jax.Array, mismatched: jax.Array | None
+    kind: str,
+    real: jax.Array,
+    fake: jax.Array,
+    mismatched: jax.Array | None,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
     """Loss of D on logits of matched real, generated and mismatched real images, each [B, ...].
 
     `logistic` (non-saturating; Goodfellow et al., 2014) or `hinge` (Lim & Ye, 2017). The two kinds
     of wrong pairs share one unit of weight (Reed et al., 2016), which the generated images have
-    alone where `mismatched` is None.
+    alone where `mismatched` is None. `mask` [B] is 1 where a mismatched pair is one indeed; its
+    logits are then [B].
     """
     check_choice("losses.adversarial", kind)
     penalise = _WRONGNESS[kind]
     wrong = penalise(fake).mean()
     if mismatched is not None:
-        wrong = 0.5 * (wrong + penalise(mismatched).mean())
+        costs = penalise(mismatched)
+        wrong = 0.5 * (wrong + (costs.mean() if mask is None else masked_mean(costs, mask)))
     return penalise(-real).mean() + wrong
 
 

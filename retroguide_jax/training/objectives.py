@@ -24,12 +24,14 @@ class Guidance(NamedTuple):
     """What G and D may know of n sources.
 
     embedding: [n, E] unit rows of the guide; tokens: [n, N, T] of the same.
-    source: [n, H, W, 3] in [-1, 1], the images, which only baselines read.
+    source: [n, H, W, 3] in [-1, 1], the images, which only baselines read. place: [n] int, equal
+    where two show one place; None: all places differ.
     """
 
     embedding: jax.Array
     tokens: jax.Array
     source: jax.Array
+    place: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,8 @@ def _retrieval(scene: Scene) -> jax.Array:
         return losses.retrieval_cosine(generated, source)
     scale = 1.0 / scene.weights.retrieval_temperature
     gather_fn = functools.partial(replicate, mesh=scene.recipe.mesh)
-    return pairwise.info_nce(generated, source, scale, gather_fn=gather_fn)
+    place = scene.guidance.place
+    return pairwise.info_nce(generated, source, scale, gather_fn=gather_fn, place=place)
 
 
 def _style_consistency(scene: Scene) -> jax.Array:
@@ -209,10 +212,13 @@ def discriminator_objective(recipe: Recipe, real, fake, guidance: Guidance):
         made = run("score", fake_features, condition)
         means = {"d/real": right.mean(), "d/fake": made.mean()}
         wrong = None
+        differ = jnp.ones(len(right))
+        if guidance.place is not None:
+            differ = (guidance.place != jnp.roll(guidance.place, 1)).astype(jnp.float32)
         if discriminator.tells_mismatches:
             wrong = run("score", real_features, jnp.roll(condition, 1, 0))
-            means["d/mismatched"] = wrong.mean()
-        heads = [losses.discriminator_loss(kind, right, made, wrong)]
+            means["d/mismatched"] = losses.masked_mean(wrong, differ)
+        heads = [losses.discriminator_loss(kind, right, made, wrong, differ)]
         if patches is not None:
             heads.append(losses.discriminator_loss(kind, *_separate(patches), None))
         return _mean(heads), means

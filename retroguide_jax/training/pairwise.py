@@ -6,6 +6,9 @@ rows of `source`, B / devices of them; `chunk` also cuts the columns, so that B 
 the most there is at a time. Each block is computed again for its gradient. Neither changes the
 result beyond rounding.
 
+`place`, where given, numbers the places that rows show: rows of one place are neither each other's
+negatives nor each other's rivals.
+
 Products are of full float32 precision: divided by a temperature of 0.02, the bfloat16 products that
 TPUs take by default would be wrong in the first decimal.
 """
@@ -26,6 +29,7 @@ def info_nce(
     scale: jax.Array | float,
     chunk: int = 0,
     gather_fn: Callable[[jax.Array], jax.Array] = _keep,
+    place: jax.Array | None = None,
 ) -> jax.Array:
     """Symmetric InfoNCE over in-batch negatives.
 
@@ -38,16 +42,22 @@ def info_nce(
       scale: inverse temperature.
       chunk: columns at a time, a divisor of B; 0: all.
       gather_fn: see the module.
+      place: [B] int, or None; see the module.
 
     Returns:
       The mean of both directions' cross-entropies, a scalar (van den Oord et al., 2018; CLIP).
     """
 
-    def block(columns):
+    ids = jnp.arange(source.shape[0])
+    place = ids if place is None else place
+
+    def block(columns, column_ids, column_place):
         logits = scale * _multiply(source, columns)
+        twins = (place[:, None] == column_place) & (ids[:, None] != column_ids)
+        logits = jnp.where(twins, -jnp.inf, logits)
         return jax.nn.logsumexp(logits, 1), jax.nn.logsumexp(logits, 0)
 
-    rows, columns = _over_blocks(block, chunk, gather_fn(target))
+    rows, columns = _over_blocks(block, chunk, gather_fn(target), ids, gather_fn(place))
     # Of rows that lie on one device already: gathered ones would send their gradient around too.
     positive = scale * (source * target).sum(-1)
     forward, backward = jax.nn.logsumexp(rows, 0), columns.reshape(-1)
@@ -60,25 +70,27 @@ def soft_margin_triplet(
     alpha: float = 10.0,
     chunk: int = 0,
     gather_fn: Callable[[jax.Array], jax.Array] = _keep,
+    place: jax.Array | None = None,
 ) -> jax.Array:
     """log(1 + exp(alpha (d_pos - d_neg))) over all in-batch negatives, both directions (CVM-Net).
 
-    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar, 0 where B is 1; `chunk`
-    and `gather_fn` as in `info_nce`.
+    Squared distances of unit rows, d = 2 - 2 cos. Inputs [B, D]; a scalar, 0 where there are no
+    negatives; `chunk`, `gather_fn` and `place` as in `info_nce`.
     """
     positive = (source * target).sum(-1)
 
-    def block(columns, own):
-        similarity = _multiply(source, columns)
-        by_row = jax.nn.softplus(2.0 * alpha * (similarity - positive[:, None])).sum(1)
-        by_column = jax.nn.softplus(2.0 * alpha * (similarity - own)).sum(0)
-        return by_row, by_column
+    place = jnp.arange(source.shape[0]) if place is None else place
 
-    rows, columns = _over_blocks(block, chunk, gather_fn(target), gather_fn(positive))
-    batch = source.shape[0]
-    # A positive against itself is softplus(0) with no gradient, in each direction.
-    others = rows.sum() + columns.sum() - 2.0 * batch * jnp.log(2.0)
-    return others / (2.0 * batch * max(1, batch - 1))
+    def block(columns, own, column_place):
+        similarity = _multiply(source, columns)
+        others = place[:, None] != column_place
+        by_row = jax.nn.softplus(2.0 * alpha * (similarity - positive[:, None]))
+        by_column = jax.nn.softplus(2.0 * alpha * (similarity - own))
+        return jnp.where(others, by_row + by_column, 0.0).sum(1), others.sum(1)
+
+    blocks = gather_fn(target), gather_fn(positive), gather_fn(place)
+    total, num = _over_blocks(block, chunk, *blocks)
+    return total.sum() / (2.0 * jnp.maximum(num.sum(), 1))
 
 
 def retrieval_accuracy(
@@ -86,24 +98,27 @@ def retrieval_accuracy(
     target: jax.Array,
     chunk: int = 0,
     gather_fn: Callable[[jax.Array], jax.Array] = _keep,
+    place: jax.Array | None = None,
 ) -> jax.Array:
     """Share of the rows of `source` [B, D] whose own row of `target` [B, D] is the nearest.
 
-    A tie is a miss, so that a constant embedding gets no credit. No gradient. `chunk`
-    and `gather_fn` as in `info_nce`.
+    A tie is a miss, so that a constant embedding gets no credit. No gradient. `chunk`, `gather_fn`
+    and `place` as in `info_nce`.
     """
     ids = jnp.arange(source.shape[0])
+    place = ids if place is None else place
 
-    def block(columns, column_ids):
+    def block(columns, column_ids, column_place):
         similarity = _multiply(source, columns)
         own = ids[:, None] == column_ids
+        alike = place[:, None] == column_place
         return (
             jnp.where(own, similarity, -jnp.inf).max(1),
-            jnp.where(own, -jnp.inf, similarity).max(1),
+            jnp.where(alike, -jnp.inf, similarity).max(1),
         )
 
     source, target = jax.lax.stop_gradient((source, target))
-    own, others = _over_blocks(block, chunk, gather_fn(target), ids)
+    own, others = _over_blocks(block, chunk, gather_fn(target), ids, gather_fn(place))
     return (own.max(0) > others.max(0)).mean()
 
 

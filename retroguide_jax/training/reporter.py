@@ -23,6 +23,7 @@ from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
 from retroguide_jax.progress import is_quiet, make_bar
 from retroguide_jax.state import TrainState
+from retroguide_jax.training.probe import Probe
 from retroguide_jax.training.profiling import Profiler
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates
 from retroguide_jax.training.speed import Speed
@@ -112,6 +113,7 @@ class Reporter:
             print(f"split {val_split!r} has fewer than 2 examples: no validation, no best/")
         draws = self.networks.generator is not None
         self.samples = SampleGrid(self.builder, self.config.data) if draws else None
+        self.probe = Probe(self.config, self.networks, self.builder)
         # One Model for the whole run: its functions are compiled once, its weights are replaced.
         self.model = Model(self.config, self.networks)
         self.validation, self.best = None, ""
@@ -170,11 +172,8 @@ class Reporter:
         self.bar.update()
         if last or step % train.log_every == 0:
             self._log(step)
-        if self.samples and (last or step % train.sample_every == 0):
-            self.beat_fn(f"drawing samples at step {step}")
-            picture = self.samples.draw(self._use(step, state))
-            if self.is_writer:
-                write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
+        if last or step % train.sample_every == 0:
+            self._sample(step, state)
             self.timer.resume()
         if self.validation and (last or step % self.config.eval.every == 0):
             self._evaluate(step, state)
@@ -183,6 +182,18 @@ class Reporter:
             self._settle()
         if step % train.checkpoint_every == 0 and is_in_bucket(self.workdir):
             self._put()
+
+    def _sample(self, step: int, state: TrainState) -> None:
+        """Draws the sample grid and probes guide and D on places that no update has seen."""
+        self.beat_fn(f"drawing samples at step {step}")
+        if self.samples:
+            picture = self.samples.draw(self._use(step, state))
+            if self.is_writer:
+                write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
+        values = self.probe.measure(state)
+        self._settle()
+        if self.is_writer and values:
+            self.writer.write(step, values)
 
     def _put(self) -> None:
         """Uploads metrics before a checkpoint, so that a resumed run has all earlier rows."""

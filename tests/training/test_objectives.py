@@ -73,6 +73,17 @@ def test_both_heads_have_half_of_every_gradient():
         np.testing.assert_allclose(penalty(make_params(**{name: 3.0})), expected, rtol=1e-5)
 
 
+def test_the_same_place_is_no_mismatched_pair():
+    recipe, right = make_recipe(), make_params(bias=30.0)
+    for place, share in (([0, 1, 2, 3], 0.25), ([7, 7, 7, 7], 0.0)):
+        guidance = GUIDANCE._replace(place=np.array(place, np.int32))
+        d_loss = objectives.discriminator_objective(recipe, IMAGES, IMAGES, guidance)
+        (loss, means), grads = jax.value_and_grad(d_loss, has_aux=True)(right)
+        # Generated images have a quarter of it, mismatched ones another.
+        np.testing.assert_allclose(grads["pair_bias"], 0.25 + share, rtol=1e-5)
+        assert means["d/mismatched"] == (30.0 if share else 0.0)
+
+
 def test_a_term_without_weight_is_not_computed(monkeypatch):
     def fail(scene):
         raise AssertionError("computed")

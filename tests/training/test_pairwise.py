@@ -111,3 +111,31 @@ def test_no_device_holds_all_similarities(name, chunk, most):
         for dims in re.findall(r"f32\[([\d,]+)\]", text)
     ]
     assert max(sizes) == most
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_rows_of_one_place_are_no_negatives(name, chunk):
+    """Rows 1 and 4 show one place: what is said of either does not depend on the other's target."""
+    place = np.array([0, 1, 2, 3, 1, 5], np.int32)
+    loss_fn = functools.partial(LOSSES[name], chunk=chunk, place=place)
+    other = TARGET.copy()
+    other[4] = SOURCE[1]  # the nearest there can be
+    rows = lambda target: jax.grad(lambda a: loss_fn(a, target))(SOURCE)[1]  # noqa: E731
+    np.testing.assert_allclose(rows(other), rows(TARGET), atol=1e-6)
+    assert np.abs(rows(TARGET)).max() > 1e-3
+    unmasked = jax.grad(lambda a: LOSSES[name](a, other, chunk=chunk))(SOURCE)[1]
+    assert np.abs(unmasked - rows(TARGET)).max() > 1e-2
+    unlike = loss_fn(SOURCE, TARGET, place=np.arange(6))
+    np.testing.assert_allclose(unlike, LOSSES[name](SOURCE, TARGET, chunk=chunk), rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_rows_of_one_place_are_no_rivals(chunk):
+    source, target = np.eye(6, dtype=np.float32), np.eye(6, dtype=np.float32)
+    target[4] = source[1]
+    assert pairwise.retrieval_accuracy(source, target, chunk) == pytest.approx(4 / 6)
+    place = np.array([0, 1, 2, 3, 1, 5], np.int32)
+    found = pairwise.retrieval_accuracy(source, target, chunk, place=place)
+    # Row 4's own target is as far from it as all others: a tie.
+    assert found == pytest.approx(5 / 6)
