@@ -25,6 +25,7 @@ def test_limits_are_a_little_less_than_the_memory(name, gib):
 
 def test_joints():
     v5e, v5p = CHIPS["v5e"], CHIPS["v5p"]
+    assert CHIPS["h100"].is_gpu and not CHIPS["h100"].is_ring(8, (8,)) and not v5e.is_gpu
     assert v5e.is_ring(16, (8, 16)) and not v5e.is_ring(8, (8, 16))
     assert v5p.is_ring(4, (4, 4, 8)) and not v5p.is_ring(4, (2, 2, 4))
 

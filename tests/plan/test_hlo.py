@@ -98,6 +98,43 @@ def test_flops_are_padded_to_matrix_units(text, useful, padded):
     assert flops == costs.Flops(useful * each, padded * each)
 
 
+@pytest.mark.parametrize(
+    ("target", "operands", "result"),
+    [
+        ("convForward", "%image, %kernel", "bf16[2,8,8,32]"),
+        ("convBackwardInput", "%gradient, %kernel", "bf16[2,8,8,64]"),
+        ("convBackwardFilter", "%image, %gradient", "bf16[32,3,3,64]"),
+    ],
+)
+def test_flops_of_a_library_are_those_of_its_convolution(target, operands, result):
+    module = hlo.parse_module(
+        "ENTRY %m (image: bf16[2,8,8,64]) -> bf16[2] {\n"
+        "  %image = bf16[2,8,8,64]{3,2,1,0} parameter(0)\n"
+        "  %kernel = bf16[32,3,3,64]{3,2,1,0} parameter(1)\n"
+        "  %gradient = bf16[2,8,8,32]{3,2,1,0} parameter(2)\n"
+        f"  ROOT %x = ({result}{{3,2,1,0}}, u8[16]{{0}}) custom-call({operands}), "
+        "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, "
+        f'custom_call_target="__cudnn${target}"\n'
+        "}\n"
+    )
+    flops = costs.count_flops(module, module.computations["m"], module.root("m"), 16)
+    # A row and a column of the kernel miss the border.
+    assert flops.useful == 2 * 2 * 64 * 32 * (8 * 3 - 2) ** 2
+
+
+def test_flops_of_a_library_product():
+    module = hlo.parse_module(
+        "ENTRY %m (a: bf16[8,64]) -> bf16[8,32] {\n"
+        "  %a = bf16[8,64]{1,0} parameter(0)\n"
+        "  %b = bf16[64,32]{1,0} parameter(1)\n"
+        '  ROOT %x = bf16[8,32]{1,0} custom-call(%a, %b), custom_call_target="__cublas$gemm", '
+        'backend_config={"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}\n'
+        "}\n"
+    )
+    flops = costs.count_flops(module, module.computations["m"], module.root("m"), 16)
+    assert flops.useful == 2 * 8 * 64 * 32
+
+
 def test_branches_are_recognised_by_their_networks():
     module = hlo.parse_module(PROGRAM)
     assert timeline.name_part(module, "due") == "penalty"

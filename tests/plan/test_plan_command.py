@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+# Importing its parent fails where JAX has no plugin at all.
+HAS_GPU_COMPILER = importlib.util.find_spec("jax_plugins") is not None
 HAS_COMPILER = importlib.util.find_spec("libtpu") is not None
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="libtpu is not installed")
 
@@ -32,6 +34,20 @@ def test_without_the_compiler_it_says_what_to_install(run_command):
     done = run_command("plan", "--config=city_smoke", "--topology=v5e:2x2")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "pip install 'retroguide_jax[plan]'" in done.stderr
+
+
+@pytest.mark.skipif(HAS_GPU_COMPILER, reason="a plugin of JAX is installed")
+def test_without_the_compiler_for_gpus_it_says_what_to_install(run_command):
+    done = run_command("plan", "--config=city_smoke", "--topology=h100:8")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "pip install jax-cuda13-plugin==" in done.stderr
+
+
+@pytest.mark.skipif(not HAS_GPU_COMPILER, reason="no plugin of JAX is installed")
+@pytest.mark.parametrize("topology", ["h100", "h100:2x4", "h200:16"])
+def test_gpus_are_those_of_one_host(run_command, topology):
+    done = run_command("plan", "--config=city_smoke", f"--topology={topology}")
+    assert done.returncode == 1 and done.stderr.startswith(f"error: --topology={topology}")
 
 
 @needs_compiler
