@@ -42,7 +42,12 @@ def find_elsewhere(line):
     return next((test for words, test in ELSEWHERE.items() if re.match(words, line)), None)
 
 
-LINES = list(dict.fromkeys(line.removeprefix("retroguide ") for _, line in list_commands()))
+def stand_in(line):
+    """The same words, about the one run that is here instead of those of other data sets."""
+    return re.sub(r"\bruns/(mine|cvusa)\b", "runs/city", line.removeprefix("retroguide "))
+
+
+LINES = list(dict.fromkeys(stand_in(line) for _, line in list_commands()))
 HERE = [line for line in LINES if not find_elsewhere(line)]
 
 
@@ -65,8 +70,6 @@ def write_world(place, data_dir):
     judge = {"mode": "contrastive", "seed": 5, "embedder.saig.width": 16}
     save_run(place / "runs" / "city" / "judge", make_tiny_config(**SMALL, **judge))
     (place / "runs" / "city" / "data").symlink_to(data_dir)  # where the demo has it
-    for name in ("mine", "cvusa"):
-        shutil.copytree(place / "runs" / "city", place / "runs" / name, symlinks=True)
     raw_cvusa.write_tree(place / "CVUSA")
     rng = np.random.default_rng(0)
     tiles = dict.fromkeys(("my_tiles", "aerial"), (16, 16))
