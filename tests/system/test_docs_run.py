@@ -1,5 +1,6 @@
 """The commands that the pages print do what they say, on small data and random weights."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -74,11 +75,12 @@ def write_world(place, data_dir):
     rng = np.random.default_rng(0)
     tiles = dict.fromkeys(("my_tiles", "aerial"), (16, 16))
     views = dict.fromkeys(("their_views", "real_views", "theirs", "real"), (32, 128))
-    for folder, size in (tiles | views).items():
+    for folder, size in (tiles | views | {"images": (32, 128)}).items():
         (place / folder).mkdir()
-        for name in range(4):
+        ends = ("_fake_B", "_real_B") if folder == "images" else ("",)
+        for name, end in itertools.product(range(4), ends):
             pixels = rng.integers(0, 256, (*size, 3), np.uint8)
-            Image.fromarray(pixels).save(place / folder / f"{name}.png")
+            Image.fromarray(pixels).save(place / folder / f"{name}{end}.png")
 
 
 def run(line):
