@@ -30,11 +30,11 @@ from typing import NamedTuple
 
 _HERE = Path(__file__).parent
 # A run of minutes: the config's own embedder would be trained alone for most of them.
-_SHORT = [
+SHORT_RUN = [
     "--config.train.contrastive_warmup_steps=300",
     "--config.train.sample_every=250",
     "--config.train.checkpoint_every=500",
-    "--config.train.eval_every=1000",
+    "--config.eval.every=1000",
 ]
 _GRACE = 30.0  # seconds to save a checkpoint in
 
@@ -86,7 +86,7 @@ def list_parts(args: argparse.Namespace, overrides: list[str]) -> Iterator[Part]
         yield Part(twin, [python, str(_HERE / "step.py"), *config, *works], until, cache)
     retroguide = [python, "-m", "retroguide_jax"]
     workdir = f"--workdir={args.out / 'run'}"
-    yield Part("train", [*retroguide, "train", *_SHORT, *config, workdir, *data], 0.9, cache)
+    yield Part("train", [*retroguide, "train", *SHORT_RUN, *config, workdir, *data], 0.9, cache)
     scored = ["evaluate", workdir, *data, "--split=val", "--max_examples=256", "--num_noises=1"]
     yield Part("evaluate", [*retroguide, *scored], 1.0, cache)
 

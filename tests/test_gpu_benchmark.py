@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from compiling import FAST
 
+from retroguide_jax.config import load_config
+
 ROOT = Path(__file__).parents[1]
 GPU = ROOT / "benchmarks" / "gpu.py"
 CONFIG = ROOT / "tests" / "system" / "tiny_job.py"
@@ -44,6 +46,11 @@ def test_what_was_printed_is_kept_when_time_ends(gpu, tmp_path):
     assert results["train"]["status"] == 0 and results["train"]["ended_by_time"]
     assert [results[name]["printed"][0] for name in ("hangs", "train")] == ["hangs", "train"]
     assert sum(result["seconds"] for result in results.values()) < 30
+
+
+def test_the_short_run_is_one_of_the_config(gpu):
+    config = load_config("city_256", gpu.SHORT_RUN)
+    assert 0 < config.train.contrastive_warmup_steps < 1000 and config.dtype == "bfloat16"
 
 
 def test_the_machine_is_measured(gpu):
