@@ -145,7 +145,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.eval.every = 5000  # steps between two scorings of the validation split
     config.eval.metrics = (  # names of `retroguide evaluate --list_metrics`
         "psnr", "ssim_rgb", "sharpness_ratio", "retrieval", "fd_judge", "diversity",
-        "sky_spread_ratio",
+        "sky_spread_ratio", "broken_share",
     )  # fmt: skip
     config.eval.judges = ()  # work directories of independent embedders
     # What best/ is the best by. auto: R@1 by the first judge; without judges, the Frechet distance

@@ -73,6 +73,11 @@ METRICS: dict[str, Metric] = {
     "seam_error": Metric(
         "alone", "lower", "step from last to first column / step between neighbours; 1: no seam"
     ),
+    "broken_share": Metric(
+        "alone",
+        "lower",
+        "images whose saturation, blocks or spectrum no real image has; _real: false alarms",
+    ),
     "lpips_alex": Metric(
         "lpips", "lower", "LPIPS v0.1, AlexNet; Zhang et al. 2018", net="lpips_alex"
     ),

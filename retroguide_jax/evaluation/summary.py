@@ -17,7 +17,7 @@ import numpy as np
 from retroguide_jax.evaluation import registry
 from retroguide_jax.evaluation.ranking import Ranker
 from retroguide_jax.evaluation.scores import VARIANTS, Score, Scores
-from retroguide_jax.metrics import diversity, statistics
+from retroguide_jax.metrics import breakage, diversity, statistics
 
 
 def summarize(
@@ -59,8 +59,8 @@ def summarize(
 
 def _add_means(scores: Scores, columns: Mapping, metrics: Sequence[str]) -> None:
     for name in registry.list_group(metrics, "pair", "masked", "lpips", "alone"):
-        if name == "sharpness_ratio":
-            _add_sharpness(scores, columns)
+        if name in _MAKERS:
+            _MAKERS[name](scores, columns)
             continue
         _add_variants(scores, columns, name)
         if registry.METRICS[name].group == "masked" and name not in columns:
@@ -92,6 +92,22 @@ def _add_sharpness(scores: Scores, columns: Mapping) -> None:
     per_noise = generated.mean(axis=0) / real.mean()
     scores.add(Score("sharpness_ratio"), found.value, found.low, found.high, len(real), per_noise)
     scores.per_image["sharpness_ratio"] = generated / real.mean()
+
+
+def _add_broken(scores: Scores, columns: Mapping) -> None:
+    real = np.asarray(columns["broken_share_real"], np.float64)
+    if len(real) < breakage.MIN_REFERENCES:
+        needed = f"needs at least {breakage.MIN_REFERENCES} real images to know their range"
+        scores.add_absent("broken_share", f"{needed}, there are {len(real)}")
+        return
+    if "broken_share" in columns:
+        found = breakage.find_broken(np.asarray(columns["broken_share"], np.float64), real)
+        scores.add_mean(Score("broken_share"), found)
+    alarms = breakage.find_false_alarms(real)
+    scores.add_mean(Score("broken_share", "real"), alarms, keep=False)
+
+
+_MAKERS = {"sharpness_ratio": _add_sharpness, "broken_share": _add_broken}
 
 
 def _add_noise(scores: Scores, columns: Mapping, metrics: Sequence[str]) -> None:

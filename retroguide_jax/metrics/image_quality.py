@@ -1,4 +1,4 @@
-"""Every figure that pixels alone give, one an image, by the name of its protocol.
+"""Everything that pixels alone give, one value per image, by the name of its protocol.
 
 Protocol: images are scored as they are written to PNG. Every function takes uint8 [B, H, W, 3] and
 gives float32 [B]; nothing is resized or cropped, and no image matters to the score of another.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 
+from retroguide_jax.metrics.breakage import breakage
 from retroguide_jax.metrics.panorama import seam_error
 from retroguide_jax.metrics.pixel_errors import psnr, psnr_legacy, psnr_nosky, rmse
 from retroguide_jax.metrics.sharpness import sd_lua, sd_s2d, sd_shi, sd_sky, sharpness
@@ -19,7 +20,7 @@ from retroguide_jax.metrics.similarity import (
     ssim_skimage_luma,
 )
 
-# Of (generated, target); with "_nosky" of (generated, target, sky_mask); the last two of (images).
+# Of (generated, target); with "_nosky" of (generated, target, sky_mask); the last three of one.
 FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
     "psnr": psnr,
     "psnr_legacy": psnr_legacy,
@@ -36,4 +37,5 @@ FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
     "ssim_rgb_nosky": ssim_rgb_nosky,
     "sharpness_ratio": sharpness,
     "seam_error": seam_error,
+    "broken_share": breakage,  # [B, 8]: what is broken depends on the real images
 }
