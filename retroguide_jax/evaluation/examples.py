@@ -5,19 +5,59 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import jax
 import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from retroguide_jax.data.identity import name_places
 from retroguide_jax.data.images import to_float, to_uint8, write_png
 from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles
 from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation.folders import FolderPairs
+from retroguide_jax.inference import Model
 from retroguide_jax.noise import draw_noises
 
 _MAX_MEAN_IMAGE_EXAMPLES = 2048
+
+
+class Examples(Protocol):
+    """Images to score with what belongs to them: a split of a data set, or folders.
+
+    Attributes:
+      num: how many examples there are.
+      num_noises: how many images were generated for each.
+      has_generated, has_source: whether there are generated images, and images of the other view.
+      source_view, target_view: "aerial" and "ground", or the reverse.
+      mean_image: uint8 [1, H, W, 3], the mean training target; None where there is none.
+    """
+
+    num: int
+    num_noises: int
+    has_generated: bool
+    has_source: bool
+    source_view: str
+    target_view: str
+    mean_image: np.ndarray | None
+
+    def iterate(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """This process's batches of `num_rows` examples; every process gets equally many.
+
+        Yields:
+          {"mask": bool [B], false for filling; "index": int64 [B]; "id", "aerial_id", "positives",
+          "semi_positives": str [B] as `pipeline.iterate_batches` gives them; "source": float32
+          [B, H, W, 3] in [-1, 1]; "target": uint8 [B, H', W', 3]; "samples": uint8
+          [K, B, H', W', 3]} and, where stored and of the target, "sky_mask", "labels", "depth".
+
+        Raises:
+          UserError: an image cannot be read, or a generated one is not finite.
+        """
+
+    def iterate_tiles(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """This process's batches of the gallery's further tiles: {"id", "mask", "source"}."""
 
 
 @dataclasses.dataclass
@@ -35,39 +75,30 @@ class ModelExamples:
       gallery: a builder of further gallery tiles (`catalog.open_gallery`), or None.
       with_layout: read labels and depth too.
       save_images: a folder that receives what is scored, see `save_batch`; None for nothing.
+      with_mean_image: also score the mean training target, which takes a pass over that split.
     """
 
-    model: Any
-    builder: Any
-    data_config: Any
+    model: Model
+    builder: tfds.core.DatasetBuilder
+    data_config: ConfigDict
     split: str
     num_noises: int = 1
     seed: int = 0
     max_examples: int | None = None
-    gallery: Any = None
+    gallery: tfds.core.DatasetBuilder | None = None
     with_layout: bool = False
     save_images: Path | None = None
+    with_mean_image: bool = True
 
     def __post_init__(self):
         total = num_examples(self.builder, self.split)
         self.num = total if self.max_examples is None else min(total, self.max_examples)
         self.source_view, self.target_view = self.model.source_view, self.model.target_view
         self.has_generated, self.has_source = self.model.has_generator, True
-        self.has_training_split = True
         self.num_noises = self.num_noises if self.has_generated else 0
 
     def iterate(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """This process's batches of `num_rows` examples; every process gets equally many.
-
-        Yields:
-          {"mask": bool [B], false for filling; "index": int64 [B]; "id", "aerial_id", "positives",
-          "semi_positives": str [B] as `pipeline.iterate_batches` gives them; "source": float32
-          [B, H, W, 3] in [-1, 1]; "target": uint8 [B, H', W', 3]; "samples": uint8
-          [K, B, H', W', 3]} and, where stored and of the target, "sky_mask", "labels", "depth".
-
-        Raises:
-          UserError: a generated image is not finite.
-        """
+        """See `Examples.iterate`."""
         num_processes = jax.process_count()
         batches = iterate_batches(
             self.builder,
@@ -106,7 +137,7 @@ class ModelExamples:
         return to_uint8(images)
 
     def iterate_tiles(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """This process's batches of the gallery's further tiles: {"id", "mask", "source"}."""
+        """See `Examples.iterate_tiles`."""
         if self.gallery is None:
             return
         num_processes = jax.process_count()
@@ -120,8 +151,10 @@ class ModelExamples:
             yield {"id": batch["id"], "mask": batch["mask"], "source": batch["aerial"]}
 
     @functools.cached_property
-    def mean_image(self) -> np.ndarray:
-        """uint8 [1, H', W', 3]: mean of the first 2,048 targets of the training split."""
+    def mean_image(self) -> np.ndarray | None:
+        """The mean of the first 2,048 targets of the training split."""
+        if not self.with_mean_image:
+            return None
         split = self.data_config.train_split
         total = min(num_examples(self.builder, split), _MAX_MEAN_IMAGE_EXAMPLES)
         size = min(64, total)
@@ -165,10 +198,10 @@ class FolderExamples:
       direction: "a2g" or "g2a": what the generated images are, for judges.
     """
 
-    pairs: Any
+    pairs: FolderPairs
     direction: str = "a2g"
 
-    has_generated, has_training_split, gallery = True, False, None
+    has_generated, mean_image = True, None
 
     def __post_init__(self):
         self.num_noises = self.pairs.num_samples
@@ -184,11 +217,7 @@ class FolderExamples:
         self._order = np.random.default_rng(0).permutation(self.num)
 
     def iterate(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """This process's batches, as `ModelExamples.iterate` gives them; a sample is a "noise".
-
-        Raises:
-          UserError: files cannot be read or are not of the size that they must have.
-        """
+        """See `Examples.iterate`; a sample is a "noise"."""
         roles = ["generated", *(f"generated_{k}" for k in range(1, self.num_noises))]
         starts = range(num_rows * jax.process_index(), self.num, num_rows * jax.process_count())
         positions = [np.arange(first, first + num_rows) for first in starts]

@@ -11,12 +11,14 @@ import numpy as np
 from retroguide_jax.data import listing
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import distributions, protocol, registry, summary
-from retroguide_jax.evaluation.judges import EMBEDDER, check_independent
+from retroguide_jax.evaluation.examples import Examples
+from retroguide_jax.evaluation.judges import EMBEDDER, Judge, check_independent
 from retroguide_jax.evaluation.nets import open_nets
 from retroguide_jax.evaluation.reference import Reference
 from retroguide_jax.evaluation.scores import UNVERIFIED, Scores, check_names
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.fingerprints import hash_text
+from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.provenance import describe_machine
 
 
@@ -55,12 +57,14 @@ class Job:
       absent: metric -> why it cannot be: a weights file that is nowhere.
     """
 
-    def __init__(self, settings: Settings, judges: Mapping[str, Any], layout: Any = None):
+    def __init__(
+        self, settings: Settings, judges: Mapping[str, Judge], layout: FrozenNet | None = None
+    ):
         """Opens the networks.
 
         Args:
           settings: of the job.
-          judges: name -> `inference.Model` with an embedder, a model's own under `judges.EMBEDDER`.
+          judges: by name, a model's own embedder under `judges.EMBEDDER`.
           layout: a network that reads the layout, see layout.py.
 
         Raises:
@@ -97,14 +101,14 @@ class Job:
 
     def score(
         self,
-        examples: Any,
+        examples: Examples,
         described: Mapping[str, Any],
         progress_fn: Callable[[int, int], None] | None = None,
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Scores the examples.
 
         Args:
-          examples: see examples.py.
+          examples: what is scored.
           described: their protocol, by `describe`.
           progress_fn: see `Scorer.score`.
 

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.errors import UserError
@@ -13,6 +14,23 @@ from retroguide_jax.files import to_path
 from retroguide_jax.inference import Model
 
 EMBEDDER = "embedder"  # the model's own embedder as judge: the guide of its generator
+
+
+class Judge(Protocol):
+    """An embedder as evaluation asks it: an `inference.Model`, or what offers the same.
+
+    Attributes:
+      config: of its training.
+      step: of its weights.
+      variables: its weights.
+    """
+
+    config: ConfigDict
+    step: int
+    variables: Any
+
+    def embed(self, images: np.ndarray, view: str) -> np.ndarray:
+        """Embeddings [B, D] of images [B, H, W, 3] in [-1, 1] of "aerial" or "ground"."""
 
 
 def name_judges(
@@ -65,7 +83,7 @@ def open_judges(
     return opened
 
 
-def check_sizes(name: str, judge: Any, sizes: Mapping[str, tuple[int, int]]) -> None:
+def check_sizes(name: str, judge: Judge, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Checks that a judge was trained on images of these sizes, {view: (height, width)}.
 
     Raises:

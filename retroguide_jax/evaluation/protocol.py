@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retroguide_jax.evaluation import registry
+from retroguide_jax.evaluation.judges import Judge
 from retroguide_jax.fingerprints import hash_text, hash_weights
+from retroguide_jax.metric_nets.frozen import FrozenNet
 
 
 def make_protocol(
     examples_key: Mapping[str, Any],
     metrics: Sequence[str],
-    judges: Mapping[str, Any],
-    nets: Mapping[str, Any],
+    judges: Mapping[str, Judge],
+    nets: Mapping[str, FrozenNet],
     **settings: Any,
 ) -> dict[str, Any]:
     """Everything that decides a score, apart from the weights of the model that is scored.
@@ -20,8 +22,8 @@ def make_protocol(
     Args:
       examples_key: what names the images: data set, split, number; or the digest of the ids.
       metrics: names of the registry.
-      judges: name -> `inference.Model`, without the model's own embedder.
-      nets: name -> `FrozenNet`.
+      judges: by name, without the model's own embedder.
+      nets: by name.
       **settings: seeds and the like, that JSON can hold.
 
     Returns:

@@ -26,6 +26,8 @@ import numpy as np
 from retroguide_jax.data.images import to_float
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import registry
+from retroguide_jax.evaluation.examples import Examples
+from retroguide_jax.evaluation.judges import Judge
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.metrics import diversity
 from retroguide_jax.metrics.image_quality import FUNCTIONS
@@ -40,13 +42,13 @@ class Instruments:
     """What images are looked at through.
 
     Attributes:
-      judges: name -> `inference.Model` with an embedder; the model's own among them.
+      judges: by name, the model's own embedder among them.
       lpips: metric name -> network with the output "distance".
       features: network name -> (network, outputs to keep).
       layout: reads labels and depth off a panorama, or None.
     """
 
-    judges: Mapping[str, Any]
+    judges: Mapping[str, Judge]
     lpips: Mapping[str, FrozenNet] = dataclasses.field(default_factory=dict)
     features: Mapping[str, tuple[FrozenNet, tuple[str, ...]]] = dataclasses.field(
         default_factory=dict
@@ -81,7 +83,7 @@ class Scorer:
 
     def score(
         self,
-        examples: Any,
+        examples: Examples,
         *,
         real: Mapping[str, np.ndarray] | None = None,
         progress_fn: Callable[[int, int], None] | None = None,
@@ -89,7 +91,7 @@ class Scorer:
         """Goes through the examples once.
 
         Args:
-          examples: see examples.py.
+          examples: what is scored.
           real: columns of frozen networks on the real targets that are known already, with the
             targets' "real_digest"; those networks are then not asked again.
           progress_fn: called with (this process's examples done, its share in all).
@@ -101,7 +103,8 @@ class Scorer:
           UserError: an example is missing, a generated image is not finite, or `real` is of other
             images.
         """
-        mean_image = examples.mean_image if self._needs_mean_image(examples) else None
+        has_floors = self._floored or self.instruments.layout is not None
+        mean_image = examples.mean_image if has_floors and examples.has_generated else None
         records = _Records()
         share = -(-examples.num // jax.process_count())
         for batch in examples.iterate(self.num_rows):
@@ -118,7 +121,7 @@ class Scorer:
         _check_whole(columns.pop("index"), examples)
         return columns | dict(real or {})
 
-    def embed_tiles(self, examples: Any) -> dict[str, np.ndarray]:
+    def embed_tiles(self, examples: Examples) -> dict[str, np.ndarray]:
         """{"id": str [T], judge: [T, D]} of the gallery's further tiles; {} if there are none."""
         records = _Records()
         for batch in examples.iterate_tiles(self.num_rows):
@@ -127,10 +130,6 @@ class Scorer:
                 record[name] = judge.embed(batch["source"], examples.source_view)
             records.append(record, np.flatnonzero(batch["mask"]))
         return records.gather()
-
-    def _needs_mean_image(self, examples) -> bool:
-        has_floors = self._floored or self.instruments.layout is not None
-        return bool(has_floors) and examples.has_generated and examples.has_training_split
 
     def _compile_pair(self):
         names = registry.list_group(self.metrics, "pair")
@@ -180,7 +179,7 @@ class Scorer:
             rows |= {f"{name}.{output}": np.asarray(given[output]) for output in outputs}
         return rows
 
-    def _look_at_real(self, batch: Mapping, examples, known: Mapping) -> dict[str, Any]:
+    def _look_at_real(self, batch: Mapping, examples: Examples, known: Mapping) -> dict[str, Any]:
         record = {}
         target = batch["target"]
         for name, judge in self.instruments.judges.items():
@@ -200,7 +199,7 @@ class Scorer:
             for output in outputs
         ]
 
-    def _look_at_generated(self, batch: Mapping, examples, mean_image) -> dict[str, Any]:
+    def _look_at_generated(self, batch: Mapping, examples: Examples, mean_image) -> dict[str, Any]:
         target, samples = batch["target"], batch["samples"]
         read = [self._read_layout(generated) for generated in samples]
         per_noise = [
