@@ -55,6 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.safetensors",
         help="the file to write; named NAME.safetensors it is found by its folder",
     )
+    convert.add_argument("--entry", default="", metavar="NAME", help=weights_import.ENTRY_HELP)
     bring = actions.add_parser(
         "import",
         help="make a work directory of weights that were trained elsewhere",
@@ -123,11 +124,13 @@ def _convert(args: argparse.Namespace) -> int:
     from retroguide_jax.weights import catalog, files, reading
 
     if args.source in catalog.CATALOG:
+        if args.entry:
+            raise UserError(f"--entry: {args.source} has one set of arrays; leave it out")
         loaded = files.load(args.source)
         path, arrays, origin = loaded.path, loaded.arrays, loaded.origin
     else:
         path = Path(args.source)
-        arrays = reading.read_arrays(path)
+        arrays = reading.read_arrays(path, args.entry)
         origin = files.compute_sha256(path)
     reading.write_arrays(args.output, arrays, origin)
     num_values = sum(array.size for array in arrays.values())

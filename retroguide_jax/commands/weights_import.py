@@ -5,6 +5,8 @@ import json
 
 from retroguide_jax.errors import UserError
 
+ENTRY_HELP = "which set of arrays, of a file with several (state_dict_ema), or how names begin"
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the action."""
@@ -20,8 +22,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help=".safetensors, .npz, .pth or .pt; several are read as one",
+        help=".safetensors, .npz, .pth, .pt, .ckpt or .bin; several are read as one",
     )
+    parser.add_argument("--entry", default="", metavar="NAME", help=ENTRY_HELP)
     parser.add_argument(
         "--config",
         required=True,
@@ -66,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     if args.layout not in importing.LAYOUTS:
         raise UserError(f"--from={args.layout}: choose one of {', '.join(importing.LAYOUTS)}")
     config = load_config(args.config, args.overrides)
-    plan = importing.plan_import(config, args.layout, args.files, args.only, args.allow_leftover)
+    plan = importing.plan_import(
+        config, args.layout, args.files, args.only, args.allow_leftover, args.entry
+    )
     if args.report:
         as_json = args.report.endswith(".json")
         text = json.dumps(plan.to_json(), indent=2) + "\n" if as_json else format_report(plan)

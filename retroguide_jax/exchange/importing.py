@@ -72,6 +72,7 @@ def plan_import(
     paths: Sequence[Path],
     only: Sequence[str] = (),
     allow_leftover: Sequence[str] = (),
+    entry: str = "",
 ) -> Plan:
     """Reads weight files and finds an array for each of the config's; initialises nothing.
 
@@ -80,6 +81,7 @@ def plan_import(
       layout: of `LAYOUTS`.
       paths: the files; together they are read as one.
       only, allow_leftover: see `matching.match`.
+      entry: see `reading.read_arrays`.
 
     Raises:
       UserError: see `reading.read_arrays`, the layout and `matching.match`; or an array is in two
@@ -87,7 +89,7 @@ def plan_import(
     """
     arrays: dict[str, np.ndarray] = {}
     for path in paths:
-        found = reading.read_arrays(path)
+        found = reading.read_arrays(path, entry)
         if twice := sorted(arrays.keys() & found.keys()):
             raise UserError(f"{path}: {twice[0]} is in another of the files too; name one of them")
         arrays |= found

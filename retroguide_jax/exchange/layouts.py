@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from retroguide_jax.errors import UserError
+
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -28,6 +30,28 @@ class Source:
     name_fn: Callable[[str], str | None]
     remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     note: str = ""
+
+
+def find_prefix(arrays: Mapping[str, np.ndarray], anchor: str) -> str | None:
+    """What the names of a network begin with in a file, by one of its names; None if it is absent.
+
+    Training scripts put a network into others: `model.`, `net.backbone.`
+
+    Raises:
+      UserError: the file holds several such networks.
+    """
+    found = [
+        name.removesuffix(anchor)
+        for name in arrays
+        if name == anchor or name.endswith(f".{anchor}")
+    ]
+    if len(found) > 1:
+        known = ", ".join(repr(prefix.removesuffix(".")) for prefix in sorted(found))
+        raise UserError(
+            f"holds several such networks, under {known}; choose one with --entry, such as "
+            f"--entry={max(found).removesuffix('.')}"
+        )
+    return found[0] if found else None
 
 
 def name_leaf(leaf: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.exchange.layouts import Source, name_leaf
+from retroguide_jax.exchange.layouts import Source, find_prefix, name_leaf
 
 _VIEWS = {"aerial": "model_sat", "ground": "model_grd"}
 _POSITION = "pos_embed"
@@ -28,22 +28,30 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     The position embedding of a pretrained tower is a square [s, s, C], as its authors take it.
 
     Raises:
-      UserError: there are neither towers nor a tower.
+      UserError: there are neither towers nor a tower, or several.
     """
-    is_pair = any(name.startswith("model_grd.") for name in arrays)
-    if not is_pair and _POSITION not in arrays:
+    is_plain = any(name.startswith("model_grd.") for name in arrays)
+    pair = "" if is_plain else find_prefix(arrays, f"model_grd.backbone.{_POSITION}")
+    is_pair = pair is not None
+    prefix = pair if is_pair else find_prefix(arrays, _POSITION)
+    if prefix is None:
         raise UserError(
             f"not SAIG's layout: neither model_grd.* nor {_POSITION} is there; "
             f"the file begins with {min(arrays)}"
         )
     arrays, remarks = dict(arrays), {}
     if not is_pair:
-        position = arrays[_POSITION]
+        position = arrays[prefix + _POSITION]
         side = math.isqrt(position.shape[1]) if position.ndim == 3 else 0
         if position.shape == (1, side * side, *position.shape[2:]):
-            arrays[_POSITION] = position.reshape(side, side, position.shape[2])
-            remarks[_POSITION] = f"{side * side} tokens taken as a square"
-    return Source(arrays, lambda name: _name(name, is_pair), remarks, _NOTE)
+            arrays[prefix + _POSITION] = position.reshape(side, side, position.shape[2])
+            remarks[prefix + _POSITION] = f"{side * side} tokens taken as a square"
+
+    def name_array(name: str) -> str | None:
+        inner = _name(name, is_pair)
+        return inner and prefix + inner
+
+    return Source(arrays, name_array, remarks, _NOTE)
 
 
 def _name(name: str, is_pair: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""The layout of timm's ConvNeXt, alone or in Sample4Geo (arXiv 2303.11851, prefix `model.`).
+"""The layout of timm's ConvNeXt, alone or inside of others (Sample4Geo, arXiv 2303.11851).
 
 Its features before the last normalisation are ours.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.exchange.layouts import Source, name_leaf
+from retroguide_jax.exchange.layouts import Source, find_prefix, name_leaf
 
 # Of the images that timm's ConvNeXts were trained with, as red, green, blue in [0, 1].
 _MEAN = np.array([0.485, 0.456, 0.406])
@@ -38,9 +38,9 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     The first convolution is made to take images in [-1, 1].
 
     Raises:
-      UserError: there is no such first convolution.
+      UserError: there is no such first convolution, or several.
     """
-    prefix = "model." if "model.stem.0.weight" in arrays else ""
+    prefix = find_prefix(arrays, "stem.0.weight") or ""
     weight, bias = (f"{prefix}stem.0.{leaf}" for leaf in ("weight", "bias"))
     shapes = [np.shape(arrays.get(name)) for name in (weight, bias)]
     if shapes[0][1:] != (3, 4, 4) or shapes[1] != shapes[0][:1]:
@@ -54,7 +54,8 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     # Models with norm_pre normalise each token, as ours.
     norm = "norm_pre" if f"{prefix}norm_pre.weight" in arrays else "head.norm"
     note = _NOTE if norm == "head.norm" else ""
-    return Source(arrays, lambda name: _name(name, prefix, norm), remarks, note)
+    scale = prefix.removesuffix("model.") + _SCALE
+    return Source(arrays, lambda name: _name(name, prefix, norm, scale), remarks, note)
 
 
 def _fold_normalisation(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,9 +69,9 @@ def _fold_normalisation(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarra
     return (wide / (2 * _STD)[:, None, None]).astype(np.float32), shifted.astype(np.float32)
 
 
-def _name(name: str, prefix: str, norm: str) -> str | None:
+def _name(name: str, prefix: str, norm: str, scale: str) -> str | None:
     if name == "embedder/log_scale":
-        return _SCALE
+        return scale
     match = re.fullmatch(r"embedder/towers_(?:aerial|ground)/([\w/]+)/(\w+)", name)
     if not match:
         return None

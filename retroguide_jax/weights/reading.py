@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
+from retroguide_jax.weights import torch_files
 
 CONVERTED = (".safetensors", ".npz")  # what can be read without PyTorch
-_PICKLED = (".pth", ".pt", ".pth.tar")
+_PICKLED = (".pth", ".pt", ".pth.tar", ".ckpt", ".bin", ".tar")
+_WRAPPERS = ("module", "_orig_mod")
+_STATE_DICT = "name a file of torch.save(model.state_dict())"
 _ORIGIN = "source_sha256"
-# Older ones can be made to execute code even by torch.load(weights_only=True): CVE-2025-32434.
-_SAFE_TORCH = (2, 6)
 
 
 def get_stem(name: str) -> str:
@@ -24,25 +24,30 @@ def get_stem(name: str) -> str:
     return os.path.splitext(name.removesuffix(".tar"))[0]
 
 
-def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads the arrays of a .safetensors, .npz, .pth, .pt or .pth.tar file.
+def read_arrays(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarray]:
+    """Reads the arrays of a .safetensors or .npz file, or of one that torch.save wrote.
 
-    A dict that is stored under "state_dict" or "model" is taken out, and the part "module" that
-    DataParallel puts into names is dropped. Arrays that are not floats (num_batches_tracked) are
-    left out.
+    Of what a training script stored the set of arrays is taken, wherever in it that is; parts of
+    names that wrappers add are dropped: "module" (DataParallel) and "_orig_mod" (torch.compile).
+    Arrays that are not floats (num_batches_tracked) are left out.
+
+    Args:
+      path: of the file.
+      entry: where a file holds several sets (its weights and their average, several networks), the
+        one to take; or the beginning of the names to take, as far as a dot.
 
     Returns:
       float32 arrays by name.
 
     Raises:
-      UserError: the file is missing, damaged, of another kind, holds more than plain arrays (which
-        is refused, not executed), or values that are not finite; or PyTorch is needed and missing
-        or older than 2.6.
+      UserError: the file is missing, damaged, of another kind, asks for an action (which is
+        refused, not executed), holds several sets or none, or values that are not finite; or
+        PyTorch is needed and missing or older than 2.6.
     """
     path = Path(path)
     kinds = {
-        ".safetensors": _read_safetensors,
-        ".npz": _read_npz,
+        ".safetensors": lambda path: {"": _read_safetensors(path)},
+        ".npz": lambda path: {"": _read_npz(path)},
         **dict.fromkeys(_PICKLED, _read_torch),
     }
     read_fn = kinds.get(path.name[len(get_stem(path.name)) :].lower())
@@ -51,21 +56,25 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        found = read_fn(path)
+        found = _choose(path, read_fn(path), entry)
     except UserError:
         raise
     except Exception as error:  # parsers of hostile bytes raise nearly anything
-        reason = _describe(error)
-        raise UserError(
-            f"{path}: not a complete file of plain arrays ({reason}); fetch it again from its "
-            "publisher"
-        ) from None
-    arrays = {_clean_name(name): array for name, array in found.items()}
-    if not arrays:
+        reason, remedy = _describe(path, error)
+        raise UserError(f"{path}: {reason}; {remedy}") from None
+    if not found:
         raise UserError(f"{path}: holds no arrays of floats; name a file of network weights")
-    for name, array in arrays.items():
+    arrays = {}
+    for name, array in found.items():
+        plain = _clean_name(name)
+        if plain in arrays:
+            raise UserError(f"{path}: two of its arrays are called {plain!r}; choose with --entry")
         if not np.all(np.isfinite(array)):
-            raise UserError(f"{path}: {name!r} is not finite; fetch the file again")
+            raise UserError(
+                f"{path}: {name!r} is not finite; fetch the file again, or take an earlier "
+                "checkpoint of that training"
+            )
+        arrays[plain] = array
     return arrays
 
 
@@ -122,44 +131,72 @@ def _keep_floats(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
+def _read_torch(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    content = torch_files.load(path)
     try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{path}: reading it needs PyTorch: pip install 'retroguide_jax[torch]', or convert it "
-            f"on a machine with PyTorch: retroguide weights convert {path.name} "
-            f"--output={get_stem(path.name)}.safetensors"
-        ) from None
-    version = torch.__version__
-    if tuple(int(part) for part in version.split(".")[:2]) < _SAFE_TORCH:
-        raise UserError(
-            f"{path}: PyTorch {version} is not safe with files of strangers; "
-            "pip install 'torch>=2.6'"
-        )
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not arrays by name")
+        sets = torch_files.find_sets(content)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {_STATE_DICT}") from None
+    import torch
+
     return {
-        str(name): tensor.detach().to(torch.float32).numpy()
-        for name, tensor in content.items()
-        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+        where: {name: tensor.detach().to(torch.float32).numpy() for name, tensor in part.items()}
+        for where, part in sets.items()
     }
 
 
-def _describe(error: Exception) -> str:
+def _choose(path: Path, sets: Mapping[str, Mapping[str, Any]], entry: str) -> dict[str, Any]:
+    """The arrays of one set, or of those whose names begin with `entry`."""
+    if not entry and len(sets) == 1:
+        return dict(next(iter(sets.values())))
+    flat = {
+        f"{where}.{name}".strip("."): array
+        for where, part in sets.items()
+        for name, array in part.items()
+    }
+    inner = next(iter(sets.values())) if len(sets) == 1 else {}
+    for names in (flat, inner) if entry else ():
+        chosen = {
+            name.removeprefix(f"{entry}."): array
+            for name, array in names.items()
+            if name.startswith(f"{entry}.")
+        }
+        if chosen:
+            return chosen
+    known = ", ".join(f"{where or 'the file itself'} ({len(part)})" for where, part in sets.items())
+    if entry:
+        firsts = sorted({name.partition(".")[0] for name in flat})
+        raise UserError(
+            f"{path}: no arrays under {entry!r}; names begin with {', '.join(firsts[:10])}"
+        )
+    raise UserError(
+        f"{path}: holds several sets of arrays: {known}; choose one with --entry, such as "
+        f"--entry={list(sets)[-1]}"
+    )
+
+
+def _describe(path: Path, error: Exception) -> tuple[str, str]:
+    """What is wrong with a file, and the next step."""
+    start = path.read_bytes()[:64]
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the weights", "fetch the file itself with git lfs pull"
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "a web page, not weights", "download the file itself"
     text = " ".join(str(error).split())
+    if "TorchScript" in text:
+        return "a TorchScript program, not arrays", (
+            "save what it holds: torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+        )
+    is_torch = start.startswith((b"PK", b"\x80"))
+    if path.suffix.lower() in (".ckpt", ".bin", ".tar") and not is_torch:
+        return "not a file of torch.save", _STATE_DICT
     # PyTorch explains at length how to load the file all the same.
-    refused = re.search(r"GLOBAL ([\w.]+)", text)
-    if refused:
-        return f"it asks for {refused[1]}, which could run code"
-    if isinstance(error, pickle.UnpicklingError):
-        return "PyTorch's safe reader refuses it"
-    return "".join(filter(str.isprintable, text))[:200] or type(error).__name__
+    reason, remedy = "PyTorch's safe reader refuses it", f"fetch it again, or {_STATE_DICT}"
+    if not isinstance(error, pickle.UnpicklingError):
+        reason = "".join(filter(str.isprintable, text))[:200] or type(error).__name__
+        remedy = "fetch it again from its publisher"
+    return f"not a complete file of plain arrays ({reason})", remedy
 
 
 def _clean_name(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "module")
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

@@ -125,6 +125,23 @@ def test_sample4geo_is_timm_with_a_prefix_and_a_temperature(tmp_path):
         np.testing.assert_array_equal(found.match.arrays[name], array)
 
 
+@pytest.mark.parametrize("prefix", ["net.", "model.model.", "encoder.backbone."])
+def test_a_network_inside_of_another_is_found(tmp_path, prefix):
+    """As Lightning and other training scripts name it; two such networks are not chosen between."""
+    shapes = json.loads(str(load_golden("golden_timm.npz")["shapes"]))
+    plain = {k: v for k, v in make_state(shapes).items() if not k.startswith("head.fc")}
+    config = make_tiny_config(**CONVNEXT)
+    state = {f"{prefix}{name}": array for name, array in plain.items()}
+    found = plan(tmp_path, "timm-convnext", state, config)
+    found.check()
+    name = "embedder/towers_aerial/stem/kernel"
+    wanted = plan(tmp_path, "timm-convnext", plain, config).match.arrays[name]
+    np.testing.assert_array_equal(found.match.arrays[name], wanted)
+    state |= {f"ema.{name}": array + 1 for name, array in plain.items()}
+    with pytest.raises(UserError, match=f"several such networks, under 'e.*--entry={prefix[:-1]}"):
+        plan(tmp_path, "timm-convnext", state, config)
+
+
 def test_a_norm_of_each_token_is_ours(tmp_path):
     shapes = json.loads(str(load_golden("golden_timm.npz")["shapes"]))
     state = {k.replace("head.norm", "norm_pre"): v for k, v in make_state(shapes).items()}

@@ -1,6 +1,10 @@
 """Weight files of every kind are read alike, and hostile ones are refused without being run."""
 
+import argparse
+import collections
+import datetime
 import io
+import pathlib
 import pickle
 import types
 import zipfile
@@ -51,7 +55,9 @@ def test_without_torch(tmp_path):
         check_arrays(reading.read_arrays(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pth.tar"])
+@pytest.mark.parametrize(
+    "name", ["a.pth", "a.pt", "a.pth.tar", "a.ckpt", "a.bin", "a.tar", "a.CKPT"]
+)
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_with_torch(tmp_path, name, is_zip):
     save_torch(tmp_path / name, PLAIN, _use_new_zipfile_serialization=is_zip)
@@ -68,6 +74,110 @@ def test_a_training_checkpoint_is_unpacked(tmp_path):
     content = {"epoch": 90, "arch": "alexnet", "best_prec1": 55.5, "state_dict": parallel}
     save_torch(tmp_path / "a.pth.tar", content, _use_new_zipfile_serialization=False)
     check_arrays(reading.read_arrays(tmp_path / "a.pth.tar"))
+
+
+class Settings(dict):
+    """A dictionary of a class of the training script's own."""
+
+
+class Tracker:
+    """An object with slots, which a pickle stores otherwise than one without."""
+
+    __slots__ = ("best",)
+
+
+def make_tracker():
+    tracker = Tracker()
+    tracker.best = np.float32(3)
+    return tracker
+
+
+BESIDE = {
+    "arguments": lambda: argparse.Namespace(lr=1e-4, path=pathlib.PosixPath("runs")),
+    "a score": lambda: np.float64(91.2),
+    "an array of NumPy": lambda: np.arange(3.0),
+    "a date": lambda: datetime.datetime(2026, 1, 2),
+    "a default dictionary": lambda: collections.defaultdict(list, loss=[1.0]),
+    "its own dictionary": lambda: Settings(lr=1, deep=Settings(steps=2)),
+    "its own object": make_tracker,
+    "a class": lambda: Tracker,
+}
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_training_scripts_store_beside_the_arrays(tmp_path, kind, is_zip):
+    content = {"state_dict": PLAIN, "epoch": 3, "more": {"kind": [1]}}
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(array) for name, array in PLAIN.items()}
+    torch.save(
+        content | {"state_dict": state, "more": BESIDE[kind]()},
+        tmp_path / "a.pth",
+        _use_new_zipfile_serialization=is_zip,
+    )
+    check_arrays(reading.read_arrays(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda plain: {"model_state_dict": plain, "optimizer_state_dict": {}, "epoch": 3},
+        lambda plain: {"net": plain, "optimizer": {"state": {0: {"exp_avg": WEIGHT}}}},
+        lambda plain: {"params": plain, "best": np.array(0.5)},
+        lambda plain: {"model": {"state_dict": plain}, "scheduler": {"last": np.array(0.1)}},
+        lambda plain: {f"_orig_mod.{name}": array for name, array in plain.items()},
+        lambda plain: {f"module._orig_mod.{name}": array for name, array in plain.items()},
+        lambda plain: Settings(state_dict=Settings(plain)),
+    ],
+)
+def test_every_wrapping_of_training_scripts_is_taken_off(tmp_path, wrap):
+    save_torch(tmp_path / "a.pth", wrap(PLAIN))
+    check_arrays(reading.read_arrays(tmp_path / "a.pth"))
+
+
+def test_of_several_sets_one_is_chosen(tmp_path):
+    """An average beside the weights is neither taken nor passed over in silence."""
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(array) for name, array in PLAIN.items()}
+    other = {name: value + 1 for name, value in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": other}, tmp_path / "a.pth")
+    torch.save({"G": state, "D": other, "epoch": 1}, tmp_path / "b.pth")
+    flat = {f"model.{name}": value for name, value in state.items()}
+    flat |= {f"ema_model.{name}": value for name, value in other.items()}
+    torch.save({"state_dict": flat}, tmp_path / "c.ckpt")
+    for name, entries in (("a.pth", ("state_dict", "state_dict_ema")), ("b.pth", ("G", "D"))):
+        with pytest.raises(UserError, match=f"several sets .*{entries[0]}.*{entries[1]}.*--entry"):
+            reading.read_arrays(tmp_path / name)
+        check_arrays(reading.read_arrays(tmp_path / name, entries[0]))
+        found = reading.read_arrays(tmp_path / name, entries[1])
+        np.testing.assert_array_equal(found["features.0.weight"], WEIGHT + 1)
+    check_arrays(reading.read_arrays(tmp_path / "c.ckpt", "model"))
+    check_arrays(reading.read_arrays(tmp_path / "c.ckpt", "state_dict.model"))
+    assert len(reading.read_arrays(tmp_path / "c.ckpt")) == 4
+    with pytest.raises(UserError, match="no arrays under 'ema'; names begin with state_dict"):
+        reading.read_arrays(tmp_path / "c.ckpt", "ema")
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
+        ("a.ckpt", b"<!DOCTYPE html><html>", "a web page"),
+        ("a.bin", b"\0" * 100, "not a file of torch.save; name a file of"),
+    ],
+)
+def test_what_was_downloaded_in_place_of_weights(tmp_path, name, content, message):
+    pytest.importorskip("torch")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        reading.read_arrays(tmp_path / name)
+
+
+def test_a_program_is_told_from_weights(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a TorchScript program, .*torch.jit.load"):
+        reading.read_arrays(tmp_path / "a.pt")
 
 
 def test_strings_of_python_2_are_names(tmp_path):
@@ -151,7 +261,8 @@ def test_whole_objects_and_nothing_are_refused(tmp_path):
         ([torch.zeros(3)], "holds a list"),
         ({"a": 1}, "no arrays of floats"),
         ({"a": torch.tensor([1.0, float("nan")])}, "'a' is not finite"),
-        (torch.nn.Linear(2, 2), "not a complete file of plain arrays"),
+        (torch.nn.Linear(2, 2), r"holds a whole object \(torch.nn.modules.linear.Linear\)"),
+        ({"model": torch.nn.Linear(2, 2), "epoch": 3}, r"a whole object \(torch.nn.*state_dict"),
     ):
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(UserError, match=message):
