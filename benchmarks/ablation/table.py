@@ -20,6 +20,7 @@ QUALITY = {
     Score("psnr_nosky"): "no sky",
     Score("ssim_rgb"): "SSIM",
     Score("sharpness_ratio"): "sharpness",
+    Score("broken_share"): "broken",
 }
 NOISE = {
     Score("diversity"): "diversity",

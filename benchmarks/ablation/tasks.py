@@ -11,7 +11,8 @@ NAMES = (*ablations.CHANGES, *baselines.CHANGES, NEAREST)
 JUDGES = ("saig", "convnext")
 SCORES = "scores.json"
 METRICS = (
-    "retrieval,fd_judge,psnr,psnr_nosky,ssim_rgb,sharpness_ratio,diversity,sky_spread_ratio,layout"
+    "retrieval,fd_judge,psnr,psnr_nosky,ssim_rgb,sharpness_ratio,broken_share,diversity,"
+    "sky_spread_ratio,layout"
 )
 _EMBEDDER = {
     "mode": "contrastive",

@@ -60,7 +60,14 @@ def _choose(grouped: Mapping[Score, Any]) -> list[Score]:
     recalls = [score for score in grouped if score.metric == "r@1"]
     # Every independent judge, since they may differ much; without any, the embedder itself.
     independent = [score for score in recalls if score.judge != EMBEDDER]
-    fixed = ("label_agreement", "ssim_rgb", "psnr", "sharpness_ratio", "sky_spread_ratio")
+    fixed = (
+        "label_agreement",
+        "ssim_rgb",
+        "psnr",
+        "sharpness_ratio",
+        "broken_share",
+        "sky_spread_ratio",
+    )
     distances = [*map(Score, ("fid", "clean_fid", "lpips_alex"))]
     distances += [score for score in grouped if score.metric == "fd" and score.judge != EMBEDDER]
     distances = [score for score in distances if score in grouped]
@@ -72,7 +79,7 @@ def _choose(grouped: Mapping[Score, Any]) -> list[Score]:
 
 
 def _make(score: Score, main: dict, variants: Mapping[str, dict], noun: str) -> Headline:
-    is_share = score.metric in ("r@1", "label_agreement")
+    is_share = score.metric in ("r@1", "label_agreement", "broken_share")
     write = _write_percent if is_share else _write_number
     unit = METRICS[known].unit if (known := find_metric(score)) else ""
     names = {"shuffled": "floor", "mean_image": "mean image", "real": "ceiling"}
@@ -111,6 +118,7 @@ _TITLES = {
     "ssim_rgb": "Structural similarity to the real image",
     "psnr": "Pixel agreement with the real image",
     "sharpness_ratio": "Sharpness, of the real images'",
+    "broken_share": "Images that break up",
     "sky_spread_ratio": "Variety of the sky, of the real images'",
     "fid": "Distance between generated and real images (FID)",
     "clean_fid": "Distance between generated and real images (FID)",
@@ -137,6 +145,8 @@ def _explain(score: Score, values: Mapping[str, float], noun: str, write) -> str
         )
     if score.metric == "sharpness_ratio":
         return "Mean gradient, generated over real: 1 is as sharp as real, below is blurred."
+    if score.metric == "broken_share":
+        return "Images with blocks, saturation or noise that no real image of the split shows."
     if score.metric == "sky_spread_ratio":
         return "How far the noises change the light: 1 is as far as real skies differ, 0 never."
     mean = values.get("mean image")
