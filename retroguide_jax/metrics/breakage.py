@@ -19,6 +19,7 @@ MEASURES = (
 )
 MIN_REFERENCES = 100  # the range that fewer real images show raises false alarms
 _NUM_DEVIATIONS = 3.5
+_LEAST_DEVIATION = 0.01  # of a logarithm; real images that hardly differ make no narrow range
 # A share of the pixels, beyond that of any real image: a white sky varies, black and white blocks
 # are many.
 _SATURATION_MARGIN = 0.05
@@ -106,7 +107,8 @@ def find_false_alarms(real: np.ndarray) -> np.ndarray:
     logs, num = _take_logs(real), len(real)
     means = (logs.sum(axis=0) - logs) / (num - 1)
     squares = np.square(logs - logs.mean(axis=0))
-    deviations = np.sqrt((squares.sum(axis=0) - squares * num / (num - 1)) / (num - 2))
+    variances = (squares.sum(axis=0) - squares * num / (num - 1)) / (num - 2)
+    deviations = np.sqrt(np.maximum(variances, 0))
     second, first = np.sort(real[:, 0])[-2:]
     highest = np.where(real[:, 0] == first, second, first)
     return _compare(real, highest, means, deviations)
@@ -119,7 +121,7 @@ def _take_logs(measures: np.ndarray) -> np.ndarray:
 
 
 def _compare(measures, highest, means, deviations) -> np.ndarray:
-    logs = _take_logs(measures)
+    logs, deviations = _take_logs(measures), np.maximum(deviations, _LEAST_DEVIATION)
     is_saturated = measures[..., 0] > highest + _SATURATION_MARGIN
     is_above = np.any(logs > means + _NUM_DEVIATIONS * deviations, axis=-1)
     least = means[..., -1] - _NUM_DEVIATIONS * deviations[..., -1] - np.log(_FLAT_FACTOR)

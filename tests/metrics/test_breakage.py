@@ -94,6 +94,11 @@ def test_noises_keep_their_places_and_false_alarms_are_those_of_the_others(real)
     np.testing.assert_array_equal(find_false_alarms(few), others)
 
 
+def test_equal_real_images_raise_no_alarm():
+    same = measure(np.repeat(make_scenes(1), NUM, axis=0))
+    assert not find_false_alarms(same).any() and not find_broken(same, same).any()
+
+
 def test_too_small_images_are_refused():
     with pytest.raises(UserError, match="broken_share needs images of at least 16 x 16"):
         breakage(np.zeros((2, 8, 32, 3), np.uint8))
