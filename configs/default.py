@@ -82,6 +82,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.discriminator.width = 512
     config.discriminator.conditioning = "projection"
     config.discriminator.patch = False  # add patch logits at a finer scale
+    config.discriminator.init_scale = 1.923  # fits leaky ReLU: 2 / (1 + 0.2 ** 2)
 
     config.losses = ConfigDict()
     config.losses.contrastive = "info_nce"
@@ -90,6 +91,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.losses.penalty = "r1"
     config.losses.penalty_weight = 1.0
     config.losses.penalty_every = 16  # steps; the weight is scaled up to keep its mean
+    config.losses.augment = 0.0  # of what D sees, real and generated: 0 (off) .. 1 (DiffAugment)
     config.losses.adversarial_weight = 1.0
     config.losses.reconstruction_weight = 10.0  # L1, only where the style explains the target
     config.losses.low_reconstruction_weight = 1.0

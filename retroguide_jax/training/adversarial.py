@@ -16,6 +16,7 @@ import optax
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.state import TrainState
+from retroguide_jax.training.augment import make_augmentation
 from retroguide_jax.training.objectives import (
     Guidance,
     discriminator_objective,
@@ -52,12 +53,14 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     drawn, pull_back = jax.vjp(draw_images(recipe, guidance, target, key), params)
 
     disc_params = replicate(state.params["discriminator"], recipe.mesh)
+    roll = bool(config.data.panorama) and networks.target_view == "ground"
+    augment = make_augmentation(jax.random.fold_in(key, 2), num, config.losses.augment, roll)
     state, metrics, d_ok = _update_discriminator(
-        recipe, state, disc_params, target, drawn["image"], guidance
+        recipe, state, disc_params, augment(target), augment(drawn["image"]), guidance
     )
     if config.train.update_order == "alternating":
         disc_params = replicate(state.params["discriminator"], recipe.mesh)
-    objective = generator_objective(recipe, disc_params, guide, params, guidance, target)
+    objective = generator_objective(recipe, disc_params, guide, params, guidance, target, augment)
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)

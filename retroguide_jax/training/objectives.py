@@ -47,6 +47,7 @@ class Scene:
       guide: the averaged embedder's variables.
       params: G's parameters, for the style encoder that reads styles back.
       disc_params: D's parameters.
+      augment: what is done to images before D sees them.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Scene:
     guide: Any
     params: Any
     disc_params: Any
+    augment: Callable[[jax.Array], jax.Array]
 
     @property
     def weights(self) -> ConfigDict:
@@ -96,7 +98,7 @@ def reconstruction_rows(config: ConfigDict, num: int) -> jax.Array:
 def _adversarial(scene: Scene) -> jax.Array:
     heads = scene.recipe.networks.discriminator.apply(
         {"params": scene.disc_params},
-        scene.drawn["image"],
+        scene.augment(scene.drawn["image"]),
         scene.guidance.embedding,
         scene.guidance.source,
     )
@@ -167,14 +169,22 @@ GENERATOR_TERMS = {
 }
 
 
-def generator_objective(recipe: Recipe, disc_params, guide, params, guidance: Guidance, target):
+def generator_objective(
+    recipe: Recipe,
+    disc_params,
+    guide,
+    params,
+    guidance: Guidance,
+    target,
+    augment: Callable[[jax.Array], jax.Array] = lambda images: images,
+):
     """G's loss as a function of what it drew: `drawn -> (loss, {name: term})`.
 
     Arguments are attributes of `Scene`.
     """
 
     def loss_fn(drawn):
-        scene = Scene(recipe, drawn, guidance, target, guide, params, disc_params)
+        scene = Scene(recipe, drawn, guidance, target, guide, params, disc_params, augment)
         total, terms = jnp.zeros(()), {}
         for name, term in GENERATOR_TERMS.items():
             weight = scene.weights[term.weight]

@@ -52,3 +52,24 @@ def test_patch_logits_score_the_image_alone():
 def test_unknown_conditioning():
     with pytest.raises(UserError, match="discriminator.conditioning='cat'"):
         make(conditioning="cat")
+
+
+def test_the_gain_keeps_the_second_moment():
+    """Of images as data has them; with a scale of 1 each leaky ReLU halves it."""
+    images = RNG.normal(size=(2, 16, 64, 3)).astype(np.float32)
+    found = {}
+    for scale in (1.0, 2 / 1.04):
+        discriminator = Discriminator((32, 64, 64, 64), width=32, init_scale=scale)
+        run = jax.jit(lambda key, d=discriminator: d.init_with_output(key, images, EMBEDDING))
+        variables = run(jax.random.key(0))[1]
+        features, _ = discriminator.apply(variables, images, method="extract")
+        found[scale] = float(np.sqrt(np.square(features).mean()))
+    assert found[1.0] < 0.3 < 0.5 < found[2 / 1.04] < 2.0, found
+
+
+def test_logits_are_float32_under_bfloat16():
+    """Not merely cast: a bfloat16 logit has 8 bits."""
+    discriminator, variables = make(dtype=jnp.bfloat16)
+    logits = np.asarray(jax.jit(discriminator.apply)(variables, IMAGES, EMBEDDING)[0])
+    assert logits.dtype == np.float32
+    assert (logits != logits.astype(jnp.bfloat16).astype(np.float32)).all()
