@@ -37,6 +37,7 @@ BUNDLES = {
         "generator.aain_form": "tokens",
         "generator.num_regions": 3,
         "discriminator.patch": True,
+        "losses.augment": 0.5,
         "embedder.learned_temperature": True,
         "dtype": "bfloat16",
     },
