@@ -122,8 +122,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train = ConfigDict()
     config.train.num_steps = 100_000
     config.train.num_images = 0  # a run's length in pairs, which gives num_steps; 0: take num_steps
-    # The batch_size that rates, warm-ups, penalty_weight and num_steps are meant for: at another
-    # one they are scaled by the rule of `scaling.py`. 0: they are taken as they are.
+    # The batch_size that rates, penalty_weight and num_steps are meant for: at another one they are
+    # scaled by the rule of `scaling.py`. 0: they are taken as they are.
     config.train.reference_batch = 0
     config.train.batch_size = 32  # pairs a step over all devices: the contrastive batch
     config.train.adversarial_batch_size = 32  # of these, the pairs G and D see

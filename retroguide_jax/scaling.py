@@ -3,9 +3,9 @@
 The rule, with k = batch_size / reference_batch:
 
 * Adam's learning rates times sqrt(k) (Malladi et al., 2022, without their change of the betas);
-* warm-ups and `num_steps` by k, so that they last as many images;
+* `num_steps` and `contrastive_warmup_steps` by k, so that they last as many images;
 * the weight of the gradient penalty by k, as StyleGAN2-ADA's 0.0002 H W / B (Karras et al., 2020);
-* half-lives of averages stay: they count updates.
+* half-lives of averages and warm-ups of rates stay: Adam's own averages need as many updates.
 
 The batch of G and D is meant to grow as the global one does.
 """
@@ -43,7 +43,6 @@ def scale_config(config: ConfigDict) -> ConfigDict:
         factor = train.batch_size / train.reference_batch
         for optimizer in config.optimizer.values():
             optimizer.learning_rate = float(f"{optimizer.learning_rate * factor**0.5:.6g}")
-            optimizer.warmup_steps = round(optimizer.warmup_steps / factor)
         config.losses.penalty_weight = float(f"{config.losses.penalty_weight / factor:.6g}")
         train.contrastive_warmup_steps = round(train.contrastive_warmup_steps / factor)
         train.num_steps = max(1, round(train.num_steps / factor))

@@ -14,7 +14,9 @@ def test_four_times_the_batch():
     scaled = scale_config(config)
     for name, rate in (("embedder", 2e-4), ("generator", 4e-4), ("discriminator", 4e-4)):
         assert scaled.optimizer[name].learning_rate == pytest.approx(rate)
-    assert scaled.optimizer.generator.warmup_steps == config.optimizer.generator.warmup_steps / 4
+    assert scaled.optimizer.generator.warmup_steps == config.optimizer.generator.warmup_steps
+    config.unlock().train.contrastive_warmup_steps = 1000
+    assert scale_config(config).train.contrastive_warmup_steps == 250
     assert scaled.losses.penalty_weight == pytest.approx(config.losses.penalty_weight / 4)
     assert scaled.train.num_steps * 128 == config.train.num_steps * 32
     for name in ("generator", "guide"):
