@@ -10,7 +10,7 @@ Parts, in this order:
   eager     step, inference, embedding and peak memory beside the twin as it is (step.py)
   compiled  the same beside the twin under torch.compile
   train     the config from scratch for the minutes that are left; pictures in OUT/run/samples
-  evaluate  what it has learned, on the validation split
+  evaluate  what it has learned, on the test split
 
 Each part is a process of its own, which is ended when its share of the minutes is over. After each,
 OUT/gpu.json has what it printed, its exit status and its seconds; a part that was ended keeps what
@@ -87,7 +87,7 @@ def list_parts(args: argparse.Namespace, overrides: list[str]) -> Iterator[Part]
     retroguide = [python, "-m", "retroguide_jax"]
     workdir = f"--workdir={args.out / 'run'}"
     yield Part("train", [*retroguide, "train", *SHORT_RUN, *config, workdir, *data], 0.9, cache)
-    scored = ["evaluate", workdir, *data, "--split=val", "--max_examples=256", "--num_noises=1"]
+    scored = ["evaluate", workdir, *data, "--max_examples=256", "--num_noises=1"]
     yield Part("evaluate", [*retroguide, *scored], 1.0, cache)
 
 

@@ -10,7 +10,7 @@ from retroguide_jax.plan.timeline import Usage, Work
 _NETWORK = re.compile(r".*\b(?:(Embedder|Generator|Discriminator)(?:\.(\w+))?)\)*(?=/|$)(.*)")
 # Path components that Flax or JAX adds, and the towers, whose parts are the same for both views.
 _SKIPPED = re.compile(
-    r"^(Embedder|Generator|Discriminator|towers_|cond$|branch_|checkpoint|remat|.*\()"
+    r"^(Embedder|Generator|Discriminator|towers_|cond$|branch_|checkpoint|remat|.*(\(|->))"
 )
 _NUMBER = re.compile(r"_\d+$")
 

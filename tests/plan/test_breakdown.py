@@ -26,6 +26,7 @@ _STEP = "jit(train_step)/cond/branch_1_fun"
         ("jvp(Generator.synthesize)/facade_1/Conv_0/conv", "generator facade_1"),
         ("jvp(Generator.synthesize)/facade_1/RegionMask_0/Conv_1/conv", "generator region masks"),
         ("jvp(Generator.synthesize)/mul", "generator"),
+        ("jvp(Generator.synthesize)/pr,brc->bpc/dot_general", "generator"),
         ("optimizer/mul", "optimizer"),
         ("transpose(jvp())/mul", "losses"),
         ("mul", "updates"),
