@@ -14,7 +14,7 @@ import numpy as np
 from retroguide_jax.config import load_config, split_overrides
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.reading import num_examples, read_pairs
-from retroguide_jax.metrics.breakage import breakage, find_broken, find_false_alarms
+from retroguide_jax.metrics.breakage import find_broken, find_false_alarms, measure_breakage
 
 BATCH, DRAWS = 256, 200
 
@@ -33,7 +33,7 @@ def main() -> None:
     for split in sorted(builder.info.splits):
         pairs = read_pairs(builder, config.data, split, num_examples(builder, split))
         images = np.stack([pair[view] for pair in pairs])
-        rows = [breakage(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+        rows = [measure_breakage(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
         parts.append(np.concatenate([np.asarray(part, np.float64) for part in rows]))
         print(f"{split}: {find_false_alarms(parts[-1]).sum()} of {len(images)}", flush=True)
     measures, rng = np.concatenate(parts), np.random.default_rng(0)

@@ -6,8 +6,9 @@ The names below are imported when they are first used.
 from retroguide_jax.lazy import make_lazy
 
 _MODULES = {
+    "breakage": ("find_broken", "measure_breakage"),
     "classification": ("compute_accuracies", "compute_divergences", "kl_score"),
-    "distribution": ("frechet_distance", "inception_score", "kernel_distance"),
+    "distribution": ("frechet_between", "frechet_distance", "inception_score", "kernel_distance"),
     "moments": ("compute_moments",),
     "nearest": ("find_nearest",),
     "panorama": ("seam_error",),

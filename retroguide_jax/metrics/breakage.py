@@ -27,7 +27,7 @@ _FLAT_FACTOR = 4.0  # a blurred image is not broken; one with a quarter of the l
 
 
 @jax.jit
-def breakage(images: jax.Array) -> jax.Array:
+def measure_breakage(images: jax.Array) -> jax.Array:
     """What is measured of each image, float32 [B, 8], in the order of `MEASURES`.
 
     saturation: share of the channel values that are 0 to 2 or 253 to 255.
@@ -88,7 +88,7 @@ def find_broken(measures: np.ndarray, real: np.ndarray) -> np.ndarray:
     four times less, and blocks have no end. The saturation's ends 0.05 above the highest.
 
     Args:
-      measures: float [..., 8], of `breakage`.
+      measures: float [..., 8], of `measure_breakage`.
       real: float [N, 8], the same of the real images.
 
     Returns:
@@ -102,7 +102,7 @@ def find_false_alarms(real: np.ndarray) -> np.ndarray:
     """Which real images `find_broken` takes for broken, each by the range of the others: bool [N].
 
     Args:
-      real: float [N, 8], of `breakage`.
+      real: float [N, 8], of `measure_breakage`.
     """
     logs, num = _take_logs(real), len(real)
     means = (logs.sum(axis=0) - logs) / (num - 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from retroguide_jax.metrics.breakage import breakage
+from retroguide_jax.metrics.breakage import measure_breakage
 from retroguide_jax.metrics.panorama import seam_error
 from retroguide_jax.metrics.pixel_errors import psnr, psnr_legacy, psnr_nosky, rmse
 from retroguide_jax.metrics.sharpness import sd_lua, sd_s2d, sd_shi, sd_sky, sharpness
@@ -37,5 +37,5 @@ FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
     "ssim_rgb_nosky": ssim_rgb_nosky,
     "sharpness_ratio": sharpness,
     "seam_error": seam_error,
-    "broken_share": breakage,  # [B, 8]: what is broken depends on the real images
+    "broken_share": measure_breakage,  # [B, 8]: what is broken depends on the real images
 }

@@ -7,7 +7,12 @@ from retroguide_jax.config import load_config
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.reading import read_pairs
 from retroguide_jax.errors import UserError
-from retroguide_jax.metrics.breakage import MEASURES, breakage, find_broken, find_false_alarms
+from retroguide_jax.metrics.breakage import (
+    MEASURES,
+    find_broken,
+    find_false_alarms,
+    measure_breakage,
+)
 from retroguide_jax.metrics.breakage import MIN_REFERENCES as NUM
 
 SIZE = (32, 128)
@@ -43,7 +48,7 @@ def break_up(images, size, share=0.25, seed=0):
 
 
 def measure(images):
-    return np.asarray(breakage(images), np.float64)
+    return np.asarray(measure_breakage(images), np.float64)
 
 
 @pytest.fixture(scope="module")
@@ -101,4 +106,4 @@ def test_equal_real_images_raise_no_alarm():
 
 def test_too_small_images_are_refused():
     with pytest.raises(UserError, match="broken_share needs images of at least 16 x 16"):
-        breakage(np.zeros((2, 8, 32, 3), np.uint8))
+        measure_breakage(np.zeros((2, 8, 32, 3), np.uint8))
