@@ -30,6 +30,7 @@ def get_full_size(direction: str, published: bool = False) -> ConfigDict:
     config.losses.low_reconstruction_weight = 2.0
     config.losses.retrieval_weight = 0.3
     config.losses.augment = 0.5
+    config.discriminator.init_scale = 1.923
     # StyleGAN2-ADA's weight by resolution and batch (Karras et al., 2020).
     height, width = config.data.ground_size if direction == "a2g" else config.data.aerial_size
     batch = config.train.adversarial_batch_size

@@ -40,7 +40,6 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
-    config.discriminator.init_scale = 1.0  # what docs/results.md was measured with
 
     config.losses.reconstruction_weight = 25.0
     config.losses.low_reconstruction_weight = 2.0

@@ -82,7 +82,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.discriminator.width = 512
     config.discriminator.conditioning = "projection"
     config.discriminator.patch = False  # add patch logits at a finer scale
-    config.discriminator.init_scale = 1.923  # fits leaky ReLU: 2 / (1 + 0.2 ** 2)
+    config.discriminator.init_scale = 1.0  # 1.923 fits leaky ReLU: 2 / (1 + 0.2 ** 2)
 
     config.losses = ConfigDict()
     config.losses.contrastive = "info_nce"
