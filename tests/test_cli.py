@@ -264,3 +264,23 @@ def test_a_reader_that_leaves_is_no_error():
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 141
+
+
+def test_training_compiles_at_the_level_of_the_config(monkeypatch, tmp_path):
+    import jax
+
+    from retroguide_jax.training import loop
+
+    before, levels = jax.config.jax_optimization_level, []
+
+    def record(*args, **kwargs):
+        levels.append(jax.config.jax_optimization_level)
+        return 0
+
+    monkeypatch.setattr(loop, "train", record)
+    try:
+        flags = ["--config.train.compiler_level=O1", f"--workdir={tmp_path}"]
+        assert cli.main(["train", "--config=city_smoke", *flags]) == 0
+    finally:
+        jax.config.update("jax_optimization_level", before)
+    assert levels != [before] and len(levels) == 1
