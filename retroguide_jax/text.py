@@ -33,6 +33,11 @@ def one_line(error: BaseException) -> str:
     return lines[0][:200]
 
 
+def make_printable(text: str) -> str:
+    """A text whose bytes that are not UTF-8 (in file names) are written as "\\xbd"."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def find_nearest(name: str, known: Iterable[str]) -> str:
     """The known name that a mistyped one most likely means, or "" where none is near."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
-from retroguide_jax.text import find_nearest
+from retroguide_jax.text import find_nearest, make_printable
 
 from . import checking, places, storing
 from .listing import Box, Listing, Pair, Problem, assign_splits
@@ -69,6 +69,7 @@ def make_recipe(
         ground=storing.View(sizes["ground"], stored["ground"], ground_box, ground_aspect),
         vertical_fov=vertical_fov * share,
         pads=pads,
+        turns=bool(data_config.panorama),
     )
 
 
@@ -167,7 +168,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "vertical_fov": tfds.features.Scalar(np.float32),
                 }
             ),
-            description=f"Pairs of {self.builder_config.found.location}",
+            description=make_printable(f"Pairs of {self.builder_config.found.location}"),
             # Where the photographs are not, a copy still tells whether a gallery belongs to it.
             metadata=tfds.core.MetadataDict(num_tiles=len(self.builder_config.found.tiles)),
         )
@@ -189,16 +190,21 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager) -> dict:
         del dl_manager  # nothing is downloaded
         config = self.builder_config
-        kept, problems, left_out = self._check()
-        if problems:
-            report_problems(problems, config)
+        kept, problems = self._check()
+        serious = [problem for problem in problems if problem.kind not in checking.MILD_KINDS]
+        if serious:
+            report_problems(serious, config)
         splits = self._assign_splits(kept)
-        if left_out:
-            tell(f"{len(left_out)} pairs left out: their crops leave the tile (in skipped.json)")
-        self._skipped = [*problems, *left_out]
+        self._skipped = [problem for problem in problems if problem.kind != "flat"]
+        num_outside = len(self._skipped) - len(serious)
+        if num_outside:
+            tell(f"{num_outside} pairs left out: their crops leave the tile (in skipped.json)")
+        notes = checking.describe_flat(problems) + checking.describe_headings(kept, config.recipe)
+        for note in config.found.notes + notes:
+            tell(f"note: {note}")
         num_pairs = sum(map(len, splits.values()))
         # To start processes and to send them bytes costs more than to read untouched files here.
-        is_work = config.recipe.touches_pixels() or any(map(has_box, config.found.pairs))
+        is_work = config.recipe.touches_pixels() or any(map(is_changed, config.found.pairs))
         pool = OrderedPool(self._num_workers if is_work and num_pairs > _FEW else 1)
         self._pool = self._until_written.enter_context(pool)
         bar = make_bar(total=num_pairs, desc="storing", unit=" pairs", delay=2)
@@ -211,7 +217,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     # A gallery, which stores tiles in place of pairs, differs from a data set in these three only.
 
-    def _check(self) -> tuple[list[Pair], list[Problem], list[Problem]]:
+    def _check(self) -> tuple[list[Pair], list[Problem]]:
         config = self.builder_config
         return checking.check_listing(config.found, config.recipe, self._num_workers)
 
@@ -240,9 +246,9 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             (Path(self.data_path) / "skipped.json").write_text(text)
 
 
-def has_box(pair: Pair) -> bool:
-    """Whether an image of the pair is a part of its file."""
-    return pair.aerial_box is not None or pair.ground_box is not None
+def is_changed(pair: Pair) -> bool:
+    """Whether an image of the pair is a part of its file, or may be turned."""
+    return pair.aerial_box is not None or pair.ground_box is not None or pair.heading != 0
 
 
 def report_problems(problems: list[Problem], config: PairsConfig) -> None:
@@ -254,9 +260,11 @@ def report_problems(problems: list[Problem], config: PairsConfig) -> None:
     checking.print_problems(problems, tell)
     first = f"{problems[0].path}: {problems[0].reason}"
     if not config.allow_bad:
-        raise UserError(
+        text = (
             f"{len(problems)} unusable in {config.found.location}, the first being {first}; mend "
-            "or remove what is listed, or leave it out with allow_bad "
+        )
+        raise UserError(
+            f"{make_printable(text)}or remove what is listed, or leave it out with allow_bad "
             "(--config.data.allow_bad=True, or --allow_bad of `retroguide data`)"
         )
     tell(f"left out: {len(problems)} (listed in skipped.json)")

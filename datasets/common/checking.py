@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from retroguide_jax.data import images, inspection
 from retroguide_jax.progress import make_bar
+from retroguide_jax.text import make_printable
 
 from . import storing
-from .listing import Listing, Pair, Problem, Tile
+from .listing import Box, Listing, Pair, Problem, Tile
 from .workers import OrderedPool
 
 _ASPECT_TOLERANCE = 0.05
-FIXES = {
-    "missing": "fetch the file, or take its line out of the list",
-    "unreadable": "fetch the file again, or leave it out with allow_bad",
+_FIXES = {
     "size": "use files of the published size (or larger crops), or smaller config.data sizes",
     "outside": "a smaller crop_metres keeps it; crop_outside=pad repeats the tile's edge",
+    "flat": "look at it; where there is no picture in it, take its pair out",
+    "name": "rename it, for example with convmv -f gbk -t utf8 --notest",
 }
+# Of a pair that is used nevertheless, or is left out as asked.
+MILD_KINDS = ("outside", "flat")
+# A file that needs fewer bytes may be of one colour, and is decoded to see.
+_BYTES_PER_PIXEL, _BYTES_OF_HEADERS = 0.02, 300
 
 
 def check_listing(
     found: Listing, recipe: storing.Recipe, num_workers: int
-) -> tuple[list[Pair], list[Problem], list[Problem]]:
+) -> tuple[list[Pair], list[Problem]]:
     """Looks at the header and the end of every file that was listed.
+
+    Files that hold more than opaque 8-bit samples are decoded, and those that may be of one colour.
 
     Args:
       found: what was listed.
@@ -33,8 +43,9 @@ def check_listing(
       num_workers: processes.
 
     Returns:
-      (usable pairs, problems, pairs left out as asked: crops that leave their tile), in the
-      listing's order. The listing's own problems come first.
+      (pairs to store, problems), in the listing's order. The listing's own problems come first. A
+      crop that leaves its tile ("outside") is a problem of a pair that is left out as asked, a
+      flat picture ("flat") one of a pair that is kept.
     """
     check = functools.partial(check_pair, recipe)
     return _check_all(found, found.pairs, check, num_workers)
@@ -42,7 +53,7 @@ def check_listing(
 
 def check_tiles(
     found: Listing, recipe: storing.Recipe, num_workers: int
-) -> tuple[list[Tile], list[Problem], list[Problem]]:
+) -> tuple[list[Tile], list[Problem]]:
     """As `check_listing`, of the tiles without a pair."""
     return _check_all(found, found.tiles, functools.partial(check_tile, recipe), num_workers)
 
@@ -55,60 +66,109 @@ def _check_all(
     listed: Sequence[_Listed],
     check: Callable[[_Listed], list[Problem]],
     num_workers: int,
-) -> tuple[list[_Listed], list[Problem], list[Problem]]:
+) -> tuple[list[_Listed], list[Problem]]:
     kept: list[_Listed] = []
-    problems, left_out = list(found.problems), []
+    problems = list(found.problems)
     # To start processes takes as long as some thousand headers.
     with OrderedPool(num_workers if len(listed) > 5000 else 1) as pool:
         # The delay keeps a dozen silent.
         bar = make_bar(pool.map(check, listed), desc="checking", total=len(listed), delay=2)
         for item, new in zip(listed, bar, strict=True):
-            outside = [problem for problem in new if problem.kind == "outside"]
-            left_out += outside
-            problems += [problem for problem in new if problem.kind != "outside"]
-            if not new:
+            problems += new
+            if is_usable(new):
                 kept.append(item)
-    return kept, problems, left_out
+    return kept, problems
+
+
+def is_usable(problems: Sequence[Problem]) -> bool:
+    """Whether a pair with these problems is stored."""
+    return all(problem.kind == "flat" for problem in problems)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What was seen of an image file.
+
+    Attributes:
+      path: the file.
+      problems: what is wrong with it.
+      facts: what its header says; None where it cannot be read.
+      picture: decoded, where that was wanted or necessary.
+    """
+
+    path: str
+    problems: list[Problem]
+    facts: inspection.ImageFacts | None = None
+    picture: images.Picture | None = None
 
 
 def check_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool = False) -> list[Problem]:
-    """What is wrong with the files of one pair.
+    """What is wrong with a pair; see `look_at_pair`."""
+    problems = check_names(pair)
+    for look in look_at_pair(recipe, pair, decode=decode).values():
+        problems += look.problems
+    return list(dict.fromkeys(problems))  # both views may lie in one file
+
+
+def look_at_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool) -> dict[str, Look]:
+    """Looks at the files of one pair, "aerial" and "ground".
 
     Args:
       recipe: see `check_listing`.
       pair: the pair.
       decode: decode the images too, which finds damage in their middle.
     """
-    problems = []
-    for path, view, box in (
-        (pair.aerial, recipe.aerial, pair.aerial_box),
-        (pair.ground, recipe.ground, pair.ground_box),
-    ):
-        problems += _check_image(path, view, box or view.box, recipe.pads, decode)
-    return list(dict.fromkeys(problems))  # both views may lie in one file
+    return {
+        "aerial": _look(pair.aerial, recipe.aerial, pair.aerial_box, recipe.pads, decode),
+        "ground": _look(pair.ground, recipe.ground, pair.ground_box, recipe.pads, decode),
+    }
 
 
 def check_tile(recipe: storing.Recipe, tile: Tile) -> list[Problem]:
-    """What is wrong with the file of a tile."""
-    return _check_image(tile.aerial, recipe.aerial, recipe.aerial.box, recipe.pads, False)
+    """What is wrong with a tile."""
+    return (
+        _check_names(tile.aerial, tile.id)
+        + _look(tile.aerial, recipe.aerial, None, recipe.pads, False).problems
+    )
 
 
-def _check_image(path, view, box, pads: bool, decode: bool) -> list[Problem]:
+def check_names(pair: Pair) -> list[Problem]:
+    """What is wrong with the names of a pair."""
+    return _check_names(pair.ground, pair.id, pair.aerial_id)
+
+
+def _check_names(path: str, *names: str) -> list[Problem]:
+    """Ids are stored as UTF-8."""
+    bad = [name for name in names if make_printable(name) != name]
+    reason = "its name is not UTF-8 text"
+    return [Problem(path, reason, "name", _FIXES["name"])] if bad else []
+
+
+def _look(path: str, view: storing.View, box: Box | None, pads: bool, decode: bool) -> Look:
+    picture = None
     try:
         facts = inspection.inspect_file(path, images.READABLE_FORMATS)
-        if decode:
-            images.decode_image(path, formats=images.READABLE_FORMATS)
+        if decode or not facts.is_plain or _may_be_flat(path, facts):
+            picture = images.read_image(path, formats=images.READABLE_FORMATS)
     except images.UnreadableImageError as error:
-        kind = "missing" if error.reason == "no such file" else "unreadable"
-        return [Problem(path, error.reason, kind, FIXES[kind])]
-    return _check_size(path, facts, view, box, pads)
+        return Look(path, [storing.make_problem(error)])
+    problems = _check_size(path, facts, view, box or view.box, pads)
+    flatness = picture.describe_flatness() if picture else ""
+    if flatness and not problems:
+        problems = [Problem(path, flatness, "flat", _FIXES["flat"])]
+    return Look(path, problems, facts, picture)
+
+
+def _may_be_flat(path: str, facts: inspection.ImageFacts) -> bool:
+    most = _BYTES_OF_HEADERS + _BYTES_PER_PIXEL * facts.height * facts.width
+    return os.path.getsize(path) < most
 
 
 def _check_size(path, facts, view, box, pads: bool) -> list[Problem]:
     height, width = facts.height, facts.width
     if view.aspect and abs(width / height / view.aspect - 1) > _ASPECT_TOLERANCE:
         reason = f"wrong size: {height} x {width} pixels (height x width), width / height should "
-        return [Problem(path, f"{reason}be {view.aspect:.4g}", "size", FIXES["size"])]
+        return [Problem(path, f"{reason}be {view.aspect:.4g}", "size", _FIXES["size"])]
     if view.strips and width != view.strips[0][1] * height:
         return [_refuse_strip(path, height, width, view.strips)]
     if box is not None:
@@ -117,13 +177,13 @@ def _check_size(path, facts, view, box, pads: bool) -> list[Problem]:
         is_apart = right <= 0 or bottom <= 0 or left >= width or top >= height
         if is_apart or not (is_inside or pads):
             reason = f"the crop {left, top, right, bottom} leaves the {width} x {height} image"
-            return [Problem(path, reason, "outside", FIXES["outside"])]
+            return [Problem(path, reason, "outside", _FIXES["outside"])]
         height, width = bottom - top, right - left
     if height < view.min_size[0] or width < view.min_size[1]:
         wanted = f"at least {view.min_size[0]} x {view.min_size[1]} wanted"
         what = "too small" if box is None else "crop too small"
         reason = f"{what}: {height} x {width} pixels (height x width), {wanted}"
-        return [Problem(path, reason, "size", FIXES["size"])]
+        return [Problem(path, reason, "size", _FIXES["size"])]
     return []
 
 
@@ -143,9 +203,35 @@ def _refuse_strip(path, height: int, width: int, strips) -> Problem:
     return Problem(path, reason, "size", fix)
 
 
+def describe_flat(problems: Sequence[Problem]) -> list[str]:
+    """A note on images that are hardly pictures."""
+    flat = [problem for problem in problems if problem.kind == "flat"]
+    if not flat:
+        return []
+    first = make_printable(f"{flat[0].path} ({flat[0].reason})")
+    return [f"{len(flat)} images are hardly pictures, such as {first}; {flat[0].fix}"]
+
+
+def describe_headings(pairs: Sequence[Pair], recipe: storing.Recipe) -> list[str]:
+    """Notes on bearings that look wrong, or that nothing is done with."""
+    headings = [pair.heading for pair in pairs]
+    if not any(headings):
+        return []
+    notes = []
+    if not recipe.turns:
+        notes.append(
+            "headings are stored but images are not turned by them: config.data.panorama is false"
+        )
+    if max(min(heading, 360 - heading) for heading in headings) < 2 * math.pi:
+        notes.append(
+            "all headings lie within 6.3 degrees of north: are they radians? Degrees are wanted"
+        )
+    return notes
+
+
 def print_problems(problems: list[Problem], tell: Callable[[str], None], most: int = 50) -> None:
     """Tells problems one a line; more than `most` would scroll the first ones away."""
     for problem in problems[:most]:
-        tell(f"  {problem.path}: {problem.reason}")
+        tell(make_printable(f"  {problem.path}: {problem.reason}"))
     if len(problems) > most:
         tell(f"  ... and {len(problems) - most} more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow_datasets as tfds
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import make_printable
 
 from . import builder, checking, storing
 from .listing import Problem, Tile
@@ -25,10 +26,12 @@ class GalleryBuilder(builder.PairsBuilder, skip_registration=True):
                     "aerial": tfds.features.Image(shape=(None, None, 3)),
                 }
             ),
-            description=f"Gallery tiles without a pair of {self.builder_config.found.location}",
+            description=make_printable(
+                f"Gallery tiles without a pair of {self.builder_config.found.location}"
+            ),
         )
 
-    def _check(self) -> tuple[list[Tile], list[Problem], list[Problem]]:
+    def _check(self) -> tuple[list[Tile], list[Problem]]:
         config = self.builder_config
         return checking.check_tiles(config.found, config.recipe, self._num_workers)
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import collections
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from retroguide_jax.data import images, inspection
 from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
 
 from . import checking, places, storing
-from .listing import Listing, Pair, Problem
+from .listing import Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
 NUM_SAMPLED = 200
 # A panorama's last column lies beside its first: where they differ this much more than other
 # neighbours do, the image does not go all the way round.
 _SEAM_RATIO = 4.0
+_POSE_HEADING = re.compile(rb"GPano:PoseHeadingDegrees(?:>|\s*=\s*[\"'])\s*(-?\d+(?:\.\d+)?)")
+_BYTES_OF_METADATA = 2**18
+_MOST_DEGREES_APART = 2.0
 
 
 def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> dict[str, Any]:
@@ -51,22 +54,31 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     decoded = _pick(len(found.pairs), len(found.pairs) if full else NUM_SAMPLED)
     look = functools.partial(_look_at, recipe, bool(data_config.panorama))
     work = [(pair, index in decoded) for index, pair in enumerate(found.pairs)]
-    looks, num_usable = [], 0
+    looks, usable = [], []
     with OrderedPool(num_workers if len(work) > 50 else 1) as pool:
         bar = make_bar(
             pool.map(look, work), desc="looking", total=len(work), unit=" pairs", delay=2
         )
-        for new, seen in bar:
+        for (pair, _), (new, seen) in zip(work, bar, strict=True):
             problems += new
-            looks.append(seen)
-            num_usable += not new
+            if checking.is_usable(new):
+                looks.append(seen)
+                usable.append(pair)
+    serious = [problem for problem in problems if problem.kind not in checking.MILD_KINDS]
+    allowed = bool(data_config.allow_bad)
+    usable = places.identify_places(usable)
+    if allowed or not serious:  # else there is enough to mend first
+        try:
+            assign_splits(usable, found.location)
+        except UserError as error:
+            fix, allowed = "mend that first", False
+            serious.append(Problem(found.location, str(error), "splits", fix))
     outside = [problem for problem in problems if problem.kind == "outside"]
-    problems = [problem for problem in problems if problem.kind != "outside"]
     if outside:
         share = f"{len(outside)} of {len(work)} pairs"
         notes.append(f"{share} are left out: {outside[0].reason}; {outside[0].fix}")
-    notes += _describe_counts(found) + _describe_looks(looks)
-    notes += places.describe_places(places.identify_places(found.pairs))
+    notes += _describe_counts(found) + _describe_looks(looks) + checking.describe_flat(problems)
+    notes += checking.describe_headings(usable, recipe) + places.describe_places(usable)
     head = {
         "variant": variant,
         "layout": found.layout,
@@ -74,7 +86,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
         "published": dict(found.expected),
         "decoded": len(decoded),
     }
-    return _finish(head, problems, notes, bool(data_config.allow_bad) and num_usable > 0)
+    return _finish(head, serious, notes, allowed)
 
 
 def format_report(report: dict[str, Any], most: int = 20) -> str:
@@ -107,20 +119,33 @@ def _pick(num: int, most: int) -> set[int]:
 
 
 def _look_at(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
-    """The problems of a pair; facts of "aerial" and "ground", "seam" where decoded."""
+    """The problems of a pair; facts of both views; "seam" and "heading" where decoded."""
     pair, decode = work
-    problems = checking.check_pair(recipe, pair, decode=decode)
-    if problems:
-        return problems, {}
     seen: dict[str, Any] = {}
-    for view, path in (("aerial", pair.aerial), ("ground", pair.ground)):
-        facts = inspection.inspect_file(path, images.READABLE_FORMATS)
-        seen[view] = (path, (facts.height, facts.width), facts.mode, facts.is_rotated)
-    if panorama and decode:
-        pixels = images.decode_image(pair.ground, formats=images.READABLE_FORMATS)
-        box = pair.ground_box
+    problems = checking.check_names(pair)
+    for view, look in checking.look_at_pair(recipe, pair, decode=decode).items():
+        problems += look.problems
+        facts, picture = look.facts, look.picture
+        if facts is not None:
+            done = picture.conversions if picture else ()
+            size = (facts.height, facts.width)
+            seen[view] = (look.path, size, facts.mode, facts.is_rotated, done)
+    problems = list(dict.fromkeys(problems))
+    if panorama and decode and checking.is_usable(problems):
+        box, pixels = pair.ground_box, picture.pixels
         seen["seam"] = measure_seam(pixels if box is None else storing.crop_image(pixels, box))
+        seen["heading"] = (pair.ground, pair.heading, read_heading(pair.ground))
     return problems, seen
+
+
+def read_heading(path: str) -> float | None:
+    """The bearing of a panorama's centre column that its XMP metadata states, in degrees.
+
+    Cameras and Street View tools write GPano:PoseHeadingDegrees, as an attribute or an element.
+    """
+    with open(path, "rb") as file:
+        found = _POSE_HEADING.search(file.read(_BYTES_OF_METADATA))
+    return float(found[1]) % 360.0 if found else None
 
 
 def measure_seam(panorama: np.ndarray) -> float:
@@ -152,18 +177,20 @@ def _describe_counts(found: Listing) -> list[str]:
 
 def _describe_looks(looks: Sequence[dict]) -> list[str]:
     notes = []
-    looks = [look for look in looks if look]
     for view in ("aerial", "ground"):
         seen = {look[view][0]: look[view] for look in looks}.values()
-        sizes = collections.Counter(size for _, size, _, _ in seen)
+        sizes = collections.Counter(size for _, size, *_ in seen)
         common = ", ".join(f"{h} x {w} ({n})" for (h, w), n in sizes.most_common(3))
         if sizes:
             more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
             notes.append(f"{view}: height x width in pixels: {common}{more}")
-        odd = collections.Counter(mode for _, _, mode, _ in seen if mode != "RGB")
+        odd = collections.Counter(mode for _, _, mode, *_ in seen if mode != "RGB")
         for mode, count in odd.items():
             notes.append(f"{view}: {count} images of mode {mode} are converted to RGB when read")
-        rotated = [path for path, _, _, is_rotated in seen if is_rotated]
+        conversions = collections.Counter(text for *_, done in seen for text in done)
+        for text, count in conversions.items():
+            notes.append(f"{view}: {text}: {count} images")
+        rotated = [path for path, _, _, is_rotated, _ in seen if is_rotated]
         if rotated:
             notes.append(
                 f"{view}: {len(rotated)} images are turned by an EXIF flag, such as {rotated[0]}: "
@@ -176,4 +203,21 @@ def _describe_looks(looks: Sequence[dict]) -> list[str]:
             f"{broken} of {len(seams)} panoramas do not meet at their left and right edges: are "
             "they cut, or ordinary photographs? Then set config.data.panorama to false"
         )
-    return notes
+    return notes + _describe_headings([look["heading"] for look in looks if "heading" in look])
+
+
+def _describe_headings(seen: Sequence[tuple[str, float, float | None]]) -> list[str]:
+    """Panoramas whose own metadata contradict the heading that is used."""
+    apart = [
+        (path, used, stated)
+        for path, used, stated in seen
+        if stated is not None and abs((stated - used + 180) % 360 - 180) > _MOST_DEGREES_APART
+    ]
+    if not apart:
+        return []
+    path, used, stated = apart[0]
+    return [
+        f"{len(apart)} of {len(seen)} panoramas state another heading in their metadata "
+        f"(GPano:PoseHeadingDegrees), such as {path}: {stated:g} degrees, {used:g} are used; if it "
+        "still holds, give it in the column heading of a manifest.csv"
+    ]

@@ -17,7 +17,7 @@ from .listing import Box, Pair, Problem, Tile
 # At this quality and with no chroma subsampling a JPEG differs from its source by less than a grey
 # level on average.
 _JPEG = {"quality": 95, "subsampling": 0}
-_FIX_UNREADABLE = "fetch the file again, or leave it out with allow_bad"
+_FIX_MISSING = "fetch the file, or take its line out of the list"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,14 @@ class Recipe:
       vertical_fov: of the stored ground image, degrees.
       pads: what to do with a box that leaves its image: repeat the edge (True) or leave the pair
         out (False).
+      turns: turn 360-degree panoramas by their heading, so that their centre looks north.
     """
 
     aerial: View
     ground: View
     vertical_fov: float
     pads: bool = False
+    turns: bool = False
 
     def touches_pixels(self) -> bool:
         """Whether some images must be decoded to be stored."""
@@ -65,20 +67,21 @@ class Recipe:
 
 def make_example(recipe: Recipe, pair: Pair) -> dict | Problem:
     """The stored features of a pair, or why its files cannot be used."""
+    turn = pair.heading if recipe.turns else 0.0
     try:
         stored = {
             "aerial": store_image(pair.aerial, recipe.aerial, pair.aerial_box),
-            "ground": store_image(pair.ground, recipe.ground, pair.ground_box),
+            "ground": store_image(pair.ground, recipe.ground, pair.ground_box, turn=turn),
         }
     except images.UnreadableImageError as error:
-        return Problem(error.name, error.reason, "unreadable", _FIX_UNREADABLE)
+        return make_problem(error)
     return stored | {
         "id": pair.id,
         "aerial_id": pair.aerial_id or pair.id,
         "positives": list(pair.positives or (pair.aerial_id or pair.id,)),
         "semi_positives": list(pair.semi_positives),
         "position": np.array(pair.position, np.float64),
-        "heading": np.float32(pair.heading),
+        "heading": np.float32(pair.heading - turn),
         "vertical_fov": np.float32(recipe.vertical_fov),
     }
 
@@ -88,14 +91,28 @@ def make_tile(recipe: Recipe, tile: Tile) -> dict | Problem:
     try:
         return {"id": tile.id, "aerial": store_image(tile.aerial, recipe.aerial, None)}
     except images.UnreadableImageError as error:
-        return Problem(error.name, error.reason, "unreadable", _FIX_UNREADABLE)
+        return make_problem(error)
 
 
-def store_image(path: str, view: View, box: Box | None) -> bytes:
-    """The bytes to store: the file's own, unless a part or another size is asked for.
+def make_problem(error: images.UnreadableImageError) -> Problem:
+    """The problem of a file that cannot be read or decoded."""
+    if error.reason == "no such file":
+        return Problem(error.name, error.reason, "missing", _FIX_MISSING)
+    fix = f"{error.fix}, or leave it out with allow_bad"
+    return Problem(error.name, error.reason, "unreadable", fix)
 
-    An image that is cropped or resized is encoded as its file was: JPEG of quality 95, or PNG, in
-    which files of other formats are stored too.
+
+def store_image(path: str, view: View, box: Box | None, *, turn: float = 0.0) -> bytes:
+    """The bytes to store: the file's own, unless a part, another size or a turn is asked for.
+
+    An image that is cropped, resized or turned is encoded as its file was: JPEG of quality 95, or
+    PNG, in which files of other formats are stored too.
+
+    Args:
+      path: the file.
+      view: see `View`.
+      box: the part to keep, in place of the view's.
+      turn: heading of the panorama's centre column in degrees; the stored one's looks north.
 
     Raises:
       UnreadableImageError: the file cannot be read or decoded.
@@ -108,7 +125,7 @@ def store_image(path: str, view: View, box: Box | None) -> bytes:
         raise images.UnreadableImageError(path, images.describe_error(error)) from None
     is_jpeg = content.startswith(b"\xff\xd8")
     is_stored = is_jpeg or content.startswith(b"\x89PNG")  # in a format that data sets store
-    if box is None and view.size is None and is_stored:
+    if box is None and view.size is None and is_stored and not turn:
         return content
     whole = view.size if box is None else None  # JPEGs decode faster to a smaller size
     pixels = images.decode_image(content, whole, name=path, formats=images.READABLE_FORMATS)
@@ -116,6 +133,8 @@ def store_image(path: str, view: View, box: Box | None) -> bytes:
         pixels = crop_image(pixels, box)
     if view.size is not None:
         pixels = images.resize_image(pixels, view.size)
+    # Columns left of the centre look further west: north lies heading / 360 of the width there.
+    pixels = np.roll(pixels, round(turn / 360.0 * pixels.shape[1]), axis=1)
     buffer = io.BytesIO()
     if is_jpeg:
         Image.fromarray(pixels).save(buffer, "JPEG", **_JPEG)

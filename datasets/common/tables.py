@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import find_inside
+
+_DELIMITERS = ",;\t|"
+_STATED_DELIMITER = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_HEAD = 2**16  # characters in which the first row lies
+_DRIVE = re.compile(r"[A-Za-z]:/")
 
 
 class BadRowError(Exception):
@@ -20,32 +28,50 @@ class BadRowError(Exception):
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark; line ends are left alone.
+    """The text of a file in UTF-8 or, with a byte-order mark, UTF-16; line ends are left alone.
 
     Raises:
-      UserError: it cannot be read, or is not UTF-8.
+      UserError: it cannot be read, or is not such text.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; check the path") from error
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{path}: a spreadsheet's own file; export it as CSV in UTF-8")
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text in UTF-8 ({error}); save it as such") from error
+        raise UserError(
+            f"{path}: not text in UTF-8 ({error}); save it as such (spreadsheets: CSV UTF-8)"
+        ) from error
 
 
 def read_csv(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV file that are not empty, with their numbers counted from 1.
 
+    Cells end at commas, semicolons, tabs or bars, whichever the first row has most of, or at what a
+    line "sep=;" before it says.
+
     Raises:
-      UserError: the file cannot be read, or is not UTF-8 CSV.
+      UserError: the file cannot be read, or is not CSV in UTF-8 or UTF-16.
     """
-    text = read_text(path)
+    lines = io.StringIO(read_text(path), newline="")
+    stated = _STATED_DELIMITER.match(lines.getvalue())
+    delimiter = stated[1] if stated else _find_delimiter(lines.getvalue())
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from error
-    numbered = enumerate(rows, start=1)
+    numbered = list(enumerate(rows, start=1))[1 if stated else 0 :]
     return [(number, row) for number, row in numbered if any(cell.strip() for cell in row)]
+
+
+def _find_delimiter(text: str) -> str:
+    bare = _QUOTED.sub("", text[:_HEAD])
+    first = next((line for line in bare.splitlines() if line.strip(_DELIMITERS + " ")), "")
+    return max(_DELIMITERS, key=first.count)  # a comma where there is none
 
 
 def resolve_inside(root: Path, name: str) -> str:
@@ -63,6 +89,10 @@ def resolve_inside(root: Path, name: str) -> str:
     local = name.replace("\\", "/")
     if "\0" in local:
         raise BadRowError(f"path {name!r} cannot be followed")
+    if _DRIVE.match(local):
+        raise BadRowError(
+            f"path {name!r} begins with a drive: write it relative to the folder {root.name}"
+        )
     path = find_inside(root, local)
     if path is None:
         raise BadRowError(f"path {name!r} leaves the folder {root.name}")
@@ -70,7 +100,7 @@ def resolve_inside(root: Path, name: str) -> str:
 
 
 def parse_number(name: str, cell: str) -> float:
-    """A finite number, or NaN for an empty cell.
+    """A finite number, or NaN for an empty cell; a decimal comma is a point.
 
     Raises:
       BadRowError: it is neither.
@@ -78,7 +108,7 @@ def parse_number(name: str, cell: str) -> float:
     if not cell:
         return math.nan
     try:
-        number = float(cell)
+        number = float(cell.replace(",", ".") if cell.count(",") == 1 and "." not in cell else cell)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

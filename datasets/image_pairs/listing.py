@@ -16,6 +16,11 @@ from ..common.listing import SPLITS, Listing, Pair, Problem, find_duplicates
 VIEWS = ("aerial", "ground")
 MANIFEST = "manifest.csv"
 _OPTIONAL = ("id", "aerial_id", "lat", "lon", "heading")
+# Other words for a split, and for columns that are not read.
+_SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+_HEADING_WORDS = ("yaw", "bearing", "azimuth", "north", "compass", "orientation", "direction")
+_PLACE_WORDS = ("place", "tile", "location")
+_LISTS = (".csv", ".tsv", ".txt")
 _CLUTTER = ("thumbs.db", "desktop.ini")  # left behind by file managers, as are hidden files
 
 
@@ -23,14 +28,15 @@ def list_pairs(raw_dir: Path) -> Listing:
     """Finds the pairs of `raw_dir`: a manifest if there is one, else the two folders.
 
     Args:
-      raw_dir: a .csv file, a folder with `manifest.csv`, or a folder with `aerial/` and `ground/`.
+      raw_dir: a .csv (.tsv, .txt) file, a folder with `manifest.csv`, or a folder with `aerial/`
+        and `ground/`.
 
     Raises:
       UserError: the place does not exist, has neither layout, or the manifest is unreadable.
     """
-    location = raw_dir.absolute()
-    if location.is_file() and location.suffix.lower() == ".csv":
-        layout, (pairs, problems) = "manifest", read_manifest(location)
+    location, notes = raw_dir.absolute(), []
+    if location.is_file() and location.suffix.lower() in _LISTS:
+        layout, (pairs, problems, notes) = "manifest", read_manifest(location)
     elif not location.is_dir():
         raise UserError(f"raw_dir {raw_dir}: no such folder or .csv file; check the path")
     elif (location / MANIFEST).is_file():
@@ -39,22 +45,22 @@ def list_pairs(raw_dir: Path) -> Listing:
         layout, (pairs, problems) = "folders", _match_folders(location)
     if not pairs and not problems:
         raise UserError(f"{location} names no images; put JPEG or PNG files there")
-    return Listing(str(location), layout, pairs, problems)
+    return Listing(str(location), layout, pairs, problems, notes=notes)
 
 
-def read_manifest(path: Path) -> tuple[list[Pair], list[Problem]]:
-    """Reads a CSV manifest: a header with aerial, ground, split, then one pair a row.
+def read_manifest(path: Path) -> tuple[list[Pair], list[Problem], list[str]]:
+    """Reads a CSV manifest: a header with aerial, ground, split, then one pair per row.
 
     Columns id, aerial_id (equal where rows show one place), lat, lon (degrees) and heading (degrees
     clockwise from north, of the ground image's centre column) are read where they stand. Paths are
-    relative to the manifest's folder and stay inside it. Empty rows are passed over, further
-    columns ignored; a byte-order mark and any line ends are fine.
+    relative to the manifest's folder and stay inside it. What spreadsheets write is fine: see
+    `tables.read_csv`, splits in any case or named Validation, decimal commas, empty rows.
 
     Returns:
-      (pairs in file order, unusable rows).
+      (pairs in file order, unusable rows, notes on columns that are not read).
 
     Raises:
-      UserError: the file cannot be read, is not UTF-8 CSV, or lacks a column.
+      UserError: the file cannot be read, is not CSV, or lacks a column.
     """
     rows = tables.read_csv(path)
     header = [name.strip().lower() for name in rows[0][1]] if rows else []
@@ -62,8 +68,9 @@ def read_manifest(path: Path) -> tuple[list[Pair], list[Problem]]:
     missing = [name for name in wanted if header.count(name) != 1]
     missing += [name for name in _OPTIONAL if header.count(name) > 1]
     if missing:
+        has = f" (it has {', '.join(rows[0][1])[:80]!r})" if rows else ""
         raise UserError(
-            f"{path}: the first line must name each of the columns {', '.join(wanted)} once; "
+            f"{path}: the first line must name each of the columns {', '.join(wanted)} once{has}; "
             f"mend {', '.join(missing)}"
         )
     columns = {name: header.index(name) for name in (*wanted, *_OPTIONAL) if name in header}
@@ -87,7 +94,34 @@ def read_manifest(path: Path) -> tuple[list[Pair], list[Problem]]:
         ids.add(pair.id)
         found.append(pair)
     named, twins = find_duplicates(_name_pairs(found, root))
-    return named, problems + twins
+    notes = _note_columns(rows[0][1], columns)
+    column = columns.get("heading")
+    blank = [number for number, row in rows[1:] if column and not "".join(row[column:][:1]).strip()]
+    if 0 < len(blank) < len(rows) - 1:
+        notes.append(
+            f"{len(blank)} of {len(rows) - 1} rows have no heading, such as row {blank[0]}: their "
+            "panoramas are taken to look north in the centre column"
+        )
+    return named, problems + twins, notes
+
+
+def _note_columns(header: list[str], columns: dict[str, int]) -> list[str]:
+    """Notes on columns that are not read, but may say what a read one would."""
+    notes = []
+    for name in (name.strip() for name in header):
+        if name.lower() in columns:
+            continue
+        if "heading" not in columns and any(word in name.lower() for word in _HEADING_WORDS):
+            notes.append(
+                f"column {name!r} is not read: call it heading if it is the bearing of the ground "
+                "image's centre column, in degrees clockwise from north"
+            )
+        if "aerial_id" not in columns and any(word in name.lower() for word in _PLACE_WORDS):
+            notes.append(
+                f"column {name!r} is not read: call it aerial_id if rows of one value show one "
+                "place (aerials of equal content do anyway)"
+            )
+    return notes
 
 
 def _parse_row(row: list[str], columns: dict[str, int], root: Path) -> Pair:
@@ -97,7 +131,9 @@ def _parse_row(row: list[str], columns: dict[str, int], root: Path) -> Pair:
     cells = {
         name: row[column].strip() if column < len(row) else "" for name, column in columns.items()
     }
-    if cells["split"] not in SPLITS:
+    split = cells["split"].lower()
+    split = _SPLIT_WORDS.get(split, split)
+    if split not in SPLITS:
         raise tables.BadRowError(f"split is {cells['split']!r}, not one of {', '.join(SPLITS)}")
     aerial, ground = (tables.resolve_inside(root, cells[view]) for view in VIEWS)
     numbers = {
@@ -108,7 +144,7 @@ def _parse_row(row: list[str], columns: dict[str, int], root: Path) -> Pair:
         id=cells.get("id", ""),
         aerial=aerial,
         ground=ground,
-        split=cells["split"],
+        split=split,
         aerial_id=cells.get("aerial_id", ""),
         position=(numbers["lat"], numbers["lon"]),
         heading=0.0 if math.isnan(numbers["heading"]) else numbers["heading"] % 360.0,
@@ -163,6 +199,14 @@ def list_images(folder: Path) -> tuple[list[Path], list[Problem]]:
     return paths, problems
 
 
+def _hint_at_list(root: Path) -> str:
+    """What to do with lists in a folder that are no manifest.csv."""
+    names = [
+        path.name for path in root.iterdir() if path.suffix.lower() in (*_LISTS, ".xlsx", ".ods")
+    ]
+    return f"; if {sorted(names)[0]} lists the pairs, save it as {MANIFEST}" if names else ""
+
+
 def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
     problems: list[Problem] = []
     stems: dict[str, dict[str, Path]] = {}
@@ -171,7 +215,7 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
         if not folder.is_dir():
             raise UserError(
                 f"{root}: has neither the folders aerial and ground nor a manifest.csv; "
-                f"make {folder}, or give the folder that holds it"
+                f"make {folder}, or give the folder that holds it{_hint_at_list(root)}"
             )
         paths, others = list_images(folder)
         problems += others

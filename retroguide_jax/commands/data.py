@@ -9,6 +9,7 @@ import argparse
 import os
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import make_printable
 
 TAKES_OVERRIDES = True
 EXAMPLE = """
@@ -87,7 +88,7 @@ def _check(args: argparse.Namespace, data_config) -> int:
     )
     if args.json:
         write_json(args.json, found)
-    print(report.format_report(found))
+    print(make_printable(report.format_report(found)))
     return 0 if found["ok"] else 1
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pair_files import make_data_config, write_pairs
 from PIL import Image
+from retroguide_jax.datasets.common import report
 from retroguide_jax.datasets.image_pairs import listing
 
 from retroguide_jax.data import catalog, pipeline, reading
@@ -190,7 +191,7 @@ def test_byte_order_mark_line_ends_blank_rows_and_more_columns_are_fine(tmp_path
         "\ufeffnote, Ground ,SPLIT,aerial\r\n\r\n1, ground/000.png ,train,aerial/000.png\r\n,,,\r\n"
     )
     (raw_dir / "manifest.csv").write_bytes(text.encode())
-    pairs, problems = listing.read_manifest(raw_dir / "manifest.csv")
+    pairs, problems, _ = listing.read_manifest(raw_dir / "manifest.csv")
     assert [(p.id, p.split) for p in pairs] == [("000", "train")] and not problems
 
 
@@ -208,7 +209,7 @@ def test_bad_rows_are_listed_by_number(tmp_path, capsys):
         ("aerial/loop.png", ground, "train"),
         ("aerial/a\0b.png", ground, "train"),
         ("x" * 5000, ground, "train"),
-        ("aerial/005.png", ground, "Train"),
+        ("aerial/005.png", ground, "Trainee"),
         ("aerial/005.png", ""),
         ("", ground, "train"),
         good[0],
@@ -313,7 +314,8 @@ def test_ids_positions_and_headings_are_stored(tmp_path):
     ]
     rows = [(*row, *place) for row, place in zip(make_rows(4, 0, 0), places, strict=True)]
     write_manifest(raw_dir, rows, PLACED)
-    stored = read_examples(build(raw_dir, tmp_path / "built"))
+    # Of ordinary photographs a heading is kept, of panoramas it is used up.
+    stored = read_examples(build(raw_dir, tmp_path / "built", panorama=False))
     assert set(stored) == {"Oak St, 5 (north)", "001", "snow ☃", "000"}
     for name, position, heading in (
         ("Oak St, 5 (north)", (52.5, -1.25), 90),
@@ -347,7 +349,7 @@ def test_ids_positions_and_headings_are_stored(tmp_path):
 def test_odd_ids_positions_and_headings_are_bad_rows(cells, reason, tmp_path):
     raw_dir = write_pairs(tmp_path, 2)
     rows = [(*make_rows(1)[0], "a, b"), (*make_rows(2)[1], *cells)]
-    pairs, problems = listing.read_manifest(write_manifest(raw_dir, rows, PLACED))
+    pairs, problems, _ = listing.read_manifest(write_manifest(raw_dir, rows, PLACED))
     assert [pair.id for pair in pairs] == ["a, b"]
     assert [(p.path, reason in p.reason) for p in problems] == [("manifest.csv, row 3", True)]
     assert problems[0].kind == ("duplicate" if cells[0] else "row")
@@ -357,7 +359,7 @@ def test_an_id_that_is_anothers_default_is_a_duplicate(tmp_path):
     raw_dir = write_pairs(tmp_path, 3)
     default = "aerial/000.png+ground/001.png"
     rows = [("aerial/000.png", "ground/001.png", "train"), (*make_rows(3)[2], default)]
-    pairs, problems = listing.read_manifest(write_manifest(raw_dir, rows, PLACED))
+    pairs, problems, _ = listing.read_manifest(write_manifest(raw_dir, rows, PLACED))
     assert [pair.id for pair in pairs] == [default]
     assert [problem.kind for problem in problems] == ["duplicate"]
 
@@ -375,3 +377,120 @@ def test_backslashes_stand_between_folders_too(tmp_path):
     assert read_all_ids(build(raw_dir, tmp_path / "built")) == {
         "train": {"000"}, "val": {"001"}, "test": {"002"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("delimiter, comma", [(";", ","), ("\t", ","), (",", ".")])
+def test_a_manifest_of_a_spreadsheet_is_read(delimiter, comma, tmp_path):
+    raw_dir = write_pairs(tmp_path, 3)
+    splits = ["Train", " VALIDATION", "Testing"]
+    rows = [("Aerial", "Ground", "Split", "lat", "lon", "Heading")]
+    for n, split in enumerate(splits):
+        number = f"{n}.5".replace(".", comma)
+        rows.append((f"aerial\\00{n}.png", f".\\ground\\00{n}.png", split, number, number, number))
+    lines = [delimiter.join(row) for row in rows] + [delimiter * 5, "", ""]
+    (raw_dir / "manifest.csv").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    pairs, problems, notes = listing.read_manifest(raw_dir / "manifest.csv")
+    assert not problems and not notes
+    assert [pair.split for pair in pairs] == ["train", "val", "test"]
+    assert [pair.heading for pair in pairs] == [0.5, 1.5, 2.5]
+    assert pairs[1].position == (1.5, 1.5) and Path(pairs[1].ground).is_file()
+
+
+def test_a_header_that_lacks_a_column_is_shown(tmp_path):
+    (tmp_path / "manifest.csv").write_text("satellite;street;fold\na;b;train\n")
+    with pytest.raises(UserError, match="it has 'satellite, street, fold'.*mend aerial, ground"):
+        listing.list_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "manifest.tsv", "manifest.xlsx"])
+def test_a_list_of_another_name_is_pointed_at(name, tmp_path):
+    (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=f"if {name} lists the pairs, save it as manifest.csv"):
+        listing.list_pairs(tmp_path)
+
+
+def write_as_bytes(folder, names):
+    """Files by names that are bytes, as from a zip of another system."""
+    for view, size in (("aerial", (16, 16)), ("ground", (8, 32))):
+        os.makedirs(os.fsencode(folder / view))
+        for number, name in enumerate(names):
+            noise = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+            with open(os.path.join(os.fsencode(folder / view), name + b".png"), "wb") as file:
+                Image.fromarray(noise).save(file, "PNG")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["街景".encode("gbk"), "rué".encode("latin-1"), b"\xff"])
+def test_names_that_are_not_utf8_are_refused_by_check_and_build(name, tmp_path, capsys):
+    raw_dir = write_as_bytes(tmp_path / "raw", [b"0", b"1", b"2", name])
+    data_config = make_data_config(raw_dir)
+    found = make_report(data_config)
+    assert not found["ok"] and [problem["kind"] for problem in found["problems"]] == ["name"]
+    assert "rename it" in found["problems"][0]["fix"]
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        build(raw_dir, tmp_path / "built")
+    assert "\\x" in capsys.readouterr().err  # the name in printable form
+    builder = build(raw_dir, tmp_path / "built", allow_bad=True)
+    assert set.union(*read_all_ids(builder).values()) == {"0", "1", "2"}
+
+
+def test_a_folder_that_is_not_utf8_is_no_fault(tmp_path):
+    raw_dir = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xbd\xd6"))
+    write_as_bytes(raw_dir, [b"0", b"1", b"2"])
+    builder = build(raw_dir, tmp_path / "built")
+    assert set.union(*read_all_ids(builder).values()) == {"0", "1", "2"}
+
+
+def make_report(data_config):
+    builder_class = catalog.load_builder_class("image_pairs")
+    return report.make_report(builder_class, data_config, full=True, num_workers=1)
+
+
+GREY = np.kron(np.random.default_rng(5).integers(30, 255, (4, 4)), np.ones((4, 4)))
+CONTENTS = {
+    "good": lambda pixels: Image.fromarray(pixels),
+    "flat": lambda pixels: Image.new("RGB", (16, 16), (1, 2, 3)),
+    "grey": lambda pixels: Image.fromarray(pixels).convert("L"),
+    "11 bits": lambda pixels: Image.fromarray((GREY * 8).astype(np.uint16)),
+    "16 bits": lambda pixels: Image.fromarray((GREY * 257).astype(np.uint16)),
+    "infrared": lambda pixels: Image.fromarray(np.dstack([pixels, pixels[..., 0] // 3])),
+    "cut out": lambda pixels: Image.fromarray(np.dstack([pixels, np.uint8(255) * (GREY > 90)])),
+    "small": lambda pixels: Image.fromarray(pixels[:15]),
+    "text": None,
+    "cut": None,
+}  # fmt: skip
+LOST = {"11 bits", "infrared", "small", "text", "cut"}
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    kinds=st.lists(st.sampled_from(sorted(CONTENTS)), min_size=1, max_size=6),
+    splits=st.lists(st.sampled_from(["train", "test", "Val"]), min_size=6, max_size=6),
+    allow_bad=st.booleans(),
+)
+def test_check_and_build_agree_on_what_is_good(tmp_path_factory, kinds, splits, allow_bad):
+    tmp_path = tmp_path_factory.mktemp("agree")
+    raw_dir = write_as_bytes(tmp_path / "raw", [b"%d" % n for n in range(len(kinds))])
+    rows = []
+    for number, (kind, split) in enumerate(zip(kinds, splits, strict=False)):
+        path = raw_dir / "aerial" / f"{number}.png"
+        if kind == "text":
+            path.write_text("no image")
+        elif kind == "cut":
+            path.write_bytes(path.read_bytes()[:-20])
+        else:
+            noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            CONTENTS[kind](noise).save(path)
+        rows.append((f"aerial/{number}.png", f"ground/{number}.png", split))
+    write_manifest(raw_dir, rows)
+    found = make_report(make_data_config(raw_dir, allow_bad=allow_bad))
+    good = {str(n) for n, kind in enumerate(kinds) if kind not in LOST}
+    try:
+        builder = build(raw_dir, tmp_path / "built", allow_bad=allow_bad)
+    except UserError:
+        assert not found["ok"]
+        return
+    assert found["ok"] and set.union(*read_all_ids(builder).values()) == good
+    assert ("hardly pictures" in "\n".join(found["notes"])) == ("flat" in kinds)

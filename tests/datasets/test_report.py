@@ -70,6 +70,9 @@ def test_ends_are_checked_in_all_files_pixels_in_a_sample_or_in_all(tmp_path, mo
     monkeypatch.setattr(report, "NUM_SAMPLED", 2)
     raw_dir = write_pairs(tmp_path / "raw", 9)
     victim = raw_dir / "ground" / "003.png"
+    # Noise: what needs few bytes is decoded at once, as it may be of one colour.
+    noise = np.random.default_rng(0).integers(0, 256, (8, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(victim)
     whole = bytearray(victim.read_bytes())
     start = whole.index(b"IDAT") + 6
     whole[start : start + 6] = b"broken"

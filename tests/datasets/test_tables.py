@@ -122,7 +122,53 @@ def test_other_cells_are_numbers_or_bad(cell):
         assert math.isfinite(number) if cell else math.isnan(number)
 
 
-@pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "1e999", "1,5", "north", "52.1N"])
+@pytest.mark.parametrize(
+    "cell", ["nan", "inf", "-inf", "1e999", "1,5,0", "1.000,5", "north", "52.1N"]
+)
 def test_no_numbers_are_bad(cell):
     with pytest.raises(tables.BadRowError, match="heading is .*not a number"):
         tables.parse_number("heading", cell)
+
+
+SAVED_BY_SPREADSHEETS = {
+    "semicolons": (";", "utf-8"),
+    "semicolons, mark": (";", "utf-8-sig"),
+    "tabs": ("\t", "utf-8"),
+    "bars": ("|", "utf-8"),
+    "Unicode text of Excel": ("\t", "utf-16"),
+    "commas, UTF-16": (",", "utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", SAVED_BY_SPREADSHEETS)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("stated", [False, True])
+def test_what_spreadsheets_save_is_read(name, line_end, stated, tmp_path):
+    delimiter, encoding = SAVED_BY_SPREADSHEETS[name]
+    rows = [["aerial", "ground", "note"], ["a,1.png", "g;1.png", 'say "x"\nor\ty'], ["é", "b|", ""]]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator=line_end).writerows([*rows, ["", "", ""]])
+    head = f"sep={delimiter}\r\n" if stated else ""
+    (tmp_path / "list.csv").write_bytes((head + text.getvalue()).encode(encoding))
+    assert tables.read_csv(tmp_path / "list.csv") == list(enumerate(rows, start=1 + stated))
+
+
+def test_what_is_no_text_gets_its_own_remedy(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match="a spreadsheet's own file; export it as CSV"):
+        tables.read_csv(path)
+    path.write_bytes("aerial;größe\n".encode("cp1252"))
+    with pytest.raises(UserError, match="not text in UTF-8 .*spreadsheets: CSV UTF-8"):
+        tables.read_csv(path)
+
+
+@pytest.mark.parametrize("cell, number", [("52,5", 52.5), ("-1,25", -1.25), ("0,5e1", 5.0)])
+def test_decimal_commas_are_points(cell, number):
+    assert tables.parse_number("lat", cell) == number
+
+
+@pytest.mark.parametrize("name", ["C:\\data\\1.png", "d:/1.png"])
+def test_drives_are_named(root, name):
+    with pytest.raises(tables.BadRowError, match="begins with a drive: write it relative"):
+        tables.resolve_inside(root, name)
