@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from retroguide_jax import __version__
 from retroguide_jax.commands import COMMANDS
-from retroguide_jax.errors import UserError
+from retroguide_jax.errors import StorageError, UserError
 from retroguide_jax.parallel import failure, service
 from retroguide_jax.progress import QUIET
 from retroguide_jax.text import find_nearest
@@ -163,7 +163,7 @@ def _report(error: UserError | OSError | KeyboardInterrupt, args: argparse.Names
         where = error.filename or " or ".join(flags)
         message = f"{cause}: {where}" if where else cause
     print(f"error: {message}", file=sys.stderr)
-    return 1
+    return failure.choose_status(error)
 
 
 def _end_job(error: BaseException, args: argparse.Namespace, has_line: bool) -> NoReturn:
@@ -175,7 +175,7 @@ def _end_job(error: BaseException, args: argparse.Namespace, has_line: bool) -> 
         status = _report(error, args)
     else:
         traceback.print_exc()
-    if status == failure.STUCK_STATUS:
+    if status == failure.STUCK_STATUS and not isinstance(error, StorageError):
         lost = "another process or a device of the job is lost, it seems: start it again"
         print(f"error: {lost} (status {status})", file=sys.stderr)
     failure.leave(status)

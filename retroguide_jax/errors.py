@@ -11,6 +11,13 @@ class UserError(Exception):
     """
 
 
+class StorageError(UserError):
+    """Storage that does not answer, after it was asked several times.
+
+    No fault of the command: it ends with the status by which schedulers start a job again.
+    """
+
+
 def require_packages(what: str, extra: str, *names: str) -> None:
     """Checks that the packages of an extra can be imported, and imports them.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import re
@@ -59,6 +60,9 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
+
+
+_STORAGE_ERRORS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 class UnreadableImageError(UserError):
@@ -187,7 +191,9 @@ def open_image(
         reason, fix = describe_unknown(source, _join_or(formats))
         raise UnreadableImageError(name, reason, formats, fix) from None
     except DECODE_ERRORS as error:
-        raise UnreadableImageError(name, describe_error(error), formats) from None
+        is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRORS
+        fix = "look at the disk or mount and try again" if is_storage else ""
+        raise UnreadableImageError(name, describe_error(error), formats, fix) from None
 
 
 def _make_size_error(name: str, size: str) -> UnreadableImageError:

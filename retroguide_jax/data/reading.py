@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from retroguide_jax.data import images, masks
-from retroguide_jax.errors import UserError
+from retroguide_jax.data.retrying import read_with_retries
+from retroguide_jax.errors import StorageError, UserError
 from retroguide_jax.text import one_line
 
 _MOST_BYTES_KEPT = 2**30  # of decoded training pairs, a process
@@ -53,7 +54,7 @@ def open_source(
     }
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     name = f"{builder.data_path}, split {split!r}"
-    return Source(builder.as_data_source(split, deserialize_method=raw), features, name)
+    return Source(lambda: builder.as_data_source(split, deserialize_method=raw), features, name)
 
 
 def read_pairs(
@@ -83,15 +84,21 @@ class Source:
     """Random access to some features of a split, images still encoded.
 
     TFDS's own source parses every stored feature; depth and labels are for other readers.
+
+    Args:
+      open_fn: opens the split's records for reading.
+      features: to parse.
+      name: of the split, for messages.
     """
 
     def __init__(
         self,
-        records: Sequence[bytes],
+        open_fn: Callable[[], Sequence[bytes]],
         features: dict[str, tfds.features.FeatureConnector],
         name: str,
     ):
-        self._records, self._name = records, name
+        self._open_fn, self._name = open_fn, name
+        self._records = open_fn()
         self._features = tfds.features.FeaturesDict(features)
         self._decoders = {
             name: tfds.decode.SkipDecoding()
@@ -103,14 +110,20 @@ class Source:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
+        what = f"{self._name}, example {index}"
         try:
-            record = self._records[index]
+            record = read_with_retries(lambda: self._records[index], self._reopen, what)
             return self._features.deserialize_example_np(record, decoders=self._decoders)
+        except StorageError:
+            raise
         except Exception as error:  # what a damaged file raises is of no common kind
             raise UserError(
-                f"{self._name}, example {index}: cannot be read: {one_line(error)}; "
+                f"{what}: cannot be read: {one_line(error)}; "
                 "delete that folder and build the data set again"
             ) from error
+
+    def _reopen(self) -> None:
+        self._records = self._open_fn()
 
 
 class DecodedPairs:

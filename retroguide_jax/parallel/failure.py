@@ -14,7 +14,7 @@ import threading
 import time
 from typing import NoReturn
 
-from retroguide_jax.errors import UserError
+from retroguide_jax.errors import StorageError, UserError
 from retroguide_jax.parallel import service
 
 # 128 + SIGALRM: what stopped was no fault of the command, and may go better if it is started again.
@@ -33,8 +33,11 @@ def choose_status(error: BaseException) -> int:
     """The exit status of a process that ends by this error.
 
     1 is a mistake that would come again. What JAX reports of its devices and connections (except
-    too little memory) is mostly the loss of another process: `STUCK_STATUS`.
+    too little memory) is mostly the loss of another process: `STUCK_STATUS`. So is storage that
+    does not answer.
     """
+    if isinstance(error, StorageError):
+        return STUCK_STATUS
     if isinstance(error, KeyboardInterrupt):
         return 130
     is_reported = type(error).__name__ == "JaxRuntimeError"

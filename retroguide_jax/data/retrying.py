@@ -1,0 +1,64 @@
+"""Reads again what storage failed to give: a hiccup of a network file system is no damage."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from retroguide_jax.errors import StorageError
+from retroguide_jax.text import one_line
+
+# Seconds before each further attempt: a server that is started again takes about a minute.
+DELAYS = (0.1, 1.0, 5.0, 15.0, 40.0)
+# How ArrayRecord's reader reports system calls: "pread() failed: Input/output error; reading ...".
+# What it calls corrupted was read, and would be the same again.
+_SYSTEM_CALL = re.compile(r"\w+\(\) failed: ")
+_T = TypeVar("_T")
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether storage failed, as against data that was read and is damaged."""
+    return isinstance(error, OSError) or bool(_SYSTEM_CALL.match(str(error)))
+
+
+def read_with_retries(read_fn: Callable[[], _T], reopen_fn: Callable[[], None], what: str) -> _T:
+    """Calls `read_fn`, and again after `reopen_fn` and a growing delay where storage fails.
+
+    Args:
+      read_fn: reads.
+      reopen_fn: opens the file again; a stale handle stays stale.
+      what: is read, for messages.
+
+    Raises:
+      StorageError: storage failed at every attempt.
+      Exception: whatever else `read_fn` raises, at once.
+    """
+    for delay in DELAYS:
+        try:
+            return read_fn()
+        except Exception as error:
+            if not is_storage_error(error):
+                raise
+            print(
+                f"warning: {what}: {one_line(error)}: reading it again in {delay:g} s",
+                file=sys.stderr,
+                flush=True,
+            )
+        time.sleep(delay)
+        try:
+            reopen_fn()
+        except Exception as error:
+            if not is_storage_error(error):
+                raise
+    try:
+        return read_fn()
+    except Exception as error:
+        if not is_storage_error(error):
+            raise
+        raise StorageError(
+            f"{what}: {one_line(error)}, {1 + len(DELAYS)} times: the storage does not answer; "
+            "look at the disk or mount and run the same command again"
+        ) from error
