@@ -199,8 +199,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         num_outside = len(self._skipped) - len(serious)
         if num_outside:
             tell(f"{num_outside} pairs left out: their crops leave the tile (in skipped.json)")
-        notes = checking.describe_flat(problems) + checking.describe_headings(kept, config.recipe)
-        for note in config.found.notes + notes:
+        for note in checking.describe_flat(problems):
             tell(f"note: {note}")
         num_pairs = sum(map(len, splits.values()))
         # To start processes and to send them bytes costs more than to read untouched files here.
@@ -222,9 +221,10 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return checking.check_listing(config.found, config.recipe, self._num_workers)
 
     def _assign_splits(self, kept: list[Pair]) -> dict[str, list[Pair]]:
-        kept = places.identify_places(kept)
-        splits = assign_splits(kept, self.builder_config.found.location)
-        for note in places.describe_places([pair for pairs in splits.values() for pair in pairs]):
+        config, kept = self.builder_config, places.identify_places(kept)
+        splits = assign_splits(kept, config.found.location)
+        notes = [*config.found.notes, *checking.describe_headings(kept, config.recipe)]
+        for note in notes + places.describe_places(kept):
             tell(f"note: {note}")
         return splits
 

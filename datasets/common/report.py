@@ -100,11 +100,17 @@ def format_report(report: dict[str, Any], most: int = 20) -> str:
         by_kind.setdefault(problem["kind"], []).append(problem)
     for kind, problems in by_kind.items():
         lines.append(f"{kind}: {len(problems)}")
-        lines += [f"  {p['path']}: {p['reason']}" for p in problems[:most]]
+        lines += [f"  {_describe(p)}" for p in problems[:most]]
         lines += [f"  ... and {len(problems) - most} more"] if len(problems) > most else []
         lines += [f"  -> {fix}" for fix in dict.fromkeys(p["fix"] for p in problems[:most])]
     lines.append("ready to build" if report["ok"] else "not ready: a build would stop")
     return "\n".join(lines)
+
+
+def _describe(problem: dict) -> str:
+    """A problem on one line; the reason of one of a whole folder names the place itself."""
+    is_whole = problem["kind"] in ("layout", "splits")
+    return problem["reason"] if is_whole else f"{problem['path']}: {problem['reason']}"
 
 
 def _finish(head: dict, problems: Sequence[Problem], notes: list[str], allowed: bool = False):

@@ -90,7 +90,7 @@ def list_pairs(raw_dir: Path, variant: str, crop_metres: float) -> Listing:
     if not root.is_dir():
         raise UserError(f"raw_dir {raw_dir}: no such folder; check the path")
     cities, problems = _find_cities(root, pairing)
-    lists, absent = _find_lists(root, protocol, suffix, cities)
+    lists, absent = _find_lists(root, variant, cities)
     problems += absent
     for name in cities:
         find_tiles = _find_own_tiles if pairing == "vigor_gen" else _read_gallery
@@ -149,9 +149,10 @@ def _find_cities(root: Path, pairing: str) -> tuple[dict[str, _City], list[Probl
 
 
 def _find_lists(
-    root: Path, protocol: str, suffix: str, cities: Iterable[str]
+    root: Path, variant: str, cities: Iterable[str]
 ) -> tuple[list[tuple[str, str, Path]], list[Problem]]:
     """(city, split, path) of the protocol's lists for the cities that are there."""
+    pairing, protocol, suffix = _CHOICES[variant]
     ending, folders = _LABELS[suffix]
     lists, problems = [], []
     for split, (names, stem) in PROTOCOLS[protocol].items():
@@ -165,9 +166,22 @@ def _find_lists(
         stems = dict.fromkeys(stem + ending for _, stem in PROTOCOLS[protocol].values())
         raise UserError(
             f"{root}: no list of labels is there; looked for {' and '.join(stems)} in "
-            f"{', '.join(f'{folder}/<City>' for folder in folders)}; fetch the label folders"
+            f"{', '.join(f'{folder}/<City>' for folder in folders)}; "
+            f"{_hint_at_labels(root, variant, cities)}fetch the label folders"
         )
     return lists, problems
+
+
+def _hint_at_labels(root: Path, variant: str, cities: Iterable[str]) -> str:
+    """The config that reads the other labels, if those are there."""
+    pairing, protocol, suffix = _CHOICES[variant]
+    (other,) = (name for name in _LABELS if name != suffix)
+    ending, folders = _LABELS[other]
+    stems = {stem + ending for _, stem in PROTOCOLS[protocol].values()}
+    if not any(_find_file(root, folders, city, stem) for city in cities for stem in stems):
+        return ""
+    kind = "original" if other else "corrected"
+    return f"the {kind} ones are: config_name {pairing}_{protocol}{other} reads them; or "
 
 
 def _find_file(root: Path, folders: Iterable[str], city: str, name: str) -> Path | None:

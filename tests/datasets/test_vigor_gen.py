@@ -1,6 +1,7 @@
 """vigor_gen: every layout, pairing and protocol, crops by hand, faults by name, the gallery."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pair_files import make_data_config
 from PIL import Image
 from raw_vigor import CITIES, write_tree
-from retroguide_jax.datasets.common import storing, tables
+from retroguide_jax.datasets.common import report, storing, tables
 from retroguide_jax.datasets.vigor_gen import geometry, labels, layout
 
 from retroguide_jax import config
@@ -539,7 +540,7 @@ def test_byte_order_marks_line_ends_and_blank_lines_are_fine(tree, tmp_path):
 
 def test_lists_that_are_no_text_are_refused(tmp_path):
     raw_dir = write_tree(tmp_path / "raw", 3)
-    (raw_dir / "splits__corrected/Seattle/satellite_list.txt").write_bytes(b"\xff\xfe")
+    (raw_dir / "splits__corrected/Seattle/satellite_list.txt").write_bytes(b"a\xff\xfe")
     with pytest.raises(UserError, match="not text in UTF-8"):
         list_pairs(raw_dir)
 
@@ -602,3 +603,25 @@ def test_random_lines_give_bare_names_or_a_reason(line):
     assert np.isfinite(row.deltas).all()
     for name in (row.panorama, *row.tiles):
         assert Path("folder", name).parent == Path("folder") and ".." not in name
+
+
+@pytest.mark.parametrize(
+    "labels, asked, named",
+    [
+        ("original", "as_is_same_area", "original ones are: config_name as_is_same_area_original"),
+        ("original", "vigor_crop_cross_area", "config_name vigor_crop_cross_area_original_labels"),
+        (
+            "corrected",
+            "as_is_cross_area_original_labels",
+            "corrected .*name as_is_cross_area reads",
+        ),
+    ],
+)
+def test_labels_of_the_other_set_are_pointed_at_once(labels, asked, named, tmp_path, monkeypatch):
+    write_tree(tmp_path / "VIGOR", 3, labels=(labels,))
+    monkeypatch.chdir(tmp_path)
+    data_config = make_data_config("VIGOR", name="vigor_gen", config_name=asked)
+    builder_class = catalog.load_builder_class("vigor_gen")
+    found = report.make_report(builder_class, data_config, full=False, num_workers=1)
+    text = report.format_report(found)
+    assert re.search(named, text) and text.count("VIGOR: ") == 1
