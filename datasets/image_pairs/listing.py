@@ -176,8 +176,8 @@ def _name_pairs(found: list[Pair], root: Path) -> list[Pair]:
     return named
 
 
-def list_images(folder: Path) -> tuple[list[Path], list[Problem]]:
-    """The image files directly in a folder, sorted, and what else lies there.
+def list_images(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[Problem]]:
+    """The image files in a folder, with `deep` in its sub-folders too, and what else lies there.
 
     Hidden files and what file managers leave behind are passed over.
 
@@ -192,7 +192,11 @@ def list_images(folder: Path) -> tuple[list[Path], list[Problem]]:
     for path in entries:
         if path.name.startswith(".") or path.name.lower() in _CLUTTER:
             continue
-        if not path.is_dir() and is_image(path):
+        if deep and path.is_dir():
+            inside, others = list_images(path, deep=True)
+            paths += inside
+            problems += others
+        elif not path.is_dir() and is_image(path):
             paths.append(path)
         else:
             problems.append(Problem(str(path), "not an image", "unreadable", "move it elsewhere"))
@@ -217,27 +221,34 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
                 f"{root}: has neither the folders aerial and ground nor a manifest.csv; "
                 f"make {folder}, or give the folder that holds it{_hint_at_list(root)}"
             )
-        paths, others = list_images(folder)
+        paths, others = list_images(folder, deep=True)
         problems += others
         stems[view] = {}
         for path in paths:
-            stem = make_id(path.name)
+            stem = make_id(path.relative_to(folder).as_posix())
             if stem in stems[view]:
                 reason = f"same stem as {stems[view][stem].name}"
                 problems.append(Problem(str(path), reason, "duplicate", "rename one of the two"))
             else:
                 stems[view][stem] = path
-    for view, other in (VIEWS, VIEWS[::-1]):
-        problems += [
-            Problem(
-                str(path),
-                f"no partner {stem}.* in {root / other}",
-                "partner",
-                f"add {root / other / stem}.*, or move this file elsewhere",
-            )
-            for stem, path in stems[view].items()
-            if stem not in stems[other]
-        ]
-    both = sorted(stems["aerial"].keys() & stems["ground"].keys())
-    pairs = [Pair(stem, str(stems["aerial"][stem]), str(stems["ground"][stem])) for stem in both]
+    aerials, grounds = stems["aerial"], stems["ground"]
+    found = {stem: aerials.get(stem) or _find_shared(aerials, stem) for stem in sorted(grounds)}
+    pairs = [Pair(stem, str(path), str(grounds[stem])) for stem, path in found.items() if path]
+    used = {pair.aerial for pair in pairs}
+    alone = [("ground", stem) for stem, path in found.items() if not path]
+    alone += [("aerial", stem) for stem, path in aerials.items() if str(path) not in used]
+    for view, stem in alone:
+        place = root / VIEWS[view == "aerial"]
+        fix = f"add {place / stem}.*, or move this file elsewhere"
+        reason = f"no partner {stem}.* in {place}"
+        problems.append(Problem(str(stems[view][stem]), reason, "partner", fix))
     return pairs, problems
+
+
+def _find_shared(aerials: dict[str, Path], stem: str) -> Path | None:
+    """The aerial of all ground images in a folder: it has the folder's name, or is alone in it."""
+    folder = stem.rpartition("/")[0]
+    if not folder:
+        return None
+    inside = [path for name, path in aerials.items() if name.rpartition("/")[0] == folder]
+    return aerials.get(folder) or (inside[0] if len(inside) == 1 else None)

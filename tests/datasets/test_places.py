@@ -8,6 +8,7 @@ from pair_files import make_data_config
 from PIL import Image
 from retroguide_jax.datasets.common import listing, places, report
 from retroguide_jax.datasets.common.listing import Pair
+from retroguide_jax.datasets.image_pairs import listing as image_pairs_listing
 
 from retroguide_jax.data import catalog, pipeline, reading
 from retroguide_jax.errors import UserError
@@ -126,6 +127,45 @@ def test_no_place_is_in_two_splits_unless_the_manifest_says_so(tmp_path):
     assert "30 pairs of test show an aerial that train shows too" in notes
     with pytest.raises(UserError, match="6 usable pairs of 2 places"):
         listing.assign_splits(places.identify_places(pairs[:6]), "here")
+
+
+FOLDERS = {
+    "named as the aerial": ("aerial/{0}.png", "ground/{0}/{1}.png"),
+    "one aerial in each": ("aerial/{0}/{0}.png", "ground/{0}/view{1}.png"),
+    "below a city": ("aerial/Oslo/{0}/t.png", "ground/Oslo/{0}/{1}.png"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_views_of_an_aerial_may_lie_in_a_folder(name, tmp_path):
+    aerial, ground = FOLDERS[name]
+    for place in range(4):
+        write(tmp_path / aerial.format(place), place, (16, 16))
+        for view in range(2):
+            write(tmp_path / ground.format(place, view), 100 + 2 * place + view, (8, 32))
+    found = image_pairs_listing.list_pairs(tmp_path)
+    pairs = places.identify_places(found.pairs)
+    assert not found.problems and len(pairs) == 8 and len({pair.id for pair in pairs}) == 8
+    assert len({pair.aerial_id for pair in pairs}) == 4
+    for pair in pairs:
+        number = int(pair.ground.split("/")[-2])
+        assert pair.aerial == str(tmp_path / aerial.format(number))
+
+
+def test_folders_of_cities_are_matched_by_name_and_leave_no_file_unnamed(tmp_path):
+    for city in ("Oslo", "Rome"):
+        for number in range(3):
+            write(tmp_path / f"aerial/{city}/{number}.png", number, (16, 16))
+            write(tmp_path / f"ground/{city}/{number}.png", number, (8, 32))
+    write(tmp_path / "aerial/Oslo/9.png", 9, (16, 16))
+    write(tmp_path / "ground/Rome/8.png", 8, (8, 32))
+    found = image_pairs_listing.list_pairs(tmp_path)
+    assert [pair.id for pair in found.pairs] == [
+        f"{c}/{n}" for c in ("Oslo", "Rome") for n in range(3)
+    ]
+    assert sorted(problem.reason.split(".*")[0] for problem in found.problems) == [
+        "no partner Oslo/9", "no partner Rome/8",
+    ]  # fmt: skip
 
 
 def test_data_sets_without_shared_aerials_are_as_before(tmp_path):
