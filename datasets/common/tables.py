@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import io
 import math
+import os
 import re
 from pathlib import Path
 
@@ -51,8 +53,8 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV file that are not empty, with their numbers counted from 1.
 
-    Cells end at commas, semicolons, tabs or bars, whichever the first row has most of, or at what a
-    line "sep=;" before it says.
+    Cells end at commas, semicolons, tabs or bars, whichever makes most cells of the first row, or
+    at what a line "sep=;" before it says.
 
     Raises:
       UserError: the file cannot be read, or is not CSV in UTF-8 or UTF-16.
@@ -69,9 +71,14 @@ def read_csv(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _find_delimiter(text: str) -> str:
-    bare = _QUOTED.sub("", text[:_HEAD])
+    bare = _QUOTED.sub('""', text[:_HEAD])
     first = next((line for line in bare.splitlines() if line.strip(_DELIMITERS + " ")), "")
-    return max(_DELIMITERS, key=first.count)  # a comma where there is none
+
+    def count_cells(delimiter: str) -> int:
+        cells = first.rstrip(delimiter).split(delimiter)
+        return len(cells) if all(cell.strip() for cell in cells) else 0
+
+    return max(_DELIMITERS, key=count_cells)  # a comma where none does
 
 
 def resolve_inside(root: Path, name: str) -> str:
@@ -96,7 +103,25 @@ def resolve_inside(root: Path, name: str) -> str:
     path = find_inside(root, local)
     if path is None:
         raise BadRowError(f"path {name!r} leaves the folder {root.name}")
-    return str(path)
+    return str(path if os.path.lexists(path) else _find_other_case(path))
+
+
+def _find_other_case(path: Path) -> Path:
+    """The one file of the folder whose name differs in case only, as from Windows; else `path`."""
+    try:
+        names = _list_by_case(path.parent, path.parent.stat().st_mtime_ns)
+    except OSError:
+        return path
+    same = names.get(path.name.casefold(), ())
+    return path.with_name(same[0]) if len(same) == 1 else path
+
+
+@functools.lru_cache(maxsize=8)
+def _list_by_case(folder: Path, _: int) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder):
+        names.setdefault(name.casefold(), []).append(name)
+    return names
 
 
 def parse_number(name: str, cell: str) -> float:

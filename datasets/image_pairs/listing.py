@@ -9,6 +9,7 @@ from pathlib import Path
 
 from retroguide_jax.data.listing import is_image, make_id
 from retroguide_jax.errors import UserError
+from retroguide_jax.text import join_few
 
 from ..common import tables
 from ..common.listing import SPLITS, Listing, Pair, Problem, find_duplicates
@@ -203,6 +204,12 @@ def list_images(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[P
     return paths, problems
 
 
+def _describe_folders(root: Path) -> str:
+    """What folders are there instead, such as trainA and trainB of other programs."""
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    return f", but holds {join_few(names, 'folders')}" if names else ""
+
+
 def _hint_at_list(root: Path) -> str:
     """What to do with lists in a folder that are no manifest.csv."""
     names = [
@@ -218,7 +225,8 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
         folder = root / view
         if not folder.is_dir():
             raise UserError(
-                f"{root}: has neither the folders aerial and ground nor a manifest.csv; "
+                f"{root}: has neither the folders aerial and ground nor a manifest.csv"
+                f"{_describe_folders(root)}; "
                 f"make {folder}, or give the folder that holds it{_hint_at_list(root)}"
             )
         paths, others = list_images(folder, deep=True)
@@ -234,6 +242,11 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
     aerials, grounds = stems["aerial"], stems["ground"]
     found = {stem: aerials.get(stem) or _find_shared(aerials, stem) for stem in sorted(grounds)}
     pairs = [Pair(stem, str(path), str(grounds[stem])) for stem, path in found.items() if path]
+    if aerials and grounds and not pairs:
+        raise UserError(
+            f"{root}: no name is in both aerial and ground, such as {min(aerials)} and "
+            f"{min(grounds)}: give pairs equal names, or list them in a {MANIFEST}"
+        )
     used = {pair.aerial for pair in pairs}
     alone = [("ground", stem) for stem, path in found.items() if not path]
     alone += [("aerial", stem) for stem, path in aerials.items() if str(path) not in used]

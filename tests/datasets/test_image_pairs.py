@@ -494,3 +494,19 @@ def test_check_and_build_agree_on_what_is_good(tmp_path_factory, kinds, splits, 
         return
     assert found["ok"] and set.union(*read_all_ids(builder).values()) == good
     assert ("hardly pictures" in "\n".join(found["notes"])) == ("flat" in kinds)
+
+
+def test_folders_of_other_programs_are_named(tmp_path):
+    for name in ("trainA", "trainB", "valA", "valB"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="but holds 4 folders: trainA, trainB, valA, valB; make"):
+        listing.list_pairs(tmp_path)
+
+
+def test_names_that_never_agree_are_one_fault(tmp_path):
+    raw_dir = write_pairs(tmp_path, 3)
+    for view in ("aerial", "ground"):
+        for path in sorted((raw_dir / view).iterdir()):
+            path.rename(path.with_stem(f"{path.stem}_{view}"))
+    with pytest.raises(UserError, match="such as 000_aerial and 000_ground: give pairs equal"):
+        listing.list_pairs(raw_dir)

@@ -172,3 +172,18 @@ def test_decimal_commas_are_points(cell, number):
 def test_drives_are_named(root, name):
     with pytest.raises(tables.BadRowError, match="begins with a drive: write it relative"):
         tables.resolve_inside(root, name)
+
+
+@pytest.mark.parametrize("name", ["a/1.jpg", "a/1.JPG", "a\\1.Jpg"])
+def test_a_name_in_another_case_is_found(name, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.JPG").write_text("")
+    assert tables.resolve_inside(tmp_path, name) == str(tmp_path / "a" / "1.JPG")
+    assert tables.resolve_inside(tmp_path, "a/2.jpg") == str(tmp_path / "a" / "2.jpg")
+
+
+def test_of_two_cases_only_the_one_that_is_spelt_so_is_meant(tmp_path):
+    for name in ("1.JPG", "1.jpg"):
+        (tmp_path / name).write_text("")
+    assert tables.resolve_inside(tmp_path, "1.jpg") == str(tmp_path / "1.jpg")
+    assert tables.resolve_inside(tmp_path, "1.Jpg") == str(tmp_path / "1.Jpg")  # none
