@@ -187,3 +187,14 @@ def test_images_that_are_not_finite_are_an_error(tmp_path, model):
     with pytest.raises(UserError, match="not finite"):
         run(write(tmp_path / "a.jpg"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_done_to_samples_is_said(tmp_path, model, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint16) * 257
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "deep.png")
+    write(tmp_path / "in" / "flat.png")
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    printed = capsys.readouterr().err
+    assert f"note: 16-bit samples: the high byte: 1 images: {tmp_path}/in/deep.png" in printed
+    assert f"note: one colour: 1 images: {tmp_path}/in/flat.png" in printed

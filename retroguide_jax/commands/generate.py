@@ -58,13 +58,17 @@ def run(args: argparse.Namespace) -> int:
     source, output = to_local_path(args.input), to_local_path(args.output)
     outputs = plan_outputs(source, output, args.num_samples)
 
+    from retroguide_jax.data.remarks import Remarks
     from retroguide_jax.progress import make_bar
 
     model = _open_model(args)
     skipped: dict[Path, str] = {}
+    remarks = Remarks()
     with make_bar(total=len(outputs) * args.num_samples, unit="image", desc="generate") as bar:
-        for num_written in _write_images(model, outputs, args, skipped):
+        for num_written in _write_images(model, outputs, args, skipped, remarks):
             bar.update(num_written)
+    for line in remarks.list_lines():
+        print(f"note: {line}", file=sys.stderr)
     for path, reason in skipped.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
     num_read = len(outputs) - len(skipped)
@@ -134,7 +138,11 @@ def _list_images(source: Path, output: Path) -> dict[str, Path]:
 
 
 def _write_images(
-    model, outputs: dict[Path, list[Path]], args: argparse.Namespace, skipped: dict[Path, str]
+    model,
+    outputs: dict[Path, list[Path]],
+    args: argparse.Namespace,
+    skipped: dict[Path, str],
+    remarks,
 ) -> Iterator[int]:
     """Generates and writes batch by batch; yields how many images are done with.
 
@@ -159,13 +167,13 @@ def _write_images(
     waiting: list[tuple[np.ndarray, np.ndarray, Path]] = []
     for path, targets in outputs.items():
         try:
-            image = images.to_float(
-                images.decode_image(path, model.source_size, formats=images.READABLE_FORMATS)
-            )
+            picture = images.read_image(path, model.source_size, formats=images.READABLE_FORMATS)
         except UserError as error:
             skipped[path] = str(error).removeprefix(f"{path}: ")
             yield len(targets)
             continue
+        remarks.add(str(path), picture)
+        image = images.to_float(picture.pixels)
         for z, target in zip(noise, targets, strict=True):
             waiting.append((image, z, target))
             if len(waiting) == args.batch_size:

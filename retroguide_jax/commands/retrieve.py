@@ -56,9 +56,14 @@ def run(args: argparse.Namespace) -> int:
       UserError: see `retrieve_index.run` and `retrieve_query.run`.
     """
     actions = {"index": retrieve_index.run, "query": retrieve_query.run}
-    unreadable, num_images = actions[args.action](args)
+    from retroguide_jax.data.remarks import Remarks
+
+    remarks = Remarks()
+    unreadable, num_images = actions[args.action](args, remarks)
+    for line in remarks.list_lines():
+        print(f"note: {line}", file=sys.stderr)
     for error in unreadable:
-        print(f"skipped {error.name}: {error.reason}", file=sys.stderr)
+        print(f"skipped {error.name}: {error.reason}; {error.fix}", file=sys.stderr)
     if unreadable:
         print(f"{len(unreadable)} of {num_images} images could not be read", file=sys.stderr)
     return 1 if unreadable else 0

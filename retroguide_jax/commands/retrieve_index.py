@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> tuple[list, int]:
+def run(args: argparse.Namespace, remarks) -> tuple[list, int]:
     """Writes the index; returns what is wrong with unreadable images, and the number of all.
 
     Raises:
@@ -75,7 +75,13 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
     )
     with make_bar(total=len(pictures), unit="image", desc="index") as bar:
         built = build_index(
-            output, model, about, pictures, batch_size=args.batch_size, progress_fn=bar.update
+            output,
+            model,
+            about,
+            pictures,
+            batch_size=args.batch_size,
+            progress_fn=bar.update,
+            remarks=remarks,
         )
     print(f"{built.num_entries} {view} images in {output}")
     if built.num_repeated:
@@ -84,16 +90,27 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
 
 
 def _open_folder(args: argparse.Namespace) -> list:
+    from retroguide_jax.data.listing import make_id
     from retroguide_jax.retrieval.coordinates import read_coordinates
     from retroguide_jax.retrieval.pictures import list_files
 
     known = read_coordinates(to_local_path(args.coordinates)) if args.coordinates else {}
     files = list_files(to_local_path(args.images), known)
     if known:
-        num_placed = sum(entry.coordinates is not None for entry, _ in files)
+        placed = {entry.id for entry, _ in files if entry.coordinates is not None}
+        unmatched = [name for name in known if not {name, make_id(name)} & placed]
+        named = f"{', '.join(map(repr, unmatched[:3]))}{' ...' if len(unmatched) > 3 else ''}"
+        if not placed:
+            ids = ", ".join(repr(entry.id) for entry, _ in files[:3])
+            raise UserError(
+                f"--coordinates={args.coordinates}: none of its {len(known)} ids is an image's: it "
+                f"names {named}; the images are {ids}{' ...' if len(files) > 3 else ''}: an id is "
+                f"the path inside {args.images}, with or without its suffix"
+            )
         print(
-            f"coordinates of {num_placed} of {len(files)} images; "
-            f"{len(known) - num_placed} rows of {args.coordinates} name no image"
+            f"coordinates of {len(placed)} of {len(files)} images; "
+            f"{len(unmatched)} rows of {args.coordinates} name no image"
+            f"{f': {named}' if unmatched else ''}"
         )
     return files
 

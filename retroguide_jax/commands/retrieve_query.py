@@ -33,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> tuple[list, int]:
+def run(args: argparse.Namespace, remarks) -> tuple[list, int]:
     """Tells what was found; returns what is wrong with unreadable images, and the number of all.
 
     Raises:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> tuple[list, int]:
         raise UserError(f"--strip: {len(pictures)} images; give {_MOST_ROWS} at most")
     view = args.view or next(view for view in _VIEWS if view != index.about.view)
     model = _open_embedder(index, args)
-    answers, unreadable = _search(index, model, view, pictures, args)
+    answers, unreadable = _search(index, model, view, pictures, args, remarks)
     if answers:
         print(format_answers(answers))
     if args.json:
@@ -107,7 +107,7 @@ def _open_embedder(index, args: argparse.Namespace):
     return model
 
 
-def _search(index, model, view, pictures, args: argparse.Namespace) -> tuple[list, list]:
+def _search(index, model, view, pictures, args: argparse.Namespace, remarks) -> tuple[list, list]:
     """The answers, and what could not be read."""
     import numpy as np
 
@@ -118,7 +118,7 @@ def _search(index, model, view, pictures, args: argparse.Namespace) -> tuple[lis
 
     entries, rows, unreadable = [], [], []
     with make_bar(total=len(pictures), unit="image", desc="query") as bar:
-        for batch in embed_pictures(model, pictures, view, args.batch_size):
+        for batch in embed_pictures(model, pictures, view, args.batch_size, remarks):
             entries += batch.entries
             unreadable += batch.unreadable
             rows += [batch.rows] if batch.entries else []

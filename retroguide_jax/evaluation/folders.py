@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from retroguide_jax.data import images, inspection, listing, masks
+from retroguide_jax.data.remarks import Remarks
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import naming
 from retroguide_jax.evaluation.resizing import Resize
@@ -34,6 +35,7 @@ class FolderPairs:
       num_samples: K generated images of each place.
       formats: for each role what formats its files have, "JPEG" or "JPEG, PNG".
       notes: what a reader of the scores should know of the files.
+      remarks: what is found of images as they are read, hardly any picture in them above all.
     """
 
     ids: tuple[str, ...]
@@ -44,6 +46,7 @@ class FolderPairs:
     num_samples: int = 1
     formats: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    remarks: Remarks = dataclasses.field(default_factory=Remarks, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,11 +110,13 @@ class FolderPairs:
                 return masks.decode_mask(content, self.size, formats=images.READABLE_FORMATS)
             except (OSError, images.UnreadableImageError) as error:
                 reason = getattr(error, "reason", None) or images.describe_error(error)
-                raise images.UnreadableImageError(str(path), reason) from None
-        if role == "source":
-            return images.decode_image(path, self.source_size, formats=images.READABLE_FORMATS)
-        image = images.decode_image(path, formats=images.READABLE_FORMATS)
-        return self.resize.apply(image) if self.resize else image
+                fix = getattr(error, "fix", "")
+                raise images.UnreadableImageError(str(path), reason, fix=fix) from None
+        is_source = role == "source"
+        size = self.source_size if is_source else None
+        picture = images.read_image(path, size, formats=images.READABLE_FORMATS)
+        self.remarks.add(str(path), picture)
+        return picture.pixels if is_source or not self.resize else self.resize.apply(picture.pixels)
 
     def _list_unreadable(self) -> None:
         def check(role: str, path: Path) -> None:  # keeps no pixels
@@ -184,12 +189,13 @@ def match_folders(
     facts = _inspect(paths)
     sizes = {role: [(fact.height, fact.width) for fact in column] for role, column in facts.items()}
     formats = {
-        role: ", ".join(sorted({fact.format for fact in column})) for role, column in facts.items()
+        role: _describe_formats(() if role == "sky_mask" else paths[role], column)
+        for role, column in facts.items()
     }
     if formats["generated"] != formats["reference"]:
         notes.append(
             f"generated images are stored as {formats['generated']}, reference images as "
-            f"{formats['reference']}: what a lossy format does to one side is part of every score"
+            f"{formats['reference']}: what that does to one side is part of every score"
         )
     if resize:
         size = (resize.height, resize.width)
@@ -274,6 +280,19 @@ def _inspect(paths: Mapping[str, Sequence[Path]]) -> dict[str, list[inspection.I
     return {role: list(itertools.islice(facts, len(column))) for role, column in paths.items()}
 
 
+def _describe_formats(paths: Sequence[Path], facts: Sequence[inspection.ImageFacts]) -> str:
+    """Formats of some files, and what is done to the samples of `paths` that are not plain."""
+
+    def read(path: Path) -> tuple[str, ...]:
+        return images.read_image(path, formats=images.READABLE_FORMATS).conversions
+
+    odd = [path for path, fact in zip(paths, facts, strict=False) if not fact.is_plain]
+    done = _run_all([functools.partial(read, path) for path in odd])
+    counts = collections.Counter(itertools.chain.from_iterable(done))
+    conversions = [f"{text} ({count} of {len(paths)})" for text, count in sorted(counts.items())]
+    return "; ".join([", ".join(sorted({fact.format for fact in facts})), *conversions])
+
+
 def _run_all(calls: Sequence[Callable]) -> list:
     """Results of calls on several threads.
 
@@ -293,9 +312,8 @@ def _run_all(calls: Sequence[Callable]) -> list:
     problems = [result for result in results if isinstance(result, images.UnreadableImageError)]
     if problems:
         texts = [f"{problem.name} ({problem.reason})" for problem in problems]
-        raise UserError(
-            f"{listing.join_few(texts, 'unreadable images')}; give complete files, PNG or JPEG best"
-        )
+        fixes = list(dict.fromkeys(problem.fix for problem in problems))[:3]
+        raise UserError(f"{listing.join_few(texts, 'unreadable images')}; {'; or '.join(fixes)}")
     return results
 
 

@@ -205,4 +205,9 @@ def score_folders(
     row, per_image = job.score(FolderExamples(pairs, direction), described, progress_fn)
     places = {name: str(path) for name, path in folders.items() if path}
     made = {"time": format_time(), "command": describe_command()}
-    return {**places, **row, "notes": list(pairs.notes), **made}, per_image
+    return {
+        **places,
+        **row,
+        "notes": [*pairs.notes, *pairs.remarks.list_lines()],
+        **made,
+    }, per_image

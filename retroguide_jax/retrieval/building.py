@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retroguide_jax.data import images
+from retroguide_jax.data.remarks import Remarks
 from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 from retroguide_jax.retrieval.embedding import embed_pictures
@@ -35,6 +36,7 @@ def build_index(
     *,
     batch_size: int,
     progress_fn: Callable[[int], object],
+    remarks: Remarks | None = None,
 ) -> Built:
     """Embeds images and writes them batch by batch; memory holds their ids and a few batches.
 
@@ -44,7 +46,8 @@ def build_index(
       about: where model and images come from.
       pictures: the images, see `embedding.embed_pictures`.
       batch_size: images at a time.
-      progress_fn: is told after each batch how many images it had.
+      progress_fn: called after each batch with the number of its images.
+      remarks: see `embed_pictures`.
 
     Raises:
       UserError: see `write_index` and `embed_pictures`; or none of the images can be read.
@@ -52,7 +55,7 @@ def build_index(
     seen: set[str] = set()
     num_read, unreadable = 0, []
     with write_index(path, about) as append:
-        for entries, rows, bad in embed_pictures(model, pictures, about.view, batch_size):
+        for entries, rows, bad in embed_pictures(model, pictures, about.view, batch_size, remarks):
             kept = []
             for row, entry in enumerate(entries):
                 if entry.id not in seen:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retroguide_jax.data import images
+from retroguide_jax.data.remarks import Remarks
 from retroguide_jax.errors import UserError
 from retroguide_jax.fingerprints import hash_weights
 from retroguide_jax.inference import Model
@@ -33,7 +34,11 @@ class Embedded(NamedTuple):
 
 
 def embed_pictures(
-    model: Model, pictures: Sequence[tuple[Entry, Path | bytes]], view: str, batch_size: int
+    model: Model,
+    pictures: Sequence[tuple[Entry, Path | bytes]],
+    view: str,
+    batch_size: int,
+    remarks: Remarks | None = None,
 ) -> Iterator[Embedded]:
     """Embeds images of any size, each resized to the model's (bicubic, as in training).
 
@@ -42,6 +47,7 @@ def embed_pictures(
       pictures: entries with their encoded images (`pictures.list_files`, `pictures.Examples`).
       view: what they show, "aerial" or "ground".
       batch_size: images at a time; the model compiles once, for this number.
+      remarks: receives what should be known of the images.
 
     Raises:
       UserError: an embedding is not finite; a data set's record cannot be read.
@@ -52,9 +58,10 @@ def embed_pictures(
         entry, encoded = pictures[number]
         name = entry.id if isinstance(encoded, bytes) else ""
         try:
-            return entry, images.decode_image(
-                encoded, size, name=name, formats=images.READABLE_FORMATS
-            )
+            picture = images.read_image(encoded, size, name=name, formats=images.READABLE_FORMATS)
+            if remarks is not None:
+                remarks.add(entry.path or entry.id, picture)
+            return entry, picture.pixels
         except images.UnreadableImageError as error:
             return entry, error
 

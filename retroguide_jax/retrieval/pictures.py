@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from retroguide_jax.data import catalog
-from retroguide_jax.data.listing import list_images
+from retroguide_jax.data.listing import list_images, make_id
 from retroguide_jax.data.reading import get_id, open_source
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import find_inside
@@ -28,15 +28,17 @@ def list_files(
 
     Args:
       folder: see `listing.list_images`.
-      coordinates: of some or all of them by id.
+      coordinates: of some or all of them by id, which may have the file's suffix.
 
     Raises:
       UserError: as `listing.list_images`.
     """
-    known = coordinates or {}
+    found = list_images(folder)
+    places = (coordinates or {}).items()
+    known = {name if name in found else make_id(name): place for name, place in places}
     return [
         (Entry(name, path=path.relative_to(folder).as_posix(), coordinates=known.get(name)), path)
-        for name, path in list_images(folder).items()
+        for name, path in found.items()
     ]
 
 

@@ -72,14 +72,14 @@ def test_pairs_are_matched_and_read(root):
 def test_reading_goes_on_ahead_but_not_far(root, monkeypatch):
     """Two batches beyond the one in hand are decoded; the rest waits."""
     decoded, lock = [], threading.Lock()
-    decode = images.decode_image
+    decode = images.read_image
 
     def count(path, *args, **options):
         with lock:
             decoded.append(path)
         return decode(path, *args, **options)
 
-    monkeypatch.setattr(images, "decode_image", count)
+    monkeypatch.setattr(images, "read_image", count)
     before = threading.active_count()
     batches = match(root).read([[2 * k, 2 * k + 1] for k in range(6)])
     next(batches)
@@ -328,3 +328,40 @@ def test_ids_are_paths_without_their_suffixes(tmp_path_factory, data):
         path.write_bytes(b"")
         expected[name] = path
     assert listing.list_images(root) == expected
+
+
+def test_depth_and_alpha_are_part_of_what_is_said(tmp_path):
+    """What was done to samples stands beside the scores, and so do images that show nothing."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 16, 4), dtype=np.uint8)
+    for folder in ("generated", "reference"):
+        write(tmp_path / folder / "flat.png", 200)
+        Image.fromarray(noise[..., :3]).save(tmp_path / folder / "a.png")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(tmp_path / "generated" / "a.png")
+    noise[..., 3] = 255
+    noise[:2, :, 3] = 0
+    Image.fromarray(noise).save(tmp_path / "reference" / "a.png")
+    pairs = match(tmp_path)
+    assert pairs.formats["generated"] == "PNG; 16-bit samples: the high byte (1 of 2)"
+    assert pairs.formats["reference"] == "PNG; transparent pixels laid over black (1 of 2)"
+    assert "generated images are stored as PNG; 16-bit" in pairs.notes[0]
+    list(pairs.read([[0, 1]]))
+    lines = pairs.remarks.list_lines()
+    assert any(line.startswith("one colour: 2 images: ") for line in lines)
+    assert f"16-bit samples: the high byte: 1 images: {tmp_path}/generated/a.png" in lines
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).integers(0, 2048, (8, 16)).astype(np.uint16),
+        np.linspace(-1, 1, 128, dtype=np.float32).reshape(8, 16),
+        np.full((8, 16, 4), [90, 80, 70, 0], np.uint8),
+    ],
+)
+def test_images_that_a_conversion_would_lose_are_named(tmp_path, values):
+    suffix = "tif" if values.dtype == np.float32 else "png"
+    write(tmp_path / "reference" / "a.png")
+    (tmp_path / "generated").mkdir()
+    Image.fromarray(values).save(tmp_path / "generated" / f"a.{suffix}")
+    with pytest.raises(UserError, match=rf"1 unreadable images: .*generated/a.{suffix} \("):
+        match(tmp_path)
