@@ -188,10 +188,7 @@ def match_folders(
     notes += _compare_places(paths, names or {})
     facts = _inspect(paths)
     sizes = {role: [(fact.height, fact.width) for fact in column] for role, column in facts.items()}
-    formats = {
-        role: _describe_formats(() if role == "sky_mask" else paths[role], column)
-        for role, column in facts.items()
-    }
+    formats = _describe_formats(paths, facts)
     if formats["generated"] != formats["reference"]:
         notes.append(
             f"generated images are stored as {formats['generated']}, reference images as "
@@ -280,17 +277,32 @@ def _inspect(paths: Mapping[str, Sequence[Path]]) -> dict[str, list[inspection.I
     return {role: list(itertools.islice(facts, len(column))) for role, column in paths.items()}
 
 
-def _describe_formats(paths: Sequence[Path], facts: Sequence[inspection.ImageFacts]) -> str:
-    """Formats of some files, and what is done to the samples of `paths` that are not plain."""
+def _describe_formats(
+    paths: Mapping[str, Sequence[Path]], facts: Mapping[str, Sequence[inspection.ImageFacts]]
+) -> dict[str, str]:
+    """Formats of the files of each role, and what is done to samples that are not plain."""
 
-    def read(path: Path) -> tuple[str, ...]:
-        return images.read_image(path, formats=images.READABLE_FORMATS).conversions
+    def read(role: str, path: Path) -> tuple[str, str]:
+        picture = images.read_image(path, formats=images.READABLE_FORMATS)
+        return role, ", ".join(picture.conversions)
 
-    odd = [path for path, fact in zip(paths, facts, strict=False) if not fact.is_plain]
-    done = _run_all([functools.partial(read, path) for path in odd])
-    counts = collections.Counter(itertools.chain.from_iterable(done))
-    conversions = [f"{text} ({count} of {len(paths)})" for text, count in sorted(counts.items())]
-    return "; ".join([", ".join(sorted({fact.format for fact in facts})), *conversions])
+    odd = [
+        functools.partial(read, role, path)
+        for role, column in facts.items()
+        for path, fact in zip(paths[role], column, strict=True)
+        if role != "sky_mask" and not fact.is_plain
+    ]
+    counts = collections.Counter(_run_all(odd))
+    described = {}
+    for role, column in facts.items():
+        parts = [", ".join(sorted({fact.format for fact in column}))]
+        parts += [
+            f"{done} ({count} of {len(column)})"
+            for (owner, done), count in sorted(counts.items())
+            if owner == role and done
+        ]
+        described[role] = "; ".join(parts)
+    return described
 
 
 def _run_all(calls: Sequence[Callable]) -> list:
