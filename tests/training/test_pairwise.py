@@ -75,18 +75,23 @@ def pairs():
 def spread(loss, chunk, mesh):
     """Value and gradients as the training step takes them."""
     gather_fn = functools.partial(replicate, mesh=mesh)
-    fn = functools.partial(loss, chunk=chunk, gather_fn=gather_fn)
-    return jax.value_and_grad(fn, argnums=(0, 1))
+
+    def loss_fn(source, target, place):
+        return loss(source, target, chunk=chunk, gather_fn=gather_fn, place=place)
+
+    return jax.value_and_grad(loss_fn, argnums=(0, 1))
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("chunk", [0, 16])
 @pytest.mark.parametrize("name", LOSSES)
 def test_blocks_and_devices_change_neither_value_nor_gradient(pairs, name, chunk, num_devices):
-    expected, wanted = jax.value_and_grad(LOSSES[name], argnums=(0, 1))(*pairs)
+    place = np.arange(64, dtype=np.int32) // 3  # places of three rows
+    loss_fn = functools.partial(LOSSES[name], place=place)
+    expected, wanted = jax.value_and_grad(loss_fn, argnums=(0, 1))(*pairs)
     mesh = make_mesh({"data": -1}, jax.devices()[:num_devices])
     fn = jax.jit(spread(LOSSES[name], chunk, mesh), in_shardings=batch_sharding(mesh))
-    found, grads = fn(*pairs)
+    found, grads = fn(*pairs, place)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     largest = max(float(np.abs(grad).max()) for grad in wanted)
     for grad, reference in zip(grads, wanted, strict=True):
@@ -104,8 +109,8 @@ def test_no_device_holds_all_similarities(name, chunk, most):
         in_shardings=batch_sharding(mesh),
         out_shardings=(whole, batch_sharding(mesh)),
     )
-    rows = jax.ShapeDtypeStruct((64, 2), np.float32)
-    text = fn.lower(rows, rows).compile().as_text()
+    rows, place = (jax.ShapeDtypeStruct((64, *d), t) for d, t in (((2,), "f4"), ((), "i4")))
+    text = fn.lower(rows, rows, place).compile().as_text()
     sizes = [
         int(np.prod([int(n) for n in dims.split(",")]))
         for dims in re.findall(r"f32\[([\d,]+)\]", text)
