@@ -63,7 +63,7 @@ def build_networks(config: ConfigDict) -> Networks:
         **common,
         **guided,
     )
-    discriminator = Discriminator(
-        size=(height, columns), **common, **config.discriminator.to_dict()
-    )
+    judging = dict(config.discriminator.to_dict())
+    del judging["init_scale"]  # parity takes our initial weights, speed needs none in particular
+    discriminator = Discriminator(size=(height, columns), **common, **judging)
     return Networks(embedder, generator, discriminator, source_view, target_view)
