@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.models.layers import scale_pixels
 from retroguide_jax.networks import Networks, embedder_variables
 from retroguide_jax.parallel.local import LocalDevices
 
@@ -51,14 +52,17 @@ class Model:
         return self._require_generator().z_dim
 
     def embed(self, images: np.ndarray, view: str) -> np.ndarray:
-        """Images [B, H, W, 3] in [-1, 1] of a view ("aerial", "ground") to unit rows [B, D]."""
+        """Images [B, H, W, 3] of a view ("aerial", "ground") to unit rows [B, D].
+
+        They are uint8 in [0, 255], or float32 in [-1, 1].
+        """
         return self._by_rows(self._embed[view], images)
 
     def generate(self, source: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Draws one target image per source.
 
         Args:
-          source: [B, H, W, 3] in [-1, 1], of the source view.
+          source: [B, H, W, 3] of the source view, uint8 in [0, 255] or float32 in [-1, 1].
           z: [B, z_dim], standard normal. The fine per-layer noise is one fixed pattern, so the
             image is a function of (source, z) alone.
 
@@ -74,7 +78,7 @@ class Model:
     def embed_rows(self, variables: dict, images: jax.Array, view: str) -> jax.Array:
         """`embed` as a traceable function of the weights too; shapes as there."""
         embedder = embedder_variables(**variables["embedder"])
-        return self.networks.embedder.apply(embedder, images, view)[0]
+        return self.networks.embedder.apply(embedder, scale_pixels(images), view)[0]
 
     def generate_rows(self, variables: dict, source: jax.Array, z: jax.Array) -> jax.Array:
         """`generate` as a traceable function of the weights too; shapes as there."""
@@ -93,6 +97,7 @@ class Model:
         return images, told.get("intermediates", {})
 
     def _synthesize(self, variables: dict, source: jax.Array, z: jax.Array, **options):
+        source = scale_pixels(source)
         embedder = embedder_variables(**variables["embedder"])
         embedding, tokens = self.networks.embedder.apply(embedder, source, self.source_view)
         generator, params = self.networks.generator, {"params": variables["generator"]}

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.checkpoints.saving import Checkpoints, Progress, list_steps
-from retroguide_jax.data.images import to_float, to_uint8
+from retroguide_jax.data.images import to_uint8
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import to_path
 from retroguide_jax.inference import Model
@@ -71,7 +71,7 @@ class TrainedModel:
     uint8 in [0, 255], or float in [-1, 1], told apart by their dtype.
 
     Attributes:
-      compiled: the `inference.Model` below, without checks: float rows and noise of your own.
+      compiled: the `inference.Model` below, without checks: batches, and noise of your own.
       config: of the run.
       step: the training step of the weights.
       direction: "a2g" (aerial to ground panorama) or "g2a".
@@ -129,8 +129,7 @@ class TrainedModel:
         z = draw_noise(seed, num_samples, self.compiled.z_dim)
 
         def draw(rows: np.ndarray) -> np.ndarray:
-            sources = _to_rows(batch[rows // num_samples])
-            drawn = self.compiled.generate(sources, z[rows % num_samples])
+            drawn = self.compiled.generate(batch[rows // num_samples], z[rows % num_samples])
             if not np.isfinite(drawn).all():
                 raise UserError("the generated images are not finite; use an earlier checkpoint")
             return to_uint8(drawn) if batch.dtype == np.uint8 else drawn
@@ -156,9 +155,7 @@ class TrainedModel:
         if view not in self.sizes:
             raise UserError(f"view={view!r}: must be 'aerial' or 'ground'")
         batch = self._check_images(images, view)
-        rows = self._in_parts(
-            lambda rows: self.compiled.embed(_to_rows(batch[rows]), view), len(batch)
-        )
+        rows = self._in_parts(lambda rows: self.compiled.embed(batch[rows], view), len(batch))
         return rows[0] if np.ndim(images) == 3 else rows
 
     def _in_parts(self, fn: Callable[[np.ndarray], np.ndarray], num_rows: int) -> np.ndarray:
@@ -176,7 +173,7 @@ class TrainedModel:
         return np.concatenate(parts)[:num_rows]
 
     def _check_images(self, images: Any, view: str) -> np.ndarray:
-        """The images as a batch [B, H, W, 3], uint8 or float."""
+        """The images as a batch [B, H, W, 3], uint8 or float32."""
         try:
             batch = np.asarray(images)
         except ValueError as error:  # a list of unequal images
@@ -195,9 +192,10 @@ class TrainedModel:
             )
         if not len(batch):
             raise UserError("images: an empty batch; give at least one image")
-        if batch.dtype != np.uint8:
-            _check_range(batch)
-        return batch
+        if batch.dtype == np.uint8:
+            return batch
+        _check_range(batch)
+        return batch.astype(np.float32)
 
 
 def _check_range(batch: np.ndarray) -> None:
@@ -222,7 +220,3 @@ def _check_range(batch: np.ndarray) -> None:
 def _check_number(name: str, value: int, low: int) -> None:
     if not isinstance(value, (int, np.integer)) or not low <= value < 2**31:
         raise UserError(f"{name}={value!r}: give a whole number of at least {low}, below 2^31")
-
-
-def _to_rows(batch: np.ndarray) -> np.ndarray:
-    return to_float(batch) if batch.dtype == np.uint8 else batch.astype(np.float32)

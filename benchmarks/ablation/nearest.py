@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retroguide_jax.data.images import to_float, to_uint8
+from retroguide_jax.data.images import to_float
 from retroguide_jax.data.pipeline import iterate_batches
 from retroguide_jax.evaluation import results
 from retroguide_jax.evaluation.job import Settings
@@ -35,7 +35,7 @@ class NearestTargets:
         for batch in iterate_batches(builder, data_config, data_config.train_split, batch_size=64):
             target = batch[model.target_view]
             rows.append(model.embed(target, model.target_view)[batch["mask"]])
-            images.append(to_uint8(target[batch["mask"]]))
+            images.append(target[batch["mask"]])
         self._images, self._rows = np.concatenate(images), np.concatenate(rows)
 
     def __getattr__(self, name):

@@ -86,7 +86,7 @@ class Gallery:
         if not self.asks_with_source:
             query = (generated, model.target_view)
         picture, view = query
-        row = np.asarray(model.embed(images.to_float(picture[None]), view), np.float32)
+        row = np.asarray(model.embed(picture[None], view), np.float32)
         nearest = search(self._index, row, _TOP)
         entries = [self._index.entries[number] for number in nearest.indices[0]]
         similarities = nearest.similarities[0].tolist()

@@ -57,7 +57,7 @@ class Studio:
         return self._draw(source, seed)
 
     def _draw(self, source: np.ndarray, seed: int) -> Drawn:
-        sources = images.to_float(np.stack([source] * NUM_PICTURES))
+        sources = np.stack([source] * NUM_PICTURES)
         noise = draw_noise(seed, NUM_PICTURES, self._model.z_dim)
         generated = np.asarray(self._model.generate(sources, noise), np.float32)
         if not np.all(np.isfinite(generated)):

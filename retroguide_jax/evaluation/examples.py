@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from retroguide_jax.data.identity import name_places
-from retroguide_jax.data.images import to_float, to_uint8, write_png
+from retroguide_jax.data.images import to_uint8, write_png
 from retroguide_jax.data.pipeline import iterate_batches, iterate_tiles
 from retroguide_jax.data.reading import num_examples
 from retroguide_jax.errors import UserError
@@ -48,9 +48,9 @@ class Examples(Protocol):
 
         Yields:
           {"mask": bool [B], false for filling; "index": int64 [B]; "id", "aerial_id", "positives",
-          "semi_positives": str [B] as `pipeline.iterate_batches` gives them; "source": float32
-          [B, H, W, 3] in [-1, 1]; "target": uint8 [B, H', W', 3]; "samples": uint8
-          [K, B, H', W', 3]} and, where stored and of the target, "sky_mask", "labels", "depth".
+          "semi_positives": str [B] as `pipeline.iterate_batches` gives them; "source": uint8
+          [B, H, W, 3]; "target": uint8 [B, H', W', 3]; "samples": uint8 [K, B, H', W', 3]} and,
+          where stored and of the target, "sky_mask", "labels", "depth".
 
         Raises:
           UserError: an image cannot be read, or a generated one is not finite.
@@ -112,7 +112,7 @@ class ModelExamples:
         for batch in itertools.islice(batches, -(-self.num // (num_rows * num_processes))):
             kept = {"mask": batch["mask"] & (batch["index"] < self.num)}
             kept["source"] = batch[self.source_view]
-            kept["target"] = to_uint8(batch[self.target_view])
+            kept["target"] = batch[self.target_view]
             for name in ("index", "id", "aerial_id", "positives", "semi_positives"):
                 kept[name] = batch[name]
             if self.target_view == "ground":  # what these were made for
@@ -164,7 +164,7 @@ class ModelExamples:
             rows = np.flatnonzero(batch["mask"])[: total - num_images]
             image_sum = image_sum + np.sum(batch[self.target_view][rows], axis=0, dtype=np.float64)
             num_images += len(rows)
-        return to_uint8(image_sum / num_images)[None]
+        return np.rint(image_sum / num_images).astype(np.uint8)[None]
 
 
 def save_batch(folder: Path, batch: Mapping[str, np.ndarray]) -> None:
@@ -175,7 +175,7 @@ def save_batch(folder: Path, batch: Mapping[str, np.ndarray]) -> None:
     Raises:
       UserError: a file cannot be written, or an id leads out of the folder.
     """
-    kinds = {"source": to_uint8(batch["source"]), "reference": batch["target"]}
+    kinds = {"source": batch["source"], "reference": batch["target"]}
     for k, images in enumerate(batch.get("samples", ())):
         kinds[f"generated_{k}" if k else "generated"] = images
     if "sky_mask" in batch:
@@ -235,7 +235,7 @@ class FolderExamples:
                 "samples": np.stack([read[role] for role in roles]),
             }
             if self.has_source:
-                batch["source"] = to_float(read["source"])
+                batch["source"] = read["source"]
             if "sky_mask" in read:
                 batch["sky_mask"] = read["sky_mask"]
             yield batch

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import tensorflow_datasets as tfds
 
-from retroguide_jax.data.images import to_uint8
 from retroguide_jax.data.pipeline import iterate_batches
 from retroguide_jax.datasets.procedural_city.pairs import SKY_DEPTH
 from retroguide_jax.errors import UserError
@@ -182,7 +181,7 @@ def _read_examples(builder, data_config, most: int) -> dict[str, np.ndarray]:
     parts = []
     for batch in itertools.islice(batches, -(-most // _READ_BATCH)):
         batch = {name: batch[name][batch["mask"]] for name in ("ground", "labels", "depth")}
-        parts.append(batch | {"ground": to_uint8(batch["ground"])})
+        parts.append(batch)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

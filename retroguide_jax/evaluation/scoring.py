@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from retroguide_jax.data.images import to_float
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import registry
 from retroguide_jax.evaluation.examples import Examples
@@ -185,7 +184,7 @@ class Scorer:
         for name, judge in self.instruments.judges.items():
             if examples.has_source:
                 record[f"source/{name}"] = judge.embed(batch["source"], examples.source_view)
-            record[f"real/{name}"] = judge.embed(to_float(target), examples.target_view)
+            record[f"real/{name}"] = judge.embed(target, examples.target_view)
         wanted = [f"real/{name}" for name in self._list_rows()]
         if not set(wanted) <= set(known):
             record |= {f"real/{name}": rows for name, rows in self._ask_nets(target).items()}
@@ -238,7 +237,7 @@ class Scorer:
         if self.instruments.layout is not None:
             scores |= self._score_layout(batch, read)
         for name, judge in self.instruments.judges.items():
-            scores[f"generated/{name}"] = judge.embed(to_float(generated), examples.target_view)
+            scores[f"generated/{name}"] = judge.embed(generated, examples.target_view)
         return scores | {f"generated/{n}": rows for n, rows in self._ask_nets(generated).items()}
 
     def _read_layout(self, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -124,6 +124,13 @@ def _hold(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
+def scale_pixels(images: jax.Array) -> jax.Array:
+    """uint8 in [0, 255] to float32 in [-1, 1]; floats are returned as they are."""
+    if images.dtype != jnp.uint8:
+        return images
+    return images.astype(jnp.float32) * (1 / 127.5) - 1
+
+
 def downsample(x: jax.Array) -> jax.Array:
     """Mean over 2 x 2 blocks: [B, H, W, C] to [B, H/2, W/2, C]."""
     batch, height, width, channels = x.shape

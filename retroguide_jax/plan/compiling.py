@@ -89,9 +89,10 @@ def describe_step(config: ConfigDict, devices: Any) -> AbstractStep:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     fn = make_train_step(config, networks, mesh, shardings)
     batch = {
-        view: _shape((config.train.batch_size, *size, 3), batch_sharding(mesh))
+        view: _shape((config.train.batch_size, *size, 3), batch_sharding(mesh), np.uint8)
         for view, size in networks.sizes.items()
     }
+    batch["place"] = _shape((config.train.batch_size,), batch_sharding(mesh), np.int32)
     return AbstractStep(fn, state, batch, mesh)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.data.catalog import open_dataset
-from retroguide_jax.data.images import to_float, to_uint8
+from retroguide_jax.data.images import to_uint8
 from retroguide_jax.data.reading import PairDecoder, get_id, open_source
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.judges import EMBEDDER, open_judges
@@ -157,9 +157,9 @@ class Look:
         ]
 
     def make_inputs(self, places: list[Place]) -> tuple[np.ndarray, np.ndarray]:
-        """(float32 sources [B, H, W, 3] in [-1, 1], noise [K, B, z_dim]) of the generator."""
+        """(uint8 sources [B, H, W, 3], noise [K, B, z_dim]) of the generator."""
         rows = np.array([place.row for place in places])
-        source = np.stack([to_float(place.source) for place in places])
+        source = np.stack([place.source for place in places])
         return source, draw_noises(_SEED, rows, self._num_noises, self.model.z_dim)
 
     def locate(self) -> tuple[list[float], str]:

@@ -34,7 +34,7 @@ def draw_maps(model: Model, source: np.ndarray, z: np.ndarray) -> tuple[np.ndarr
 
     Args:
       model: with a generator.
-      source: float32 [B, H, W, 3] in [-1, 1].
+      source: [B, H, W, 3], uint8 in [0, 255] or float32 in [-1, 1].
       z: float32 [B, z_dim].
 
     Returns:

@@ -103,7 +103,7 @@ def _embed(model: Model, loaded: list[tuple], view: str, batch_size: int) -> Emb
         return Embedded([], np.empty((0, 0), np.float32), unreadable)
     pixels = np.stack([image for _, image in good])
     padded = np.concatenate([pixels, pixels[-1:].repeat(batch_size - len(pixels), axis=0)])
-    rows = np.asarray(model.embed(images.to_float(padded), view), np.float32)[: len(good)]
+    rows = np.asarray(model.embed(padded, view), np.float32)[: len(good)]
     if not np.all(np.isfinite(rows)):
         raise UserError("the embeddings are not finite; use an earlier checkpoint")
     return Embedded([entry for entry, _ in good], rows, unreadable)

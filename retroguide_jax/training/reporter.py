@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from retroguide_jax.checkpoints.saving import Checkpoints, Progress
-from retroguide_jax.data.images import make_grid, to_float, to_uint8, write_png
+from retroguide_jax.data.images import make_grid, to_uint8, write_png
 from retroguide_jax.data.pipeline import read_batch_ids
 from retroguide_jax.data.reading import num_examples, read_pairs
 from retroguide_jax.files import is_in_bucket
@@ -48,7 +48,7 @@ class SampleGrid:
 
     def draw(self, model: Model) -> np.ndarray:
         """A row a place, source | real target | generated under each noise: uint8 [H, W, 3]."""
-        source = np.stack([to_float(pair[model.source_view]) for pair in self._pairs])
+        source = np.stack([pair[model.source_view] for pair in self._pairs])
         noise = np.random.default_rng(0).standard_normal(
             (_NUM_NOISES, len(source), model.z_dim), np.float32
         )

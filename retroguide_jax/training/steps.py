@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.models.layers import scale_pixels
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.mesh import batch_sharding, compiler_options
 from retroguide_jax.state import TrainState, make_optimizers
@@ -35,15 +36,17 @@ def make_train_step(
       shardings: the state's tree of NamedShardings.
 
     Returns:
-      A function of the state and of {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in
-      [-1, 1], B = config.train.batch_size rows over the mesh. Metrics are float32 or int32
-      scalars, replicated; one that this step did not compute (a lazy or warm-up term) is NaN.
+      A function of the state and of {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]}, uint8 in
+      [0, 255] or float in [-1, 1], B = config.train.batch_size rows over the mesh. Metrics are
+      float32 or int32 scalars, replicated; one that this step did not compute (a lazy or warm-up
+      term) is NaN.
     """
     recipe = Recipe(config, networks, mesh, shardings.params, make_optimizers(config))
     schedule = recipe.schedule
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         step = state.step
+        batch = batch | {view: scale_pixels(batch[view]) for view in networks.sizes}
         # The only source of randomness: resuming at a step repeats its noise exactly.
         key = jax.random.fold_in(jax.random.key(config.seed), step)
         metrics, skipped = {}, dict(state.skipped)

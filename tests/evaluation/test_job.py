@@ -46,7 +46,7 @@ def data(monkeypatch):
         for first in range(0, len(images), batch_size):
             positions = np.arange(first, first + batch_size)
             index = np.minimum(positions, len(images) - 1)
-            ground = to_float(images[index])
+            ground = images[index]
             batch = {
                 "aerial": ground.swapaxes(1, 2),
                 "ground": ground,
@@ -87,6 +87,7 @@ class FakeModel:
 
     def embed(self, images, view):
         self.batch_sizes.add(len(images))
+        images = to_float(images) if images.dtype == np.uint8 else images
         place = images.swapaxes(1, 2) if view == "aerial" else images
         place = place - place.mean(axis=(1, 2, 3), keepdims=True)
         rows = place.reshape(len(images), -1) @ self._projection
@@ -94,6 +95,7 @@ class FakeModel:
 
     def generate(self, source, z):
         self.batch_sizes.add(len(source))
+        source = to_float(source) if source.dtype == np.uint8 else source
         # Never so little that an image equals its target.
         brightness = self._noise * (1 + np.abs(z[:, :1, None, None]))
         return np.clip(source.swapaxes(1, 2) + brightness, -1, 1)
@@ -106,7 +108,7 @@ class ConstantModel(FakeModel):
         return np.full((len(images), 4), 0.5, np.float32)
 
     def generate(self, source, z):
-        return np.zeros_like(source)
+        return np.zeros(source.shape, np.float32)
 
 
 def evaluate(model, judges=None, *, metrics=METRICS, rows=2, seed=0, progress_fn=None, **kwargs):

@@ -13,7 +13,6 @@ from pair_files import make_data_config, write_pairs
 
 from retroguide_jax.config import load_config
 from retroguide_jax.data import catalog, pipeline
-from retroguide_jax.data.images import to_uint8
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import layout
 from retroguide_jax.evaluation.examples import ModelExamples
@@ -52,7 +51,7 @@ def test_batch(city):
         builder, data_config, "test", batch_size=16, with_layout=True
     )
     batch = next(batches)
-    return batch | {"ground": to_uint8(batch["ground"])}
+    return batch
 
 
 def fail(*_):

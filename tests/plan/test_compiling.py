@@ -22,8 +22,8 @@ def test_replicated_state_is_whole_on_every_device():
     sizes = measure(data=8, fsdp=1)
     for kind, name in (("parameters", "params"), ("optimizer", "opt"), ("averages", "ema")):
         assert sizes[kind] == sum(leaf.size * 4 for leaf in jax.tree.leaves(getattr(state, name)))
-    # A device's two pairs of 16 x 16 and 8 x 32 pixels.
-    assert sizes["batch"] == 2 * (16 * 16 + 8 * 32) * 3 * 4
+    # A device's two pairs of 16 x 16 and 8 x 32 pixels of 3 bytes, with the number of their place.
+    assert sizes["batch"] == 2 * ((16 * 16 + 8 * 32) * 3 + 4)
 
 
 def test_fsdp_divides_the_state():

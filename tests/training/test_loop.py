@@ -10,6 +10,7 @@ from tiny import make_tiny_config
 
 from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.data.catalog import open_dataset
+from retroguide_jax.data.images import to_float
 from retroguide_jax.data.pipeline import read_batch_ids
 from retroguide_jax.errors import UserError
 from retroguide_jax.training import loop
@@ -39,9 +40,9 @@ class _Spoilt:
     def __next__(self):
         number = self.get_state()["next_index"]
         batch = next(self.iterator)
-        return (
-            {name: rows + np.nan for name, rows in batch.items()} if number in self.bad else batch
-        )
+        # Pixels are always numbers: floats in their place, which the step takes too.
+        noise = np.float32(np.nan if number in self.bad else 0)
+        return batch | {view: to_float(batch[view]) + noise for view in ("aerial", "ground")}
 
     def get_state(self):
         return self.iterator.get_state()
