@@ -244,7 +244,7 @@ class Reporter:
         self.writer.write(step, scalars)
         brief = [
             f"{name}={scalars[name]:.3g}"
-            for name in (*_SHOWN, self.best)
+            for name in dict.fromkeys((*_SHOWN, self.best))
             if math.isfinite(scalars.get(name, math.nan))
         ]
         rest, text = self.speed.describe_rest(step), " ".join(brief)
