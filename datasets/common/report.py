@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from retroguide_jax.data.identity import find_equal_files
 from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
 
-from . import checking, places, storing
+from . import checking, lookalikes, places, storing
 from .listing import Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
@@ -136,6 +137,8 @@ def _look_at(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
             done = picture.conversions if picture else ()
             size = (facts.height, facts.width)
             seen[view] = (look.path, size, facts.mode, facts.is_rotated, done)
+            if picture is not None and not picture.describe_flatness():
+                seen[f"{view} thumbnail"] = (look.path, lookalikes.make_thumbnail(picture.pixels))
     problems = list(dict.fromkeys(problems))
     if panorama and decode and checking.is_usable(problems):
         box, pixels = pair.ground_box, picture.pixels
@@ -201,6 +204,15 @@ def _describe_looks(looks: Sequence[dict]) -> list[str]:
             notes.append(
                 f"{view}: {len(rotated)} images are turned by an EXIF flag, such as {rotated[0]}: "
                 "a tile or panorama should not be; look whether north is where it belongs"
+            )
+        files = dict(look[f"{view} thumbnail"] for look in looks if f"{view} thumbnail" in look)
+        equal = dict(zip(files, find_equal_files(list(files)), strict=True))
+        alike = lookalikes.find_lookalikes({equal[path]: row for path, row in files.items()})
+        if alike:
+            notes.append(
+                f"{view}: {len(alike)} files look like another of other bytes, such as "
+                f"{alike[0][0]} and {alike[0][1]}: if they show one place, give both one aerial_id "
+                "in a manifest.csv"
             )
     seams = [look["seam"] for look in looks if "seam" in look]
     broken = sum(seam > _SEAM_RATIO for seam in seams)

@@ -1,6 +1,7 @@
 """Pairs that share a tile or a panorama are one place, in every split, gallery and batch."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from retroguide_jax.datasets.image_pairs import listing as image_pairs_listing
 from retroguide_jax.data import catalog, pipeline, reading
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import ranking
+from retroguide_jax.training import pairwise
 
 
 def write(path, colour, size):
@@ -58,6 +60,20 @@ def test_all_views_of_a_tile_are_one_place(copies, tmp_path):
         rows = one["aerial"][one["place"] == place]
         sums = rows.sum(axis=(1, 2, 3))
         np.testing.assert_allclose(sums, sums[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("name", ["info_nce", "soft_margin_triplet"])
+def test_losses_take_no_view_of_a_tile_for_another_place(copies, name, tmp_path):
+    """A perfect embedder has no loss on a batch with shared tiles, from files to the loss."""
+    root = write_views(tmp_path / "raw", 4, 2, copies=copies)
+    builder, data_config = build(root, tmp_path)
+    batch = next(pipeline.make_train_iterator(builder, data_config, batch_size=8, seed=0))
+    _, rows = np.unique(batch["place"], return_inverse=True)
+    perfect = np.eye(4, dtype=np.float32)[rows]  # equal for equal places, orthogonal for others
+    loss_fn = functools.partial(getattr(pairwise, name), perfect, perfect, 50.0)
+    assert loss_fn(place=batch["place"]) < 1e-6
+    assert loss_fn(place=np.arange(8)) > 0.05
 
 
 @pytest.mark.parametrize("copies", [False, True])
@@ -180,3 +196,17 @@ def test_places_differ_where_names_do():
     names = [f"{n:05d}".encode() for n in range(20_000)]
     numbers = {int(reading.hash_place({"id": name, "aerial_id": name})) for name in names}
     assert len(numbers) > 19_990 and min(numbers) >= 0
+
+
+def test_check_notes_copies_that_were_saved_again(tmp_path):
+    root = write_views(tmp_path / "raw", 3, 2, copies=True)
+    smooth = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    tile = Image.fromarray(smooth).resize((64, 64))
+    tile.save(root / "tiles/0_0.png")
+    tile.save(root / "tiles/0_1.png", "JPEG", quality=80)  # other bytes, the same picture
+    builder_class = catalog.load_builder_class("image_pairs")
+    found = report.make_report(builder_class, make_data_config(root), full=True, num_workers=1)
+    text = "\n".join(found["notes"])
+    assert "4 aerials for 6 pairs" in text
+    assert "aerial: 1 files look like another" in text and "0_0.png and " in text
+    assert "ground: " not in text.replace("ground: height", "")
