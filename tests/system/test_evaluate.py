@@ -65,7 +65,11 @@ def test_a_row_has_figures_with_intervals_and_their_protocol(scored, trained, ju
     assert row["judges"]["judge"]["workdir"] == os.path.relpath(judge, trained)
     assert protocol["examples"]["num"] == 15
     assert len(row["protocol_hash"]) == len(row["weights"]) == len(row["config"]) == 16
-    assert {entry["name"] for entry in row["absent"]} == {"diversity", "sky_spread_ratio"}
+    assert {entry["name"] for entry in row["absent"]} == {
+        "diversity",
+        "sky_spread_ratio",
+        "broken_share",  # of fewer than 100 real images
+    }
     (line,) = (trained / "eval" / "results.jsonl").read_text().splitlines()
     assert json.loads(line) == row
     assert len(per_image.read_text().splitlines()) == 16
