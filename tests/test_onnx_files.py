@@ -61,6 +61,16 @@ def test_the_fingerprint_is_of_all_files(tmp_path):
     assert open_program(write(tmp_path / "again", 1), "").fingerprint == prints[0]
 
 
+def test_links_of_a_hub_s_cache_are_followed(tmp_path):
+    """Program and weights are both links to files named by their digests."""
+    path = write(tmp_path / "a", 3)
+    (tmp_path / "blobs").mkdir()
+    for number, file in enumerate((path, path.with_name("net.onnx.data"))):
+        file.rename(tmp_path / "blobs" / f"{number}")
+        file.symlink_to(f"../blobs/{number}")
+    np.testing.assert_allclose(apply(path)[:, 0], 3 * IMAGES.mean((2, 3)).sum(1), rtol=1e-5)
+
+
 def test_missing_weights_are_named(tmp_path):
     path = write(tmp_path / "a", 1)
     (tmp_path / "a" / "net.onnx.data").rename(tmp_path / "net.onnx.data")

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from retroguide_jax.data.listing import is_image, make_id
+from retroguide_jax.data.listing import is_clutter, is_image, make_id, walk_files
 from retroguide_jax.errors import UserError
 from retroguide_jax.text import join_few
 
@@ -22,7 +22,6 @@ _SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "testi
 _HEADING_WORDS = ("yaw", "bearing", "azimuth", "north", "compass", "orientation", "direction")
 _PLACE_WORDS = ("place", "tile", "location")
 _LISTS = (".csv", ".tsv", ".txt")
-_CLUTTER = ("thumbs.db", "desktop.ini")  # left behind by file managers, as are hidden files
 
 
 def list_pairs(raw_dir: Path) -> Listing:
@@ -186,18 +185,14 @@ def list_images(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[P
       UserError: the folder cannot be read.
     """
     try:
-        entries = sorted(folder.iterdir())
+        entries = walk_files(folder) if deep else sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; check the folder") from error
     paths, problems = [], []
     for path in entries:
-        if path.name.startswith(".") or path.name.lower() in _CLUTTER:
+        if is_clutter(path.name):
             continue
-        if deep and path.is_dir():
-            inside, others = list_images(path, deep=True)
-            paths += inside
-            problems += others
-        elif not path.is_dir() and is_image(path):
+        if not path.is_dir() and is_image(path):
             paths.append(path)
         else:
             problems.append(Problem(str(path), "not an image", "unreadable", "move it elsewhere"))

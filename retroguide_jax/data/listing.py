@@ -6,7 +6,7 @@ Every command that takes a folder of images lists it here, so that all see the s
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
@@ -23,6 +23,8 @@ _SUFFIXES = (
 # How files of the first line begin, for those with another suffix or none.
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 _TEXTS = (".txt", ".json", ".csv", ".md", ".html", ".xml", ".yaml", ".yml")  # opened by nobody
+# Thumbnails of a network disk, leftovers of an archive and of file managers; in small letters.
+_CLUTTER = ("@eadir", "__macosx", "thumbs.db", "desktop.ini")
 _UNLISTABLE = "\n\r\0\ufeff"  # what a line of a text file cannot hold
 
 
@@ -53,7 +55,7 @@ def list_images(
     left_out = frozenset() if leave_out is None else frozenset([os.path.realpath(leave_out)])
     found: dict[str, Path] = {}
     doubled, unlistable = [], []
-    for path in _walk(root, left_out):
+    for path in walk_files(root, left_out):
         if not is_image(path):
             continue
         name = make_id(path.relative_to(root).as_posix())
@@ -71,6 +73,38 @@ def list_images(
     if not found:
         raise UserError(f"{root}: no images in it, nor in its sub-folders; name a folder of images")
     return found
+
+
+def walk_files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Files in a folder and its sub-folders, sorted, through links too.
+
+    Hidden ones and what other systems leave behind are passed over, and so are folders of which
+    `above` has the real path.
+
+    Raises:
+      UserError: a folder cannot be read.
+    """
+    place = os.path.realpath(folder)
+    if place in above:  # a link to a folder that it lies in, whose files are listed already
+        return
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; make the folder readable") from None
+    for name in names:
+        path = folder / name
+        if is_clutter(name):
+            continue
+        if os.path.isdir(path):
+            yield from walk_files(path, above | {place})
+        # A broken link counts: its reader names it. A pipe would keep a reader waiting.
+        elif os.path.isfile(path) or os.path.islink(path):
+            yield path
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is hidden, or left behind by another system."""
+    return name.startswith(".") or name.lower() in _CLUTTER
 
 
 def is_image(path: str | os.PathLike) -> bool:
@@ -158,27 +192,3 @@ def _join_lines(ids: Iterable[str]) -> bytes:
         if not is_listable(name):
             raise UserError(f"the id {name!r} cannot be a line of a text file; rename the image")
     return "".join(f"{name}\n" for name in ids).encode()
-
-
-def _walk(folder: Path, above: frozenset[str]) -> Iterable[Path]:
-    """Files below a folder, through links too, sorted, no hidden ones; nothing of `above`."""
-    place = os.path.realpath(folder)
-    if place in above:  # a link to a folder that it lies in, whose files are listed already
-        return
-    try:
-        with os.scandir(folder) as entries:
-            # A broken link counts: its reader names it. A pipe would keep a reader waiting.
-            children = sorted(
-                (entry.name, entry.is_dir())
-                for entry in entries
-                if entry.is_dir() or entry.is_file() or entry.is_symlink()
-            )
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; make the folder readable") from None
-    for name, is_folder in children:
-        if name.startswith("."):
-            continue
-        if is_folder:
-            yield from _walk(folder / name, above | {place})
-        else:
-            yield folder / name

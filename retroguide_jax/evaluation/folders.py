@@ -244,10 +244,13 @@ def _compare_places(paths: Mapping[str, Sequence[Path]], patterns: Mapping[str, 
         return []
     endings = naming.find_endings([path.stem for path in paths["generated"]])
     if endings and not patterns:
+        pairs = [(end, end.replace("fake", "real")) for end in endings if "fake" in end]
+        known = [pair for pair in pairs if pair[1] in endings]
+        fake, real = (known or [(endings[0], endings[-1])])[-1]
         raise UserError(
             f"generated and reference are the same {len(paths['generated'])} images, named "
             f"{', '.join('*' + ending for ending in endings)}; say which are which, such as "
-            f"--names='generated=*{endings[0]}' --names='reference=*{endings[-1]}'"
+            f"--names='generated=*{fake}' --names='reference=*{real}'"
         )
     return [f"{num_same} generated images are their own reference: both are the same file"]
 

@@ -40,6 +40,21 @@ class _DictStandIn:
         return OrderedDict()
 
 
+class _ListStandIn:
+    """Takes the place of a class of lists."""
+
+    def __new__(cls, *args, **kwargs):
+        del cls, args, kwargs
+        return []
+
+
+# By what PyTorch says of a stand-in that something is put into.
+_CONTAINERS = {
+    r"SETITEMS? for dict.*StandIn:([\w.]+)": _DictStandIn,
+    r"(?:append to|extend) lists.*StandIn:([\w.]+)": _ListStandIn,
+}
+
+
 def load(path: Path) -> Any:
     """Reads a file of torch.save; objects of foreign classes are `StandIn`s.
 
@@ -75,10 +90,11 @@ def load(path: Path) -> Any:
 
 def _add_class(known: dict[str, type], path: Path, message: str) -> bool:
     """Puts a stand-in where reading ended for want of a class; whether there was one to put."""
-    used = re.search(r"SETITEMS? for dict.*StandIn:([\w.]+)", message)
-    if used and known.get(used[1]) is not _DictStandIn:
-        known[used[1]] = _DictStandIn
-        return True
+    for pattern, container in _CONTAINERS.items():
+        used = re.search(pattern, message)
+        if used and known.get(used[1]) is not container:
+            known[used[1]] = container
+            return True
     asked = re.search(r"GLOBAL ([\w.]+)", message)
     # PyTorch names builtins without their module.
     name = asked and (asked[1] if "." in asked[1] else f"builtins.{asked[1]}")

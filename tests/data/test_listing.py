@@ -101,10 +101,8 @@ def test_commands_agree_on_what_a_folder_holds(tmp_path_factory, entries):
     if isinstance(seen["generate"], str):
         return
     found = image_pairs.list_pairs(root / "pairs")
-    here = {path.name for path in seen["generate"] if path.parent == folder}
-    taken = {os.path.basename(pair.aerial) for pair in found.pairs}
-    named = {os.path.basename(problem.path) for problem in found.problems}
-    assert taken == here and not taken & named
+    taken = {os.path.relpath(pair.aerial, root / "pairs" / "aerial") for pair in found.pairs}
+    assert taken == {os.path.relpath(path, folder) for path in seen["generate"]}
 
 
 def is_readable(path):
@@ -174,3 +172,11 @@ def test_a_list_may_spell_accents_either_way(tmp_path):
     assert find_inside(tmp_path, "\u00fc.png") == stored
     assert find_inside(tmp_path, "gone.png") == tmp_path / "gone.png"
     assert find_inside(tmp_path, "a/../../x.png") is None
+
+
+def test_what_other_systems_leave_behind_is_no_image(tmp_path):
+    """Thumbnails of a network disk would be further images of the set."""
+    for name in ("a.png", "@eaDir/a.png/THUMB.jpg", "__MACOSX/._a.png", ".cache/a.png", "b/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    assert sorted(listing.list_images(tmp_path)) == ["a", "b/c"]

@@ -80,6 +80,10 @@ class Settings(dict):
     """A dictionary of a class of the training script's own."""
 
 
+class Steps(list):
+    """A list of such a class."""
+
+
 class Tracker:
     """An object with slots, which a pickle stores otherwise than one without."""
 
@@ -99,6 +103,7 @@ BESIDE = {
     "a date": lambda: datetime.datetime(2026, 1, 2),
     "a default dictionary": lambda: collections.defaultdict(list, loss=[1.0]),
     "its own dictionary": lambda: Settings(lr=1, deep=Settings(steps=2)),
+    "its own list": lambda: {"config": Settings(steps=Steps([1, Steps([2])]))},
     "its own object": make_tracker,
     "a class": lambda: Tracker,
 }
