@@ -63,7 +63,7 @@ def open_nets(
         except MissingWeightsError as error:
             opened.absent[metric] = str(error)
             continue
-        if METRICS[metric].group == "lpips":
+        if name.startswith("lpips"):
             opened.lpips[metric] = known
         else:
             output = _OUTPUTS.get(metric, "features")

@@ -157,6 +157,12 @@ METRICS: dict[str, Metric] = {
         "Frechet distance on the embeddings of the target view by each judge; also by --features",
     ),
     "diversity": Metric("noise", "higher", "mean pairwise RMS pixel distance over the noises"),
+    "diversity_lpips_alex": Metric(
+        "noise",
+        "higher",
+        "mean pairwise lpips_alex over the noises; Zhu et al. 2017 (BicycleGAN)",
+        net="lpips_alex",
+    ),
     "sky_spread_ratio": Metric(
         "noise", "one", "spread of the sky's colour over the noises / over the real images"
     ),
@@ -179,7 +185,9 @@ METRICS: dict[str, Metric] = {
 
 # What needs no weights from elsewhere, and fits on a screen.
 DEFAULT = tuple(
-    name for name, metric in METRICS.items() if metric.group in ("pair", "masked", "alone", "noise")
+    name
+    for name, metric in METRICS.items()
+    if metric.group in ("pair", "masked", "alone", "noise") and not metric.net
 ) + ("retrieval", "fd_judge")
 
 # The columns that a paper of each family prints, in its order.

@@ -17,6 +17,7 @@ SURFACE [N, K, 3], SURFACE_real [N, 3]   mean colour of the sky; with labels, of
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,6 +80,9 @@ class Scorer:
         if instruments.layout is not None:
             nets["layout"] = instruments.layout
         self._nets = {name: self._open(net) for name, net in nets.items()}
+        of_noises = registry.list_group(metrics, "noise")
+        lpips = {name: net for name, net in instruments.lpips.items() if name in of_noises}
+        self._distances = {name: self._open(net) for name, net in lpips.items()}
 
     def score(
         self,
@@ -132,7 +136,8 @@ class Scorer:
 
     def _compile_pair(self):
         names = registry.list_group(self.metrics, "pair")
-        lpips = self.instruments.lpips
+        of_pairs = registry.list_group(self.metrics, "lpips")
+        lpips = {name: net for name, net in self.instruments.lpips.items() if name in of_pairs}
         variables = self.devices.replicate({name: net.variables for name, net in lpips.items()})
 
         def score(variables, generated, target):
@@ -256,6 +261,10 @@ class Scorer:
         record, surfaces = {}, {}
         if "diversity" in self.metrics:
             record["diversity"] = diversity.mean_pairwise_distance(samples)
+        for name, distance in self._distances.items():
+            pairs = itertools.combinations(samples, 2)
+            found = [np.asarray(distance(*pair)["distance"]) for pair in pairs]
+            record[name] = np.mean(found, axis=0)
         if "sky_spread_ratio" in self.metrics and "sky_mask" in batch:
             surfaces["sky"] = batch["sky_mask"]
         if self.instruments.layout is not None:

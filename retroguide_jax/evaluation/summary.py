@@ -111,11 +111,11 @@ _MAKERS = {"sharpness_ratio": _add_sharpness, "broken_share": _add_broken}
 
 
 def _add_noise(scores: Scores, columns: Mapping, metrics: Sequence[str]) -> None:
-    if "diversity" in metrics:
-        if "diversity" in columns:
-            scores.add_mean(Score("diversity"), columns["diversity"])
-        else:
-            scores.add_absent("diversity", "needs at least 2 noises")
+    for name in ("diversity", "diversity_lpips_alex"):
+        if name in columns:
+            scores.add_mean(Score(name), columns[name])
+        elif name in metrics:
+            scores.add_absent(name, "needs at least 2 noises, or --num_samples of them")
     if "sky_spread_ratio" in metrics:
         if "sky" in columns:
             _add_spread(scores, columns, "sky")

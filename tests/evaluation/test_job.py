@@ -470,3 +470,25 @@ def test_what_is_known_of_other_real_images_is_not_used(nets, tmp_path, data, pl
     after = fresh.score(ModelExamples(model, None, DATA_CONFIG, "test"), described)[0]
     assert before["real_images"] != after["real_images"]
     assert before["protocol_hash"] == after["protocol_hash"]
+
+
+def test_samples_of_a_folder_are_compared_with_each_other(nets, tmp_path):
+    """NAME_0 .. NAME_2 as `generate --num_samples=3` names them: means, and diversity."""
+    rng = np.random.default_rng(0)
+    real = rng.integers(0, 200, (6, 16, 16, 3), np.uint8)
+    for i, pixels in enumerate(real):
+        write_png(tmp_path / "reference" / f"{i}.png", pixels)
+        for k in range(3):
+            write_png(tmp_path / "generated" / f"{i}_{k}.png", pixels + np.uint8(10 + 10 * k))
+    folders = {"generated": tmp_path / "generated", "reference": tmp_path / "reference"}
+    settings = job.Settings(("rmse", "lpips_alex", "diversity", "diversity_lpips_alex"), 2)
+    none = {"source": None, "sky_mask": None}
+    row, per_image = score_folders({**folders, **none}, {}, settings, num_samples=3)
+    values = get_values(row)
+    assert row["absent"] == [] and per_image["rmse"].shape == (6, 3)
+    np.testing.assert_allclose(values["rmse"], 20, rtol=1e-5)
+    # Differences of 10, 20 and 10 grey levels between the three.
+    np.testing.assert_allclose(values["diversity"], 40 / 3 / 255, rtol=1e-5)
+    np.testing.assert_allclose(values["diversity_lpips_alex"], 40 / 3 / 255, rtol=1e-5)
+    np.testing.assert_allclose(values["lpips_alex"], 20 / 255, rtol=1e-5)
+    assert row["protocol"]["num_noises"] == 3
