@@ -129,6 +129,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.adversarial_batch_size = 32  # of these, the pairs G and D see
     config.train.contrastive_warmup_steps = 0  # embedder-only steps at the start (mode joint)
     config.train.contrastive_every = 1  # mode joint, after the warm-up: every n-th step; 0: never
+    config.train.degrade = False  # for judges: the embedder sees soft, noisy, displaced images
     config.train.micro_batch_size = 0  # pairs embedded at a time, same negatives; 0: all at once
     config.train.remat = "none"  # what the backward pass recomputes
     config.train.update_order = "alternating"  # of D and G

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from retroguide_jax.data.pipeline import iterate_batches
 from retroguide_jax.datasets.procedural_city.pairs import SKY_DEPTH
+from retroguide_jax.degradation import degrade_colours
 from retroguide_jax.errors import UserError
 from retroguide_jax.models.layout_reader import LayoutReader
 
@@ -126,7 +127,7 @@ def _compile_step(net: LayoutReader, optimizer: optax.GradientTransformation, de
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def take_step(variables, opt_state, key, batch):
-        images = augment_colours(key, batch["ground"].astype(jnp.float32) / 127.5 - 1.0)
+        images = degrade_colours(key, batch["ground"].astype(jnp.float32) / 127.5 - 1.0)
         log_depth = jnp.log(jnp.maximum(batch["depth"].astype(jnp.float32), 1.0) / 100.0)
         truth = (batch["labels"].astype(jnp.int32), log_depth, batch["depth"] < SKY_DEPTH)
         grads, metrics = jax.grad(loss_fn, has_aux=True)(variables, images, *truth)
@@ -134,44 +135,6 @@ def _compile_step(net: LayoutReader, optimizer: optax.GradientTransformation, de
         return optax.apply_updates(variables, updates), opt_state, metrics
 
     return take_step
-
-
-def augment_colours(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Spoils the colours of panoramas at random, each in its own way; nothing is moved.
-
-    Generated images are a little soft, noisy and off in colour. A reader that knows sharp renders
-    only may take that for another layout, and the score would measure style.
-
-    A mean over 3 x 3 pixels is blended in by 0 to 1; contrast is scaled by 0.7 to 1.3, each channel
-    by another 0.85 to 1.15, about the image's mean; brightness is shifted by up to 0.2; Gaussian
-    noise of deviation 0 to 0.1 is added.
-
-    Args:
-      key: of the draw.
-      images: [B, H, W, 3] in [-1, 1].
-
-    Returns:
-      The same shape, clipped to [-1, 1].
-    """
-    keys = jax.random.split(key, 6)
-    one, channel = (images.shape[0], 1, 1, 1), (images.shape[0], 1, 1, 3)
-    softness = jax.random.uniform(keys[0], one)
-    images = images + softness * (_blur(images) - images)
-    gain = jax.random.uniform(keys[1], one, minval=0.7, maxval=1.3)
-    gain *= jax.random.uniform(keys[2], channel, minval=0.85, maxval=1.15)
-    mean = images.mean((1, 2, 3), keepdims=True)
-    images = mean + gain * (images - mean)
-    images += jax.random.uniform(keys[3], one, minval=-0.2, maxval=0.2)
-    noise = jax.random.uniform(keys[4], one, maxval=0.1)
-    return jnp.clip(images + noise * jax.random.normal(keys[5], images.shape), -1.0, 1.0)
-
-
-def _blur(images: jax.Array) -> jax.Array:
-    """Mean over 3 x 3 pixels; columns wrap round, the first and last rows repeat."""
-    height = images.shape[1]
-    images = sum(jnp.roll(images, shift, axis=2) for shift in (-1, 0, 1)) / 3.0
-    padded = jnp.pad(images, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")
-    return sum(padded[:, first : first + height] for first in range(3)) / 3.0
 
 
 def _read_examples(builder, data_config, most: int) -> dict[str, np.ndarray]:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
+from retroguide_jax.degradation import degrade
+from retroguide_jax.models.embedder import VIEWS
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import AXES, BATCH_SPEC, replicate
 from retroguide_jax.state import TrainState
@@ -28,6 +30,8 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
       The state, metrics, and whether the update was taken.
     """
     config = recipe.config
+    if config.train.degrade:
+        batch = batch | _degrade_views(recipe, batch, state.step)
     params, stats = state.params["embedder"], state.stats["embedder"]
     take = _differentiate_pieces if config.train.micro_batch_size else differentiate
     whole = replicate(params, recipe.mesh)
@@ -45,6 +49,19 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
     state = state.update(stats={"embedder": stats}, ema={"embedder": guide})
     metrics = {"contrastive/loss": loss, "contrastive/accuracy": accuracy, "contrastive/grad": norm}
     return state, metrics | {"contrastive/param_norm": optax.tree.norm(params)}, ok
+
+
+def _degrade_views(recipe: Recipe, batch: dict[str, jax.Array], step: jax.Array):
+    """Both views, each degraded by a key of its own of this step."""
+    key = jax.random.fold_in(jax.random.key(recipe.config.seed), step)
+    return {
+        view: degrade(
+            jax.random.fold_in(key, number),
+            batch[view],
+            circular=view == "ground" and recipe.config.data.panorama,
+        )
+        for number, view in enumerate(VIEWS, 2)  # 0 and 1 are of the generator's noise
+    }
 
 
 def differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.Array]):

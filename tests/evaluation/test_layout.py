@@ -16,7 +16,7 @@ from retroguide_jax.data import catalog, pipeline
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import layout
 from retroguide_jax.evaluation.examples import ModelExamples
-from retroguide_jax.evaluation.layout_training import LayoutRecipe, augment_colours
+from retroguide_jax.evaluation.layout_training import LayoutRecipe, degrade_colours
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.evaluation.summary import summarize
 from retroguide_jax.files import lock_folder
@@ -218,7 +218,7 @@ def test_sizes_that_do_not_fold_are_refused(city, tmp_path):
 def test_augmentation_spoils_colours_and_moves_nothing():
     step = np.where(np.arange(128) < 64, -0.5, 0.5).astype(np.float32)
     images = np.broadcast_to(step[None, None, :, None], (8, 32, 128, 3))
-    spoilt = np.asarray(augment_colours(jax.random.key(0), images))
+    spoilt = np.asarray(degrade_colours(jax.random.key(0), images))
     assert spoilt.min() >= -1 and spoilt.max() <= 1
     assert np.all(np.std(spoilt.mean((1, 2)), axis=0) > 0.02)  # each image in its own way
     jump = np.abs(np.diff(spoilt.mean((1, 3)), axis=1))  # over columns

@@ -1,0 +1,24 @@
+"""A strong judge of `city`: an embedder that knows real places, and degraded ones too.
+
+    retroguide train --config=city_judge --workdir=runs/judge_saig
+    retroguide train --config=city_judge:convnext --workdir=runs/judge_convnext
+
+`city_retrieval` trained for longer on images that are degraded as generated ones are. Train both
+once and keep them: every evaluation of every run can use them.
+"""
+
+from ml_collections import ConfigDict
+from retroguide_jax.configs import city_retrieval
+
+
+def get_config(backbone: str = "saig") -> ConfigDict:
+    """A judge of one of two families; `backbone` is saig or convnext."""
+    config = city_retrieval.get_config(backbone)
+    # All pairs but the last: another validation split than that of `city`.
+    config.data.train_split = "train[:-128]"
+    config.data.val_split = "train[-128:]"
+    config.train.degrade = True
+    config.train.num_steps = 1500
+    config.train.eval_every = 500
+    config.train.checkpoint_every = 250
+    return config
