@@ -45,8 +45,8 @@ def make_networks(config: ConfigDict) -> Networks:
         return Networks(embedder, None, None, source_view, target_view, sizes)
     common["circular"] = bool(config.data.panorama) and target_view == "ground"
     generator = _make_generator(config, sizes, common)
-    halvings = len(config.discriminator.features)
-    _divide(f"data.{target_view}_size", sizes[target_view], 2**halvings)
+    shrinks = config.discriminator.fold * 2 ** len(config.discriminator.features)
+    _divide(f"data.{target_view}_size", sizes[target_view], shrinks)
     fields = _kwargs(config.discriminator)
     if fields["conditioning"] == "encoder":
         fields["encoder"] = _make_encoder(config, sizes)
@@ -83,9 +83,11 @@ def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet
         codes = {field: fields[field] for field in ("z_dim", "style_dim")}
         kept = {field: common[field] for field in ("circular", "dtype")}
         return UNet(size=size, features=features, **codes, **kept)
-    doublings = len(fields["structure_features"]) - 1 + len(fields["facade_features"])
+    # The first block keeps the size; with unfold the RGB head doubles in place of the last.
+    num_blocks = len(fields["structure_features"]) + len(fields["facade_features"])
+    doublings = max(0, num_blocks - fields["unfold"])
     encoder = _make_encoder(config, sizes) if guidance == "encoder" else None
-    start = _divide(name, size, 2**doublings)
+    start = _divide(name, size, fields["unfold"] * 2**doublings)
     return Generator(start=start, encoder=encoder, **common, **fields)
 
 

@@ -178,8 +178,7 @@ def _make_generator_parts() -> Iterator[Case]:
     )
 
     def draw_with_noise(module, h, *condition):
-        up = not isinstance(module, twin.generator.StructureBlock) or module.up
-        size = tuple((2 if up else 1) * length for length in h.shape[2:])
+        size = tuple((2 if module.up else 1) * length for length in h.shape[2:])
         maps = [h.new_tensor(noise) for noise in draw_maps(KEYS, [size, size])]
         return {"out": module(h, *condition, maps)}
 
@@ -199,6 +198,6 @@ def _make_generator_parts() -> Iterator[Case]:
         {"h": draw("h", MAP), "condition": draw("condition", (2, 2 * WIDTH))},
         lambda module, *args: {"out": module(*args, KEYS)},
         draw_with_noise,
-        generator.FacadeBlock(5, 1, 6, 6, True),
-        lambda: twin.generator.FacadeBlock(CHANNELS, 5, 1, 6, 6, WIDTH, True),
+        generator.FacadeBlock(5, True, 1, 6, 6, True),
+        lambda: twin.generator.FacadeBlock(CHANNELS, 5, True, 1, 6, 6, WIDTH, True),
     )

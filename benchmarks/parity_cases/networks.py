@@ -108,6 +108,7 @@ def _make_generators() -> Iterator[Case]:
         },
         "one stage, learned start, no embedding": {
             "generator.facade_features": (),
+            "generator.unfold": 2,
             "generator.start_from_embedding": False,
             "generator.use_embedding": False,
             "data.ground_size": (8, 16),
@@ -115,6 +116,7 @@ def _make_generators() -> Iterator[Case]:
         "channel gate, no mask, no style": {
             "generator.aain_form": "channel",
             "generator.num_regions": 0,
+            "generator.unfold": 2,
             "generator.use_style": False,
         },
     }
@@ -156,6 +158,7 @@ def _make_discriminators() -> Iterator[Case]:
         "projection": {},
         "concat": {"discriminator.conditioning": "concat"},
         "patch": {"discriminator.patch": True, "data.panorama": False},
+        "folded": {"discriminator.fold": 2, "discriminator.features": (6,)},
     }
     for name, fields in forms.items():
         config = make_tiny_config(**fields)

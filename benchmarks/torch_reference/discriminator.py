@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from torch_reference import layers
 from torch_reference.layers import Conv, at_least_float32, downsample, leaky_relu
 
 
@@ -40,19 +41,21 @@ class Discriminator(nn.Module):
         width: int,
         conditioning: str,
         patch: bool,
+        fold: int,
         circular: bool,
     ):
         super().__init__()
         if conditioning not in ("projection", "concat"):
             raise ValueError(f"conditioning {conditioning}: the PyTorch twin has no baselines")
         self.width, self.conditioning = width, conditioning
-        self.from_rgb = Conv(3, features[0], circular=circular)
+        self.fold = fold
+        self.from_rgb = Conv(3 * fold**2, features[0], circular=circular)
         ends = (*features[1:], features[-1])
         self.blocks = nn.ModuleList(
             ResidualDown(before, after, circular)
             for before, after in zip(features, ends, strict=True)
         )
-        positions = size[0] * size[1] // 4 ** len(features)
+        positions = size[0] * size[1] // (fold**2 * 4 ** len(features))
         self.embed = nn.Linear(embedding_dim, width)
         if conditioning == "concat":
             self.joint = Conv(features[-1] + width, width // 4, circular=circular)
@@ -66,7 +69,7 @@ class Discriminator(nn.Module):
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Images [B, 3, H, W] in [-1, 1] to the last map [B, C, h, w] and patch logits [B, P]."""
-        x = leaky_relu(self.from_rgb(images))
+        x = leaky_relu(self.from_rgb(layers.fold(images, self.fold)))
         patches = None
         for index, block in enumerate(self.blocks):
             if self.patch_logit is not None and index == self.patch_block:

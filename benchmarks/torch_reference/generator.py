@@ -1,8 +1,11 @@
 """The generator: mapping network, style encoder, structure and facade stages."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
+from torch_reference import layers
 from torch_reference.layers import (
     AttentionalAdaIN,
     Conv,
@@ -109,20 +112,23 @@ class StructureBlock(_Block):
 class FacadeBlock(_Block):
     """A region mask, then as StructureBlock with region-aware modulation instead of attention."""
 
-    def __init__(self, channels, features, num_regions, mask_width, hidden, width, circular):
+    def __init__(
+        self, channels, features, up: bool, num_regions, mask_width, hidden, width, circular
+    ):
         super().__init__(channels, features, circular)
+        self.up = up
         self.mask = nn.ModuleList([RegionMask(channels, num_regions, mask_width, circular)])
         self.modulation = nn.ModuleList(
             RegionModulation(size, num_regions, width, hidden) for size in (channels, features)
         )
 
     def forward(self, h, condition, noise) -> Tensor:
-        """h [B, C, H, W] to [B, features, 2H, 2W]; noise: two of [B, 1, 2H, 2W]."""
+        """h [B, C, H, W] to [B, features, H', W']; noise: two of [B, 1, H', W']."""
         mask, shortcut = self.mask[0](h), self.shorten(h)
         for index in range(2):
             h = self.modulation[index](h, mask, condition)
             h = self.conv[index - 2](leaky_relu(h))
-            if index == 0:
+            if self.up and index == 0:
                 h, shortcut, mask = (upsample(x, self.circular) for x in (h, shortcut, mask))
             h = self.noise[index](h, noise[index])
         return (h + shortcut) * 0.5**0.5
@@ -152,6 +158,7 @@ class Generator(nn.Module):
         num_regions: int,
         mask_width: int,
         modulation_hidden: int,
+        unfold: int,
         start_from_embedding: bool,
         use_embedding: bool,
         use_style: bool,
@@ -170,10 +177,18 @@ class Generator(nn.Module):
         else:
             self.start_map = nn.Parameter(torch.randn(*start, first))
         features = (first, *structure_features, *facade_features)
+        self.unfold, num_blocks = unfold, len(features) - 1
+        self.doubles = [0 < i < num_blocks - (unfold > 1) for i in range(num_blocks)]
         num_structure = len(structure_features)
         self.structure = nn.ModuleList(
             StructureBlock(
-                features[i], features[i + 1], i > 0, aain_form, width, token_width, circular
+                features[i],
+                features[i + 1],
+                self.doubles[i],
+                aain_form,
+                width,
+                token_width,
+                circular,
             )
             for i in range(num_structure)
         )
@@ -181,21 +196,22 @@ class Generator(nn.Module):
             FacadeBlock(
                 features[i],
                 features[i + 1],
+                self.doubles[i],
                 num_regions,
                 mask_width,
                 modulation_hidden,
                 width,
                 circular,
             )
-            for i in range(num_structure, len(features) - 1)
+            for i in range(num_structure, num_blocks)
         )
         if facade_features:
             self.low_rgb = Conv(features[num_structure], 3, circular=circular)
-        self.rgb = Conv(features[-1], 3, circular=circular)
+        self.rgb = Conv(features[-1], 3 * unfold**2, circular=circular)
 
     def noise_sizes(self) -> list[tuple[int, int]]:
         """Height and width of each map of noise that `synthesize` takes, two a block."""
-        scales = [2**i for i in range(len(self.structure) + len(self.facade))]
+        scales = [2**i for i in itertools.accumulate(self.doubles)]
         return [(s * self.start[0], s * self.start[1]) for s in scales for _ in range(2)]
 
     def draw_noise(self, batch: int) -> list[Tensor]:
@@ -240,4 +256,5 @@ class Generator(nn.Module):
         condition = torch.cat([e, w], -1)
         for index, block in enumerate(self.facade):
             h = block(h, condition, pairs[len(self.structure) + index])
-        return torch.tanh(at_least_float32(self.rgb(leaky_relu(h)))), low
+        image = layers.unfold(self.rgb(leaky_relu(h)), self.unfold)
+        return torch.tanh(at_least_float32(image)), low

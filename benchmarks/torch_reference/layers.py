@@ -48,6 +48,24 @@ class Conv(nn.Conv2d):
         return super().forward(wrap_columns(x, self.wrap) if self.wrap else x)
 
 
+def fold(x: Tensor, size: int) -> Tensor:
+    """Space to depth: [B, C, H, W] to [B, size^2 C, H / size, W / size], channels innermost."""
+    if size == 1:
+        return x
+    batch, channels, height, width = x.shape
+    x = x.view(batch, channels, height // size, size, width // size, size)
+    return x.permute(0, 3, 5, 1, 2, 4).reshape(batch, -1, height // size, width // size)
+
+
+def unfold(x: Tensor, size: int) -> Tensor:
+    """The inverse of `fold`."""
+    if size == 1:
+        return x
+    batch, _, height, width = x.shape
+    x = x.reshape(batch, size, size, -1, height, width).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(batch, -1, size * height, size * width)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation whose running variance is that of the batch, not the unbiased one.
 

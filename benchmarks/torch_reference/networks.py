@@ -56,6 +56,7 @@ def build_networks(config: ConfigDict) -> Networks:
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
     if guided.pop("start_rank"):
         raise ValueError("config.generator.start_rank: the PyTorch twin has only 0")
+    # Blocks and RGB head double the start map as often as there are blocks, less one.
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
         token_width=width,

@@ -15,6 +15,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.models.folding import fold, unfold
+
 
 def _convolve(x, kernel, bias, stride: int, pads: tuple[int, int]) -> jax.Array:
     layout = ("NHWC", "HWIO", "NHWC")
@@ -55,23 +57,14 @@ def _multiply_tiles(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Arr
 
 
 def _tile(x: jax.Array, size: int) -> jax.Array:
-    """[B, H, W, C] to [B, H // size, W // size, size * size * C]: the pixels of each tile."""
-    if size == 1:
-        return x
-    batch, height, width, channels = x.shape
-    rows, columns = height // size, width // size
-    x = x[:, : rows * size, : columns * size]
-    x = x.reshape(batch, rows, size, columns, size, channels).swapaxes(2, 3)
-    return x.reshape(batch, rows, columns, size * size * channels)
+    """`fold` of what fills whole tiles: [B, H, W, C] to [B, H // size, W // size, size^2 C]."""
+    rows, columns = (length // size * size for length in x.shape[1:3])
+    return fold(x[:, :rows, :columns], size)
 
 
 def _untile(x: jax.Array, size: int, sizes: tuple[int, int]) -> jax.Array:
     """The inverse; pixels of the [B, *sizes, C] result that are in no tile are zero."""
-    if size == 1:
-        return x
-    batch, rows, columns, _ = x.shape
-    x = x.reshape(batch, rows, columns, size, size, -1).swapaxes(2, 3)
-    x = x.reshape(batch, rows * size, columns * size, -1)
+    x = unfold(x, size)
     rest = [(0, length - have, 0) for length, have in zip(sizes, x.shape[1:3], strict=True)]
     return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *rest, (0, 0, 0)))
 
@@ -162,10 +155,7 @@ def _spread(grad, kernel, stride: int, pads, sizes) -> jax.Array:
     kernel = jax.lax.rev(kernel, (0, 2)).transpose(0, 2, 5, 1, 3, 4)
     kernel = kernel.reshape(taps, taps, features, -1)
     no_bias = jnp.zeros((kernel.shape[-1],), grad.dtype)
-    x = _slide(grad, kernel, no_bias, 1, (taps - 1, taps - 1))
-    batch, rows, columns, _ = x.shape
-    x = x.reshape(batch, rows, columns, stride, stride, channels).swapaxes(2, 3)
-    x = x.reshape(batch, rows * stride, columns * stride, channels)
+    x = unfold(_slide(grad, kernel, no_bias, 1, (taps - 1, taps - 1)), stride)
     # Borders are cut off; trailing pixels that no tap reached get zeros.
     borders = [
         (-pad, pad + length - have, 0)

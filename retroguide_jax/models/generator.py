@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.models.folding import unfold
 from retroguide_jax.models.layers import (
     AttentionalAdaIN,
     Conv,
@@ -103,6 +104,7 @@ class FacadeBlock(nn.Module):
     """A region mask, then as StructureBlock with region-aware modulation instead of attention."""
 
     features: int
+    up: bool
     num_regions: int
     mask_width: int
     hidden: int
@@ -112,7 +114,7 @@ class FacadeBlock(nn.Module):
 
     @nn.compact
     def __call__(self, h, condition, keys) -> jax.Array:
-        """h [B, H, W, C] to [B, 2H, 2W, features]; condition [B, 2D] is [e ; w]."""
+        """h [B, H, W, C] to [B, H', W', features]; condition [B, 2D] is [e ; w]."""
         mask = RegionMask(self.num_regions, self.mask_width, self.circular, self.dtype)(h)
         shortcut = h
         if h.shape[-1] != self.features:
@@ -120,7 +122,7 @@ class FacadeBlock(nn.Module):
         for index in range(2):
             h = RegionModulation(self.hidden, self.dtype)(h, mask, condition)
             h = Conv(self.features, circular=self.circular, dtype=self.dtype)(leaky_relu(h))
-            if index == 0:
+            if self.up and index == 0:
                 h, shortcut, mask = (upsample(x, self.circular) for x in (h, shortcut, mask))
             h = NoiseInjection((self.number, index))(h, keys)
         return (h + shortcut) * jnp.sqrt(0.5).astype(h.dtype)
@@ -130,10 +132,12 @@ class Generator(nn.Module):
     """Synthesis network G with its mapping network F and style encoder S.
 
     The target size is fixed by `start` (h0, w0) and the number of blocks: the first structure block
-    keeps the size, every later block doubles it. Ablations: `use_embedding` or `use_style` False
-    feed zeros in their place; `start_from_embedding` False starts from a learned constant;
-    `aain_form` `plain`; `num_regions` 0; no facade features: one stage. `remat` as in
-    `layers.rematerialise`.
+    keeps the size, every later block doubles it. With `unfold` 2 the last block does not: it works
+    at half the size, and its RGB head draws 2 x 2 pixels per position (`folding.unfold`).
+
+    Ablations: `use_embedding` or `use_style` False feed zeros in their place;
+    `start_from_embedding` False starts from a learned constant; `aain_form` `plain`; `num_regions`
+    0; no facade features: one stage. `remat` as in `layers.rematerialise`.
 
     `start_rank` r makes the start from e in two factors: r vectors of channels, and how each
     position mixes them. With 0 each position has a matrix of its own, a third of G's parameters.
@@ -154,6 +158,7 @@ class Generator(nn.Module):
     num_regions: int = 1
     mask_width: int = 100
     modulation_hidden: int = 256
+    unfold: int = 1
     start_from_embedding: bool = True
     start_rank: int = 0
     use_embedding: bool = True
@@ -181,12 +186,15 @@ class Generator(nn.Module):
         structure_block = rematerialise(StructureBlock, self.remat)
         facade_block = rematerialise(FacadeBlock, self.remat)
         self.structure = [
-            structure_block(features, number > 0, self.aain_form, self.circular, self.dtype, number)
+            structure_block(
+                features, self._doubles(number), self.aain_form, self.circular, self.dtype, number
+            )
             for number, features in enumerate(self.structure_features)
         ]
         self.facade = [
             facade_block(
                 features,
+                self._doubles(number),
                 self.num_regions,
                 self.mask_width,
                 self.modulation_hidden,
@@ -197,7 +205,12 @@ class Generator(nn.Module):
             for number, features in enumerate(self.facade_features, len(self.structure))
         ]
         self.low_rgb = Conv(3, circular=self.circular, dtype=self.dtype) if self.facade else None
-        self.rgb = Conv(3, circular=self.circular, dtype=self.dtype)
+        self.rgb = Conv(3 * self.unfold**2, circular=self.circular, dtype=self.dtype)
+
+    def _doubles(self, number: int) -> bool:
+        """Whether block `number` doubles its map."""
+        last = len(self.structure_features) + len(self.facade_features) - 1
+        return number > 0 and (number < last or self.unfold == 1)
 
     def map_noise(self, z: jax.Array) -> jax.Array:
         """z [B, z_dim] ~ N(0, I) to style codes [B, style_dim]."""
@@ -246,7 +259,8 @@ class Generator(nn.Module):
         condition = jnp.concatenate([e, w], -1)
         for block in self.facade:
             h = block(h, condition, keys)
-        return jnp.tanh(self.rgb(leaky_relu(h)).astype(jnp.float32)), low
+        image = unfold(self.rgb(leaky_relu(h)), self.unfold)
+        return jnp.tanh(image.astype(jnp.float32)), low
 
     def __call__(self, embedding, tokens, z, images, keys, source=None):
         """Touches every parameter once: for initialisation. Shapes as in the methods above."""

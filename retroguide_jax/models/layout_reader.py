@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.models.folding import fold, unfold
 from retroguide_jax.models.layers import Conv, leaky_relu, upsample
 
 _PATCH = 2  # pixels a side of what one position of the finest map stands for
@@ -38,12 +39,13 @@ class LayoutReader(nn.Module):
           [B, H, W], which means nothing in the sky.
         """
         fine, middle, coarse = self.features
-        x0 = _Block(fine)(_fold_patches(_add_rows(images)))
+        # At full size the same answer costs three times as much.
+        x0 = _Block(fine)(fold(_add_rows(images), _PATCH))
         x1 = _Block(middle)(_conv(middle, strides=2)(x0))
         x2 = _Block(coarse)(_conv(coarse, strides=2)(x1))
         x1 = _Block(middle, 1)(jnp.concatenate([x1, upsample(x2, True)], -1))
         x0 = _Block(fine, 1)(jnp.concatenate([x0, upsample(x1, True)], -1))
-        answers = _unfold_patches(_conv(_PATCH**2 * (self.num_classes + 1), 1)(x0))
+        answers = unfold(_conv(_PATCH**2 * (self.num_classes + 1), 1)(x0), _PATCH)
         return answers[..., :-1], answers[..., -1]
 
 
@@ -68,17 +70,3 @@ def _add_rows(images: jax.Array) -> jax.Array:
     """A fourth channel: the row, from -1 at the top to 1 at the bottom."""
     rows = jnp.linspace(-1.0, 1.0, images.shape[1], dtype=images.dtype)[:, None, None]
     return jnp.concatenate([images, jnp.broadcast_to(rows, (*images.shape[:3], 1))], -1)
-
-
-def _fold_patches(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: at full size the same answer costs three times."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // _PATCH, _PATCH, width // _PATCH, _PATCH, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // _PATCH, width // _PATCH, -1)
-
-
-def _unfold_patches(x: jax.Array) -> jax.Array:
-    """The inverse of `_fold_patches`."""
-    batch, height, width, _ = x.shape
-    x = x.reshape(batch, height, width, _PATCH, _PATCH, -1).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height * _PATCH, width * _PATCH, -1)

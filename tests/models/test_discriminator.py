@@ -17,12 +17,14 @@ def make(**fields):
     return discriminator, jax.jit(discriminator.init)(jax.random.key(0), IMAGES, EMBEDDING)
 
 
-@pytest.mark.parametrize(("circular", "commutes"), [(True, True), (False, False)])
-def test_features_commute_with_rolling_the_panorama(circular, commutes):
-    discriminator, variables = make(circular=circular)
+@pytest.mark.parametrize(
+    ("circular", "fold", "commutes"), [(True, 1, True), (True, 2, True), (False, 1, False)]
+)
+def test_features_commute_with_rolling_the_panorama(circular, fold, commutes):
+    discriminator, variables = make(circular=circular, fold=fold)
     extract = jax.jit(lambda images: discriminator.apply(variables, images, method="extract")[0])
-    out, rolled = extract(IMAGES), extract(np.roll(IMAGES, 3 * 4, 2))
-    assert out.shape == (2, 2, 8, 4)
+    out, rolled = extract(IMAGES), extract(np.roll(IMAGES, 3 * 4 * fold, 2))
+    assert out.shape == (2, 2 // fold, 8 // fold, 4)
     error = np.abs(rolled - np.roll(out, 3, 2)).max()
     assert (error < 1e-5) == commutes
 

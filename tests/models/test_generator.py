@@ -108,6 +108,8 @@ def test_style_codes_lie_on_a_sphere(drawer):
         ({"generator.start_rank": 2}, {"embedding", "style"}),
         ({"generator.facade_features": ()}, {"embedding", "style"}),
         ({"generator.num_regions": 3}, {"embedding", "style"}),
+        ({"generator.unfold": 2}, {"embedding", "style"}),
+        ({"generator.unfold": 2, "generator.facade_features": ()}, {"embedding", "style"}),
     ],
     ids=lambda value: "-".join(sorted(map(str, value))) or "default",
 )
@@ -115,6 +117,7 @@ def test_what_the_image_depends_on(fields, used):
     drawer = Drawer(**fields)
     found = {name for name in ("embedding", "tokens", "style") if drawer.depends_on(name)}
     assert found == used
+    assert drawer.draw()[0].shape == drawer.target.shape
     assert (drawer.draw()[1] is None) == (fields.get("generator.facade_features") == ())
 
 
@@ -145,7 +148,7 @@ def test_blocks_commute_with_rolling_the_panorama():
     tokens = np.ones((2, 3, 4), np.float32)
     keys = jax.random.split(jax.random.key(0), 2)
     blocks = [
-        (FacadeBlock(4, 1, 4, 8, circular=True), lambda h: (h, condition, keys)),
+        (FacadeBlock(4, True, 1, 4, 8, circular=True), lambda h: (h, condition, keys)),
         (
             StructureBlock(4, True, "mask", circular=True),
             lambda h: (h, condition, tokens, condition, keys),
