@@ -1,10 +1,11 @@
 """Every ablation and baseline, several seeds each, trained and judged alike; tables of them.
 
     python benchmarks/ablate.py --output=runs/ablations [--names=full,no_style] [--num_seeds=3]
-    python benchmarks/ablate.py --output=runs/ablations --num_workers=2
+    python benchmarks/ablate.py --output=runs/ablations --num_workers=2 --judges=runs/judges
     python benchmarks/ablate.py --output=runs/ablations --table
 
-Two judges of two families are trained once, and for each seed an embedder, which is then frozen.
+Two judges of two families (configs/city_judge.py) are trained once and kept in --judges, for other
+outputs too. For each seed an embedder is trained, which is then frozen.
 With it run every change of configs/ablations.py, every baseline of configs/baselines.py and
 `nearest`, the training panorama that the embedder finds nearest. All generators see equally many
 images (the embedder has seen its own before, which a baseline without it has not), and are scored
@@ -30,6 +31,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--judges", type=Path, help="folder of both judges (default: OUTPUT/judge)")
     parser.add_argument("--names", default=",".join(NAMES), help="comma-separated (default: all)")
     parser.add_argument("--num_seeds", type=int, default=3, help="(default: 3)")
     parser.add_argument("--num_steps", type=int, default=1000, help="of G (default: 1000)")
@@ -57,7 +59,8 @@ def _run_all(args: argparse.Namespace, names: list[str], overrides: list[str]) -
     # Runs of other seeds share their programs; huge pages as in the demo.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.output.absolute() / "compiled"))
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    tasks = list_tasks(args.output, names, args.num_seeds, args.num_steps, overrides)
+    judges = args.judges or args.output / "judge"
+    tasks = list_tasks(args.output, judges, names, args.num_seeds, args.num_steps, overrides)
     return run_tasks(tasks, args.num_workers)
 
 

@@ -16,6 +16,7 @@ CHANGES = {
     "plain_adain": {"generator.aain_form": "plain"},
     "channel_adain": {"generator.aain_form": "channel"},
     "token_adain": {"generator.aain_form": "tokens"},
+    "position_adain": {"generator.aain_form": "tokens", "generator.query_position": True},
     "no_mask": {"generator.num_regions": 0},
     "four_regions": {"generator.num_regions": 4},
     "one_stage": {
@@ -24,6 +25,16 @@ CHANGES = {
     },
     "constant_start": {"generator.start_from_embedding": False},
     "no_retrieval_loss": {"losses.retrieval": "off"},
+    "token_loss": {"losses.token_weight": 10.0},
+    "only_token_loss": {"losses.token_weight": 10.0, "losses.retrieval": "off"},
+    "bank": {"losses.retrieval_bank": 1024},
+    "normalised_last": {"generator.normalise_last": True},
+    # What costs less: G's last block at half size; and more, D at full size.
+    "half_facade": {"generator.unfold": 2, "generator.facade_features": (40,)},
+    "full_discriminator": {
+        "discriminator.fold": 1,
+        "discriminator.features": (24, 48, 96),
+    },
     "concat_discriminator": {"discriminator.conditioning": "concat"},
 }
 

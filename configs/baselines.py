@@ -33,4 +33,5 @@ def get_config(name: str = "pix2pix") -> ConfigDict:
     """
     config = change_city(CHANGES, name)
     config.losses.retrieval = "off"
+    config.losses.token_weight = 0.0
     return config

@@ -19,6 +19,6 @@ def get_config(backbone: str = "saig") -> ConfigDict:
     config.data.val_split = "train[-128:]"
     config.train.degrade = True
     config.train.num_steps = 1500
-    config.train.eval_every = 500
+    config.eval.every = 500
     config.train.checkpoint_every = 250
     return config

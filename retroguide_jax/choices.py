@@ -23,8 +23,6 @@ CHOICES = {
     # For baselines: `encoder`, not contrastive, trained with G; `pixels`, a U-Net.
     "generator.guidance": ("embedder", "encoder", "pixels"),
     "generator.aain_form": ("mask", "tokens", "channel", "plain"),
-    "generator.unfold": (1, 2),
-    "discriminator.fold": (1, 2),
     # `concat` is one-way, as DF-GAN's; the last three are for baselines, `pixels` as pix2pix.
     "discriminator.conditioning": ("projection", "concat", "encoder", "pixels", "none"),
     "losses.contrastive": ("info_nce", "soft_margin_triplet"),  # the latter with alpha 10

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from operator import attrgetter
 from typing import Any
 
 import jax.numpy as jnp
@@ -44,6 +45,11 @@ def make_networks(config: ConfigDict) -> Networks:
     if config.mode == "contrastive":
         return Networks(embedder, None, None, source_view, target_view, sizes)
     common["circular"] = bool(config.data.panorama) and target_view == "ground"
+    for field in ("generator.unfold", "discriminator.fold"):
+        if attrgetter(field)(config) not in (1, 2):
+            raise UserError(
+                f"config.{field}={attrgetter(field)(config)}: 1 (full size) or 2 (half)"
+            )
     generator = _make_generator(config, sizes, common)
     shrinks = config.discriminator.fold * 2 ** len(config.discriminator.features)
     _divide(f"data.{target_view}_size", sizes[target_view], shrinks)

@@ -10,6 +10,8 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from retroguide_jax import bank
+from retroguide_jax.bank import Bank
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.rules import state_shardings
 from retroguide_jax.schedule import Schedule
@@ -28,6 +30,7 @@ class TrainState:
         and in a row.
       stats: {embedder?}: running BatchNorm statistics, empty with group norm.
       step: int32, steps done.
+      bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; empty without one.
     """
 
     ema: dict[str, Any]
@@ -36,6 +39,7 @@ class TrainState:
     skipped: dict[str, Any]
     stats: dict[str, Any]
     step: jax.Array
+    bank: Bank = dataclasses.field(default_factory=dict)
 
     def update(self, **entries: dict[str, Any]) -> "TrainState":
         """Replaces entries of fields: `state.update(ema={"generator": average})`."""
@@ -43,7 +47,10 @@ class TrainState:
 
     def to_tree(self) -> dict[str, Any]:
         """{field: tree}, as checkpoints hold it."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.bank:
+            del tree["bank"]
+        return tree
 
 
 def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
@@ -93,7 +100,7 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
         keys[0], images["aerial"], images["ground"], True, method="both"
     )
     embedder = {"params": variables["params"], "stats": variables.get("batch_stats", {})}
-    params, stats, ema = {}, {}, {"embedder": embedder}
+    params, stats, ema, negatives = {}, {}, {"embedder": embedder}, {}
     if config.mode != "frozen":
         params["embedder"], stats["embedder"] = embedder["params"], embedder["stats"]
     if config.mode != "contrastive":
@@ -108,6 +115,8 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
             "params"
         ]
         ema["generator"] = params["generator"]
+    if config.mode != "contrastive" and config.losses.retrieval_bank:
+        negatives = bank.create(config.losses.retrieval_bank, embedding.shape[1])
     optimizers = make_optimizers(config)
     updates = [name for name in ("embedder", "generator") if name in params]
     return TrainState(
@@ -120,6 +129,7 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
         },
         stats=stats,
         step=jnp.zeros((), jnp.int32),
+        bank=negatives,
     )
 
 

@@ -26,7 +26,9 @@ def write_scores(folder, values):
 
 def test_no_task_needs_a_later_one(ablation):
     tasks = ablation[0]
-    found = tasks.list_tasks(Path("out"), tasks.NAMES, 2, 7, ["--config.dtype=bfloat16"])
+    found = tasks.list_tasks(
+        Path("out"), Path("judges"), tasks.NAMES, 2, 7, ["--config.dtype=bfloat16"]
+    )
     done = set()
     for task in found:
         needed = [text.partition("=")[2] for text in task.command if text.startswith("--judge=")]
@@ -45,8 +47,8 @@ def test_every_change_makes_a_config(ablation):
     from retroguide_jax.config import load_config
     from retroguide_jax.networks import make_networks
 
-    full = load_config("ablations:full").to_dict()
-    for task in ablation[0].list_tasks(Path("out"), ablation[0].NAMES, 1, 7, []):
+    tasks, full = ablation[0], load_config("ablations:full").to_dict()
+    for task in tasks.list_tasks(Path("out"), Path("judges"), tasks.NAMES, 1, 7, []):
         specs = [text.partition("=")[2] for text in task.command if text.startswith("--config=")]
         for spec in specs:
             config = load_config(spec)

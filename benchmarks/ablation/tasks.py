@@ -37,27 +37,29 @@ class Task:
 
 
 def list_tasks(
-    output: Path, names: Sequence[str], num_seeds: int, num_steps: int, overrides: Sequence[str]
+    output: Path,
+    judges: Path,
+    names: Sequence[str],
+    num_seeds: int,
+    num_steps: int,
+    overrides: Sequence[str],
 ) -> list[Task]:
     """All tasks in an order in which none needs a later one; arguments as of `ablate.py`."""
-    tasks = [
-        _train(output / "judge" / judge, f"city_retrieval:{judge}", {}, overrides)
-        for judge in JUDGES
-    ]
+    tasks = [_train(judges / judge, f"city_judge:{judge}", {}, overrides) for judge in JUDGES]
     # The nearest panorama is scored as a model of the full method's work directory.
     wanted = ["full", *names] if NEAREST in names else names
     for seed in range(num_seeds):
         embedder = output / "embedder" / f"seed_{seed}"
         tasks.append(_train(embedder, "city", _EMBEDDER | {"seed": seed}, overrides))
         for name in sorted(dict.fromkeys(wanted), key=NAMES.index):
-            tasks += _list_run(output, name, seed, num_steps, embedder, overrides)
+            tasks += _list_run(output, judges, name, seed, num_steps, embedder, overrides)
     return tasks
 
 
-def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Task]:
+def _list_run(output, judges, name, seed, num_steps, embedder, overrides) -> Iterator[Task]:
     place = output / name / f"seed_{seed}"
-    places = tuple(output / "judge" / judge for judge in JUDGES)
-    judges = [f"--judge={judge}" for judge in places]
+    places = tuple(judges / judge for judge in JUDGES)
+    asked = [f"--judge={judge}" for judge in places]
     if name == NEAREST:
         start, workdir = [str(Path(__file__).with_name("nearest.py"))], output / "full" / place.name
     else:
@@ -73,7 +75,7 @@ def _list_run(output, name, seed, num_steps, embedder, overrides) -> Iterator[Ta
         yield _train(place, f"{kind}:{name}", fields, overrides, needs=(embedder,))
         start, workdir = ["-m", "retroguide_jax", "evaluate"], place
     files = [f"--json={place / SCORES}", f"--per_image={place / 'per_image.csv'}"]
-    flags = [f"--workdir={workdir}", *judges, f"--metrics={METRICS}", *files]
+    flags = [f"--workdir={workdir}", *asked, f"--metrics={METRICS}", *files]
     title, needs = f"score {name}, seed {seed}", (workdir, *places)
     yield Task(title, place, place / SCORES, (*start, *flags), needs)
 

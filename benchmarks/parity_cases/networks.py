@@ -104,6 +104,8 @@ def _make_generators() -> Iterator[Case]:
         "tokens, 3 regions, g2a": {
             "direction": "g2a",
             "generator.aain_form": "tokens",
+            "generator.query_position": True,
+            "generator.normalise_last": True,
             "generator.num_regions": 3,
         },
         "one stage, learned start, no embedding": {

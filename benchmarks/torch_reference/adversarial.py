@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch_reference import losses
 from torch_reference.embedder import Embedder
 from torch_reference.generator import Generator
-from torch_reference.layers import downsample
+from torch_reference.layers import at_least_float32, downsample
 from torch_reference.networks import Networks
 from torch_reference.optimizer import Optimizer, average, compute_decay
 from torch_reference.switches import Switches
@@ -65,6 +65,7 @@ class AdversarialUpdate:
             config.optimizer.discriminator, self.discriminator.parameters(), num_steps
         )
         self.averaged = list(averaged.parameters())
+        self.bank: list[Tensor] = []  # embeddings of the last updates' sources
         self.embed = switches.prepare(self._embed)
         self.draw = switches.prepare(self._draw)
         self.compute_discriminator_loss = switches.prepare(self._compute_discriminator_loss)
@@ -127,7 +128,10 @@ class AdversarialUpdate:
 
         # G's gradient passes through D; those of D's own weights would be computed for nothing.
         self.discriminator.requires_grad_(False)
-        loss, terms = self.compute_generator_loss(drawn, embedding, target)
+        bank = torch.cat(self.bank) if self.bank else None
+        loss, terms = self.compute_generator_loss(drawn, embedding, target, bank)
+        if size := config.losses.retrieval_bank // num:
+            self.bank = [*self.bank, embedding][-size:]
         self.discriminator.requires_grad_(True)
         g_grads = self.g_optimizer.differentiate(loss)
         if not alternating:
@@ -197,14 +201,17 @@ class AdversarialUpdate:
         heads = self.discriminator(images, embedding)
         return torch.stack([logits.reshape(len(logits), -1).mean(1) for logits in heads]).mean(0)
 
-    def _compute_generator_loss(self, drawn: Drawn, embedding: Tensor, target: Tensor):
+    def _compute_generator_loss(
+        self, drawn: Drawn, embedding: Tensor, target: Tensor, bank: Tensor | None = None
+    ):
         weights, image = self.config.losses, drawn.image
         rows = self._reconstruction_rows(target)
         with self.switches.cast(target.device):
             heads = self.discriminator(image, embedding)
             generated = seen = None
-            if weights.retrieval != "off":
-                generated, _ = self.guide(image, self.networks.target_view)
+            if weights.retrieval != "off" or weights.token_weight:
+                generated, tokens = self.guide(image, self.networks.target_view)
+                _, target_tokens = self.guide(target, self.networks.target_view)
             if weights.style == "encoder":
                 # Read the style back with a frozen copy of S, where the style came from noise.
                 encoder = self.generator.style_encoder
@@ -224,10 +231,13 @@ class AdversarialUpdate:
                 small = downsample(small)
             terms["g/l1_low"] = losses.masked_l1(drawn.low, small, rows)
             total = total + weights.low_reconstruction_weight * terms["g/l1_low"]
-        if generated is not None:
+        if weights.token_weight:
+            terms["g/tokens"] = at_least_float32(tokens - target_tokens).abs().mean()
+            total = total + weights.token_weight * terms["g/tokens"]
+        if weights.retrieval != "off":
             if weights.retrieval == "info_nce":
                 scale = 1.0 / weights.retrieval_temperature
-                terms["g/retrieval"] = losses.info_nce(generated, embedding, scale)
+                terms["g/retrieval"] = losses.info_nce(generated, embedding, scale, bank)
             else:
                 terms["g/retrieval"] = losses.retrieval_cosine(generated, embedding)
             total = total + weights.retrieval_weight * terms["g/retrieval"]

@@ -12,6 +12,7 @@ from torch_reference.layers import (
     NoiseInjection,
     RegionMask,
     RegionModulation,
+    RMSNorm,
     at_least_float32,
     downsample,
     get_memory_format,
@@ -90,11 +91,14 @@ class _Block(nn.Module):
 class StructureBlock(_Block):
     """Twice [Attentional AdaIN, leaky ReLU, conv3x3, noise], x2 in between if `up`."""
 
-    def __init__(self, channels, features, up: bool, form: str, width, token_width, circular):
+    def __init__(
+        self, channels, features, up: bool, form: str, width, token_width, circular, position=False
+    ):
         super().__init__(channels, features, circular)
         self.up = up
         self.adain = nn.ModuleList(
-            AttentionalAdaIN(form, size, width, token_width) for size in (channels, features)
+            AttentionalAdaIN(form, size, width, token_width, position, circular)
+            for size in (channels, features)
         )
 
     def forward(self, h, embedding, tokens, style, noise) -> Tensor:
@@ -155,10 +159,12 @@ class Generator(nn.Module):
         mapping_depth: int,
         style_features: tuple[int, ...],
         aain_form: str,
+        query_position: bool,
         num_regions: int,
         mask_width: int,
         modulation_hidden: int,
         unfold: int,
+        normalise_last: bool,
         start_from_embedding: bool,
         use_embedding: bool,
         use_style: bool,
@@ -189,6 +195,7 @@ class Generator(nn.Module):
                 width,
                 token_width,
                 circular,
+                query_position,
             )
             for i in range(num_structure)
         )
@@ -207,6 +214,8 @@ class Generator(nn.Module):
         )
         if facade_features:
             self.low_rgb = Conv(features[num_structure], 3, circular=circular)
+            self.low_norm = RMSNorm(features[num_structure]) if normalise_last else nn.Identity()
+        self.norm = RMSNorm(features[-1]) if normalise_last else nn.Identity()
         self.rgb = Conv(features[-1], 3 * unfold**2, circular=circular)
 
     def noise_sizes(self) -> list[tuple[int, int]]:
@@ -252,9 +261,9 @@ class Generator(nn.Module):
             h = block(h, e, tokens, w, pairs[index])
         low = None
         if self.facade:
-            low = torch.tanh(at_least_float32(self.low_rgb(leaky_relu(h))))
+            low = torch.tanh(at_least_float32(self.low_rgb(leaky_relu(self.low_norm(h)))))
         condition = torch.cat([e, w], -1)
         for index, block in enumerate(self.facade):
             h = block(h, condition, pairs[len(self.structure) + index])
-        image = layers.unfold(self.rgb(leaky_relu(h)), self.unfold)
+        image = layers.unfold(self.rgb(leaky_relu(self.norm(h))), self.unfold)
         return torch.tanh(at_least_float32(image)), low

@@ -4,6 +4,8 @@ All maps are NCHW. Where a layer says nothing else, formulas are those of
 `retroguide_jax.models.layers`.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -152,10 +154,13 @@ class AttentionalAdaIN(nn.Module):
         channels: int,
         width: int,
         token_width: int,
+        position: bool = False,
+        circular: bool = False,
         attention_width: int = 64,
     ):
         super().__init__()
-        self.form = form
+        self.form, self.circular = form, circular
+        self.position = nn.Linear(16, attention_width, bias=False) if position else None
         if form == "plain":
             self.plain = Affine(2 * width, channels)
         elif form == "tokens":
@@ -187,13 +192,41 @@ class AttentionalAdaIN(nn.Module):
     def _attend(self, h: Tensor, tokens: Tensor, style: Tensor) -> Tensor:
         batch, channels, height, width = h.shape
         rows = h.flatten(2).transpose(1, 2)
-        context = F.scaled_dot_product_attention(
-            self.query(rows), self.key(tokens), self.value(tokens)
-        )
+        query = self.query(rows)
+        if self.position is not None:
+            place = harmonics((height, width), self.circular, like=query)
+            query = query + self.position(place.flatten(0, 1))
+        context = F.scaled_dot_product_attention(query, self.key(tokens), self.value(tokens))
         styles = style[:, None].expand(-1, height * width, -1)
         maps = self.context(torch.cat([context, styles], -1))
         gamma, beta = (x.transpose(1, 2).view(batch, channels, height, width) for x in maps)
         return torch.addcmul(beta, gamma, h)
+
+
+def harmonics(size: tuple[int, int], circular: bool, like: Tensor, num: int = 4) -> Tensor:
+    """[H, W, 4 num]: sines and cosines of rows, then of columns."""
+    numbers = math.pi * torch.arange(1, num + 1, dtype=like.dtype, device=like.device)
+    waves = []
+    for length, factor in zip(size, (1.0, 2.0 if circular else 1.0), strict=True):
+        place = torch.arange(length, dtype=like.dtype, device=like.device)[:, None] + 0.5
+        angle = factor * numbers * place / length
+        waves.append(torch.cat([angle.sin(), angle.cos()], -1))
+    rows, columns = waves
+    rows, columns = rows[:, None].expand(*size, -1), columns[None].expand(*size, -1)
+    return torch.cat([rows, columns], -1)
+
+
+class RMSNorm(nn.Module):
+    """Over the channels of [B, C, H, W]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[B, C, H, W] likewise."""
+        size = at_least_float32(h).square().mean(1, keepdim=True)
+        return (h * torch.rsqrt(size + 1e-6) * _to_map(self.weight)).to(h.dtype)
 
 
 class RegionMask(nn.Module):

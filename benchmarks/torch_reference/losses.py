@@ -7,11 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce(source: Tensor, target: Tensor, scale: Tensor | float) -> Tensor:
-    """Symmetric InfoNCE of unit rows [B, D] with all in-batch negatives; scale: 1 / temperature."""
-    logits = scale * source @ target.T
+def info_nce(
+    source: Tensor, target: Tensor, scale: Tensor | float, bank: Tensor | None = None
+) -> Tensor:
+    """Symmetric InfoNCE of unit rows [B, D] with all in-batch negatives; scale: 1 / temperature.
+
+    `bank`: [K, D], further negatives of `source`.
+    """
+    more = target if bank is None else torch.cat([target, bank])
     own = torch.arange(len(source), device=source.device)
-    return 0.5 * (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))
+    forward = F.cross_entropy(scale * source @ more.T, own)
+    return 0.5 * (forward + F.cross_entropy(scale * target @ source.T, own))
 
 
 def soft_margin_triplet(source: Tensor, target: Tensor, alpha: float = 10.0) -> Tensor:

@@ -84,6 +84,7 @@ class StructureBlock(nn.Module):
     circular: bool
     dtype: Dtype = jnp.float32
     number: int = 0
+    position: bool = False
 
     @nn.compact
     def __call__(self, h, embedding, tokens, style, keys) -> jax.Array:
@@ -92,7 +93,8 @@ class StructureBlock(nn.Module):
         if h.shape[-1] != self.features:
             shortcut = Conv(self.features, 1, use_bias=False, dtype=self.dtype)(h)
         for index in range(2):
-            h = AttentionalAdaIN(self.form, dtype=self.dtype)(h, embedding, tokens, style)
+            adain = AttentionalAdaIN(self.form, self.position, self.circular, dtype=self.dtype)
+            h = adain(h, embedding, tokens, style)
             h = Conv(self.features, circular=self.circular, dtype=self.dtype)(leaky_relu(h))
             if self.up and index == 0:
                 h, shortcut = upsample(h, self.circular), upsample(shortcut, self.circular)
@@ -135,6 +137,10 @@ class Generator(nn.Module):
     keeps the size, every later block doubles it. With `unfold` 2 the last block does not: it works
     at half the size, and its RGB head draws 2 x 2 pixels per position (`folding.unfold`).
 
+    `normalise_last` puts an RMS norm (Zhang & Sennrich, 2019) over the channels of each position
+    before the RGB heads: blocks normalise inside their branches only, so the sum of the branches
+    may grow until tanh saturates. `query_position` as `position` of `AttentionalAdaIN`.
+
     Ablations: `use_embedding` or `use_style` False feed zeros in their place;
     `start_from_embedding` False starts from a learned constant; `aain_form` `plain`; `num_regions`
     0; no facade features: one stage. `remat` as in `layers.rematerialise`.
@@ -155,10 +161,12 @@ class Generator(nn.Module):
     mapping_depth: int = 8
     style_features: tuple[int, ...] = (32, 64, 128, 256)
     aain_form: str = "mask"
+    query_position: bool = False
     num_regions: int = 1
     mask_width: int = 100
     modulation_hidden: int = 256
     unfold: int = 1
+    normalise_last: bool = False
     start_from_embedding: bool = True
     start_rank: int = 0
     use_embedding: bool = True
@@ -187,7 +195,13 @@ class Generator(nn.Module):
         facade_block = rematerialise(FacadeBlock, self.remat)
         self.structure = [
             structure_block(
-                features, self._doubles(number), self.aain_form, self.circular, self.dtype, number
+                features,
+                self._doubles(number),
+                self.aain_form,
+                self.circular,
+                self.dtype,
+                number,
+                self.query_position,
             )
             for number, features in enumerate(self.structure_features)
         ]
@@ -205,6 +219,9 @@ class Generator(nn.Module):
             for number, features in enumerate(self.facade_features, len(self.structure))
         ]
         self.low_rgb = Conv(3, circular=self.circular, dtype=self.dtype) if self.facade else None
+        if self.normalise_last:
+            self.low_norm = nn.RMSNorm(dtype=self.dtype) if self.facade else None
+            self.norm = nn.RMSNorm(dtype=self.dtype)
         self.rgb = Conv(3 * self.unfold**2, circular=self.circular, dtype=self.dtype)
 
     def _doubles(self, number: int) -> bool:
@@ -255,10 +272,12 @@ class Generator(nn.Module):
             h = block(h, e, tokens, w, keys)
         low = None
         if self.facade:
-            low = jnp.tanh(self.low_rgb(leaky_relu(h)).astype(jnp.float32))
+            x = self.low_norm(h) if self.normalise_last else h
+            low = jnp.tanh(self.low_rgb(leaky_relu(x)).astype(jnp.float32))
         condition = jnp.concatenate([e, w], -1)
         for block in self.facade:
             h = block(h, condition, keys)
+        h = self.norm(h) if self.normalise_last else h
         image = unfold(self.rgb(leaky_relu(h)), self.unfold)
         return jnp.tanh(image.astype(jnp.float32)), low
 

@@ -210,10 +210,13 @@ class AttentionalAdaIN(nn.Module):
       (g_e, b_e) come from the embedding and (g_w, b_w) from the style;
     * `channel`: the same with A per channel, from [e ; w];
     * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), (g, b) per position from [c_p ; w];
+      with `position`, Q also reads where p is: normalisation has taken that from h^;
     * `plain`: AdaIN (Huang & Belongie, 2017) with (g, b) from [e ; w]: the ablation.
     """
 
     form: str = "mask"
+    position: bool = False
+    circular: bool = False
     attention_width: int = 64
     dtype: Dtype = jnp.float32
 
@@ -248,10 +251,30 @@ class AttentionalAdaIN(nn.Module):
     def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
         """Attention of every position of h to the tokens, one head: [B, H, W, width]."""
         dense = functools.partial(nn.Dense, self.attention_width, dtype=self.dtype)
-        logits = jnp.einsum("bhwd,bnd->bhwn", dense(name="query")(h), dense(name="key")(tokens))
+        query = dense(name="query")(h)
+        if self.position:
+            place = harmonics(h.shape[1:3], self.circular).astype(self.dtype)
+            query += dense(name="position", use_bias=False)(place)
+        logits = jnp.einsum("bhwd,bnd->bhwn", query, dense(name="key")(tokens))
         logits = logits.astype(jnp.float32) / jnp.sqrt(self.attention_width)
         weights = jax.nn.softmax(logits).astype(self.dtype)
         return jnp.einsum("bhwn,bnd->bhwd", weights, dense(name="value")(tokens))
+
+
+def harmonics(size: tuple[int, int], circular: bool, num: int = 4) -> jax.Array:
+    """Where each position of a map is: [H, W, 4 num], sines and cosines of row and column.
+
+    Rows turn by k half circles from edge to edge, k = 1 .. num; so do columns, and by k whole
+    circles where they wrap round.
+    """
+    numbers = jnp.pi * jnp.arange(1, num + 1)
+    rows, columns = (
+        factor * numbers * (jnp.arange(length)[:, None] + 0.5) / length
+        for length, factor in zip(size, (1.0, 2.0 if circular else 1.0), strict=True)
+    )
+    waves = [jnp.concatenate([jnp.sin(x), jnp.cos(x)], -1) for x in (rows, columns)]
+    waves = [waves[0][:, None], waves[1][None]]
+    return jnp.concatenate([jnp.broadcast_to(x, (*size, 2 * num)) for x in waves], -1)
 
 
 def _modulate(h: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:

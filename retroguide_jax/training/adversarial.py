@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from retroguide_jax import bank
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.state import TrainState
@@ -60,7 +61,10 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     )
     if config.train.update_order == "alternating":
         disc_params = replicate(state.params["discriminator"], recipe.mesh)
-    objective = generator_objective(recipe, disc_params, guide, params, guidance, target, augment)
+    negatives = replicate(state.bank, recipe.mesh)
+    objective = generator_objective(
+        recipe, disc_params, guide, params, guidance, target, augment, negatives
+    )
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
@@ -72,6 +76,8 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     )
     averaged = select(g_ok, averaged, state.ema["generator"])
     state = state.update(ema={"generator": averaged})
+    if negatives:
+        state = state.replace(bank=select(g_ok, bank.add(negatives, embedding, place), negatives))
     norms = {"g/grad": norm, "g/param_norm": optax.tree.norm(params)}
     return state, metrics | terms | norms, d_ok & g_ok
 

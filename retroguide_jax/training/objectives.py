@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from retroguide_jax.bank import Bank
 from retroguide_jax.models.layers import downsample
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.training import losses, pairwise
@@ -48,6 +49,7 @@ class Scene:
       params: G's parameters, for the style encoder that reads styles back.
       disc_params: D's parameters.
       augment: what is done to images before D sees them.
+      bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; None or empty without.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class Scene:
     params: Any
     disc_params: Any
     augment: Callable[[jax.Array], jax.Array]
+    bank: Bank | None = None
 
     @property
     def weights(self) -> ConfigDict:
@@ -74,6 +77,12 @@ class Scene:
         """The guide's embedding [n, E] and tokens [n, N, T] of the generated images."""
         networks = self.recipe.networks
         return networks.embedder.apply(self.guide, self.drawn["image"], networks.target_view)
+
+    @functools.cached_property
+    def target_tokens(self) -> jax.Array:
+        """The guide's tokens [n, N, T] of the real targets."""
+        networks = self.recipe.networks
+        return networks.embedder.apply(self.guide, self.target, networks.target_view)[1]
 
 
 class Term(NamedTuple):
@@ -123,8 +132,19 @@ def _retrieval(scene: Scene) -> jax.Array:
         return losses.retrieval_cosine(generated, source)
     scale = 1.0 / scene.weights.retrieval_temperature
     gather_fn = functools.partial(replicate, mesh=scene.recipe.mesh)
-    place = scene.guidance.place
-    return pairwise.info_nce(generated, source, scale, gather_fn=gather_fn, place=place)
+    return pairwise.info_nce(
+        generated,
+        source,
+        scale,
+        gather_fn=gather_fn,
+        place=scene.guidance.place,
+        bank=scene.bank,
+    )
+
+
+def _tokens(scene: Scene) -> jax.Array:
+    """Layer-normalised tokens have unit scale, so their mean distance needs none of its own."""
+    return jnp.abs(scene.seen[1] - scene.target_tokens).astype(jnp.float32).mean()
 
 
 def _style_consistency(scene: Scene) -> jax.Array:
@@ -161,6 +181,7 @@ GENERATOR_TERMS = {
     "g/retrieval": Term(
         _retrieval, "retrieval_weight", lambda scene: scene.weights.retrieval != "off"
     ),
+    "g/tokens": Term(_tokens, "token_weight"),
     "g/style_consistency": Term(
         _style_consistency, "style_consistency_weight", _has_style("encoder")
     ),
@@ -177,6 +198,7 @@ def generator_objective(
     guidance: Guidance,
     target,
     augment: Callable[[jax.Array], jax.Array] = lambda images: images,
+    bank: Bank | None = None,
 ):
     """G's loss as a function of what it drew: `drawn -> (loss, {name: term})`.
 
@@ -184,7 +206,7 @@ def generator_objective(
     """
 
     def loss_fn(drawn):
-        scene = Scene(recipe, drawn, guidance, target, guide, params, disc_params, augment)
+        scene = Scene(recipe, drawn, guidance, target, guide, params, disc_params, augment, bank)
         total, terms = jnp.zeros(()), {}
         for name, term in GENERATOR_TERMS.items():
             weight = scene.weights[term.weight]

@@ -18,6 +18,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.bank import Bank, filled
+
 
 def _keep(rows: jax.Array) -> jax.Array:
     return rows
@@ -30,8 +32,9 @@ def info_nce(
     chunk: int = 0,
     gather_fn: Callable[[jax.Array], jax.Array] = _keep,
     place: jax.Array | None = None,
+    bank: Bank | None = None,
 ) -> jax.Array:
-    """Symmetric InfoNCE over in-batch negatives.
+    """Symmetric InfoNCE over in-batch negatives and, for the rows of `source`, those of a bank.
 
     Row i of `source` and row i of `target` are the only positives. The rows are the global batch,
     so the negatives are global and the loss does not depend on the device count.
@@ -43,6 +46,7 @@ def info_nce(
       chunk: columns at a time, a divisor of B; 0: all.
       gather_fn: see the module.
       place: [B] int, or None; see the module.
+      bank: further negatives of `source`, see `retroguide_jax.bank`.
 
     Returns:
       The mean of both directions' cross-entropies, a scalar (van den Oord et al., 2018; CLIP).
@@ -60,6 +64,10 @@ def info_nce(
     rows, columns = _over_blocks(block, chunk, gather_fn(target), ids, gather_fn(place))
     # Of rows that lie on one device already: gathered ones would send their gradient around too.
     positive = scale * (source * target).sum(-1)
+    if bank:
+        others = filled(bank) & (place[:, None] != bank["place"])
+        logits = jnp.where(others, scale * _multiply(source, bank["rows"]), -jnp.inf)
+        rows = jnp.concatenate([rows, jax.nn.logsumexp(logits, 1)[None]])
     forward, backward = jax.nn.logsumexp(rows, 0), columns.reshape(-1)
     return 0.5 * (forward + backward - 2.0 * positive).mean()
 

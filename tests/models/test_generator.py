@@ -5,6 +5,7 @@ import pytest
 from tiny import make_batch, make_tiny_config
 
 from retroguide_jax.config import load_config
+from retroguide_jax.errors import UserError
 from retroguide_jax.models.generator import FacadeBlock, StructureBlock
 from retroguide_jax.networks import make_networks
 
@@ -194,3 +195,9 @@ def test_packaged_configs_draw_their_target_size_with_float32_parameters(name, t
     assert image.shape == (2, *target, 3) and image.dtype == low.dtype == jnp.float32
     assert logits.shape == (2,) and logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("field", ["generator.unfold", "discriminator.fold"])
+def test_only_halves_are_folded(field):
+    with pytest.raises(UserError, match=f"config.{field}=3"):
+        make_networks(make_tiny_config(**{field: 3}))

@@ -11,6 +11,8 @@ torch = pytest.importorskip("torch")
 
 FIELDS = {
     "losses.penalty_every": 4,
+    "losses.retrieval_bank": 8,
+    "losses.token_weight": 2.0,
     "train.contrastive_warmup_steps": 2,
     "train.batch_size": 8,
     "train.adversarial_batch_size": 4,

@@ -41,7 +41,7 @@ class TwoHeads:
 def make_recipe(frozen=(), **fields):
     config = load_config("city")
     with config.unlocked():
-        config.losses.update({"style": "none", "retrieval": "off", **fields})
+        config.losses.update({"style": "none", "retrieval": "off", "token_weight": 0.0, **fields})
     networks = types.SimpleNamespace(discriminator=TwoHeads())
     return Recipe(config, networks, None, {}, {}, dict(frozen))
 
@@ -96,6 +96,20 @@ def test_a_term_without_weight_is_not_computed(monkeypatch):
     np.testing.assert_allclose(loss, 25.0 * 0.5, rtol=1e-5)
     with pytest.raises(AssertionError, match="computed"):
         make_generator_objective(make_recipe(), make_params())(IMAGES)
+
+
+def test_tokens_of_the_generated_image_are_compared_with_those_of_the_target():
+    class Guide:
+        def apply(self, variables, images, view):
+            assert view == "ground"
+            return None, variables * images.mean(3)
+
+    recipe = make_recipe(token_weight=5.0, reconstruction_weight=0.0, adversarial_weight=0.0)
+    recipe.networks.embedder, recipe.networks.target_view = Guide(), "ground"
+    objective = objectives.generator_objective(recipe, None, 2.0, None, GUIDANCE, IMAGES + 0.5)
+    loss, terms = objective({"image": jnp.asarray(IMAGES), "low": None})
+    assert set(terms) == {"g/tokens"}
+    np.testing.assert_allclose([loss, terms["g/tokens"]], [5.0, 1.0], rtol=1e-5)
 
 
 def test_a_new_term_reads_a_frozen_network(monkeypatch):

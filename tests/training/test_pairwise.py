@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from retroguide_jax import bank
 from retroguide_jax.parallel.mesh import batch_sharding, make_mesh, replicate
 from retroguide_jax.training import pairwise
 
@@ -33,6 +34,27 @@ def test_info_nce_by_hand():
             logits = [7.0 * float(a[i] @ b[j]) for j in range(6)]
             expected += (np.log(np.sum(np.exp(logits))) - logits[i]) / 12
     np.testing.assert_allclose(pairwise.info_nce(SOURCE, TARGET, 7.0), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_a_bank_holds_more_negatives_of_the_source(chunk):
+    empty = bank.create(8, 4)
+    plain = pairwise.info_nce(SOURCE, TARGET, 7.0)
+    found = pairwise.info_nce(SOURCE, TARGET, 7.0, chunk, bank=empty)
+    np.testing.assert_allclose(found, plain, rtol=1e-5)
+    more = unit_rows(3, 4)
+    expected = 0.0
+    for i in range(6):
+        for rows, own in (((*TARGET, *more), SOURCE[i]), (SOURCE, TARGET[i])):
+            logits = np.array([7.0 * float(own @ row) for row in rows])
+            expected += (np.log(np.exp(logits).sum()) - logits[i]) / 12
+    found = pairwise.info_nce(SOURCE, TARGET, 7.0, chunk, bank=bank.add(empty, more))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # Another view of a row's own place is no negative of that row.
+    place = np.arange(6, dtype=np.int32)
+    same = bank.add(empty, SOURCE[:1], place[:1])
+    found = pairwise.info_nce(SOURCE[:1], TARGET[:1], 7.0, place=place[:1], bank=same)
+    np.testing.assert_allclose(found, 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [0, 2])

@@ -35,6 +35,12 @@ BUNDLES = {
     "g2a": {
         "direction": "g2a",
         "generator.aain_form": "tokens",
+        "generator.query_position": True,
+        "generator.normalise_last": True,
+        "generator.unfold": 2,
+        "discriminator.fold": 2,
+        "losses.token_weight": 1.0,
+        "losses.retrieval_bank": 16,
         "generator.num_regions": 3,
         "discriminator.patch": True,
         "losses.augment": 0.5,
