@@ -1,11 +1,11 @@
 """Processor time of the training step, or of its phases, with other settings of a config, by turns.
 
-    python benchmarks/variants.py --works=D,G "" "--config.discriminator.fold=1 --config.seed=1"
+    python benchmarks/variants.py --works=D,G "" "generator.unfold=2 discriminator.width=64"
 
-Each argument is one variant: the overrides that make it, "" for none. All live in one process and
-take turns, so that a busy machine slows all alike; of a busy machine, compare the minima. Images
-are noise. Works as in step.py: `step` is an update of D and G on the adversarial batch, over whole
-periods of the lazy penalty; `D`, `G` and `R1` are the gradients of its phases.
+Each argument is one variant: FIELD=VALUE of the config that make it, "" for none. All live in one
+process and take turns, so that a busy machine slows all alike; of a busy machine, compare the
+minima. Images are noise. Works as in step.py: `step` is an update of D and G on the adversarial
+batch, over whole periods of the lazy penalty; `D`, `G` and `R1` are the gradients of its phases.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from retroguide_jax.config import load_config
 def main() -> None:
     """Prints one line per work and variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("variants", nargs="+", help="overrides, --config.FIELD=VALUE ...")
+    parser.add_argument("variants", nargs="+", help="FIELD=VALUE FIELD=VALUE ...")
     parser.add_argument("--config", default="city", help="as of `retroguide train`")
     parser.add_argument("--works", default="step", help="comma-separated")
     parser.add_argument("--num_rounds", type=int, default=15)
@@ -37,8 +37,8 @@ def main() -> None:
             print(f"{work:5} median {median:7.1f} ms, minimum {least:7.1f}  {variant}", flush=True)
 
 
-def _make_side(name: str, overrides: list[str]) -> Side:
-    config = load_config(name, overrides)
+def _make_side(name: str, fields: list[str]) -> Side:
+    config = load_config(name, [f"--config.{field}" for field in fields])
     size = config.train.batch_size = config.train.adversarial_batch_size
     config.mode = "frozen"  # D and G alone
     rng = np.random.default_rng(0)

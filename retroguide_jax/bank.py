@@ -31,11 +31,15 @@ def add(bank: Bank, embeddings: jax.Array, place: jax.Array | None = None) -> Ba
     `place`: [n] int32, of which equal ones are no negatives of each other; None: not known.
     """
     num, size = embeddings.shape[0], bank["rows"].shape[0]
-    place = jnp.full((num,), NO_PLACE, jnp.int32) if place is None else place
+    place = jnp.full((num,), NO_PLACE) if place is None else place
     first = bank["count"] % size
+
+    def replace(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, 0)
+
     return {
-        "rows": jax.lax.dynamic_update_slice(bank["rows"], embeddings, (first, 0)),
-        "place": jax.lax.dynamic_update_slice(bank["place"], place, (first,)),
+        "rows": replace(bank["rows"], embeddings),
+        "place": replace(bank["place"], place),
         "count": bank["count"] + num,
     }
 

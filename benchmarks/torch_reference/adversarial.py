@@ -208,9 +208,10 @@ class AdversarialUpdate:
         rows = self._reconstruction_rows(target)
         with self.switches.cast(target.device):
             heads = self.discriminator(image, embedding)
-            generated = seen = None
+            seen = None
             if weights.retrieval != "off" or weights.token_weight:
                 generated, tokens = self.guide(image, self.networks.target_view)
+            if weights.token_weight:
                 _, target_tokens = self.guide(target, self.networks.target_view)
             if weights.style == "encoder":
                 # Read the style back with a frozen copy of S, where the style came from noise.

@@ -49,7 +49,7 @@ class Scene:
       params: G's parameters, for the style encoder that reads styles back.
       disc_params: D's parameters.
       augment: what is done to images before D sees them.
-      bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; None or empty without.
+      bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; maybe none.
     """
 
     recipe: Recipe

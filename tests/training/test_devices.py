@@ -52,7 +52,12 @@ def setting():
     patch.setattr(state_lib, "make_optimizers", descent)
     patch.setattr(steps, "make_optimizers", descent)
     config = make_tiny_config(
-        **{"embedder.saig.stem_norm": "batch", "train.contrastive_warmup_steps": 1}
+        **{
+            "embedder.saig.stem_norm": "batch",
+            "losses.retrieval_bank": 32,
+            "losses.token_weight": 1.0,
+            "train.contrastive_warmup_steps": 1,
+        }
     )
     one = Runner(config, (1, 1))
     state = state_lib.create_state(config, make_networks(config), one.mesh)
@@ -118,6 +123,7 @@ def test_devices_agree(setting, shape):
             assert error <= 5e-5 * update + 1e-6 * largest(wanted.params[name]), name
         assert largest(subtract(found.stats, wanted.stats)) < 1e-5
         assert largest(subtract(found.ema, wanted.ema)) < 1e-5
+        assert largest(subtract(found.bank["rows"], wanted.bank["rows"])) < 1e-5
         previous = wanted
 
 
@@ -139,7 +145,7 @@ def test_nonfinite_updates_are_skipped_and_counted(setting):
         state, [batches[0], bad, bad, batches[1]]
     )
     for skipped in (first, second):
-        for part in ("params", "opt", "stats", "ema"):
+        for part in ("params", "opt", "stats", "ema", "bank"):
             jax.tree.map(np.testing.assert_array_equal, getattr(skipped, part), getattr(ok, part))
     assert int(second.step) == 3
     assert second.skipped["generator"] == {"total": 2, "streak": 2}
