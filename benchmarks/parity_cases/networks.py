@@ -32,6 +32,7 @@ _FIELDS = {
     "generator.mask_width": 4,
     "generator.modulation_hidden": 8,
     "discriminator.features": (6, 8),
+    "discriminator.fold": 1,
     "discriminator.width": 8,
     "losses.penalty_every": 4,
     "optimizer.embedder.warmup_steps": 2,
