@@ -6,7 +6,7 @@
 
 Parts, in this order:
   machine   versions, the device, bfloat16 FLOP/s of a large product, bytes/s of a large copy
-  parity    one training step beside the PyTorch twin, in float32 and float64 (parity.py)
+  parity    two training steps beside the PyTorch twin, in float32 and float64 (parity.py)
   eager     step, inference, embedding and peak memory beside the twin as it is (step.py)
   compiled  the same beside the twin under torch.compile
   train     the config from scratch for the minutes that are left; pictures in OUT/run/samples
@@ -79,7 +79,7 @@ def list_parts(args: argparse.Namespace, overrides: list[str]) -> Iterator[Part]
     yield Part("machine", [python, str(_HERE / "gpu.py"), "--measure_machine"], 0.1)
     # parity.py is on the CPU unless told otherwise; rounding to TF32 would hide a difference.
     exact = {"JAX_PLATFORMS": "", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
-    parity = ["--sections=", "--steps=tiny", "--num_steps=1", f"--json={args.out / 'parity.json'}"]
+    parity = ["--sections=", "--steps=tiny", "--num_steps=2", f"--json={args.out / 'parity.json'}"]
     yield Part("parity", [python, str(_HERE / "parity.py"), *parity], 0.2, exact)
     for twin, until in (("eager", 0.4), ("compiled", 0.6)):
         works = [f"--works={args.works}", f"--twins={twin}", f"--json={args.out / twin}.json"]
