@@ -13,6 +13,7 @@ import json
 import os
 import pkgutil
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -94,9 +95,9 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
             not fit the field's type.
     """
     config = _call_get_config(spec)
+    for old, new in _rename_fields(config):
+        print(f"warning: config {spec}: {old} is now {new}; rename it", file=sys.stderr)
     for field, value in _iterate_fields(config):
-        if field in _RENAMED:
-            raise UserError(f"config {spec}: {field} is now called {_RENAMED[field]}; rename it")
         _check_leaf(f"config {spec}: {field}", value)
     for override in overrides:
         _apply_override(config, override)
@@ -135,17 +136,30 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     value.
     """
     defaults, values = _call_get_config("default").to_dict(), config.to_dict()
+    _rename_fields(values)
+    return ConfigDict(_merge(defaults, values)).lock()
+
+
+def _rename_fields(values: Any) -> list[tuple[str, str]]:
+    """Moves what stands under older names, in a config or its dictionary, and lists (old, new)."""
+    moved = []
     for old, new in _RENAMED.items():
         section, _, name = old.partition(".")
         if name in values.get(section, {}):
             section_now, _, name_now = new.partition(".")
-            values.setdefault(section_now, {})[name_now] = values[section].pop(name)
+            if section_now not in values:
+                values[section_now] = {}
+            values[section_now][name_now] = values[section][name]
+            del values[section][name]
+            moved.append((old, new))
     train = values.get("train", {})
     if "ema_halflife_images" in train:  # one half-life for both averages, counted in images
-        images = train.pop("ema_halflife_images")
+        images = train["ema_halflife_images"]
         train["ema_halflife_generator"] = images / train["adversarial_batch_size"]
         train["ema_halflife_guide"] = images / train["batch_size"]
-    return ConfigDict(_merge(defaults, values)).lock()
+        del train["ema_halflife_images"]
+        moved.append(("train.ema_halflife_images", "train.ema_halflife_generator and _guide"))
+    return moved
 
 
 def _merge(defaults: Any, values: Any) -> Any:

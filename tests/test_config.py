@@ -275,14 +275,19 @@ def test_packaged_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     assert list_packaged_configs() == sorted(file.stem for file in files)
 
 
-def test_a_renamed_field_is_named_by_its_new_name(tmp_path):
+def test_a_renamed_field_is_named_by_its_new_name(tmp_path, capsys):
     with pytest.raises(UserError, match="train.eval_every is now called --config.eval.every"):
         load_config("city", ["--config.train.eval_every=5"])
     path = tmp_path / "old.py"
     path.write_text(
         "from retroguide_jax.configs import city\n\n\n"
         "def get_config():\n  config = city.get_config()\n"
-        "  config.train.best_metric = 'psnr'\n  return config\n"
+        "  config.train.best_metric = 'psnr'\n  config.train.ema_halflife_images = 800\n"
+        "  return config\n"
     )
-    with pytest.raises(UserError, match="train.best_metric is now called eval.best_metric"):
-        load_config(str(path))
+    config = load_config(str(path))
+    assert config.eval.best_metric == "psnr" and "best_metric" not in config.train
+    assert config.train.ema_halflife_generator == 800 / config.train.adversarial_batch_size
+    warned = capsys.readouterr().err
+    assert "train.best_metric is now eval.best_metric; rename it" in warned
+    assert "train.ema_halflife_images is now" in warned
