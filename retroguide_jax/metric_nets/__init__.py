@@ -1,1 +1,1 @@
-"""Frozen networks that metrics look through: pure functions of weights and uint8 images."""
+"""Frozen networks that metrics are computed with: pure functions of weights and uint8 images."""

@@ -1,4 +1,4 @@
-"""From PyTorch's state dicts to the variables of frozen networks."""
+"""Converts PyTorch state dicts to the variables of frozen networks."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def take(
     Args:
       state: name -> array.
       shapes: name -> shape, in PyTorch's order of axes.
-      source: what the weights should be, for the message: "alexnet-owt-7be5be79.pth".
+      source: expected weight file, for the message: "alexnet-owt-7be5be79.pth".
 
     Returns:
       name -> float32 array, for the names of `shapes`.
@@ -46,7 +46,7 @@ def convert_layers(
 
     Args:
       state: name -> array; convolutions [out, in, kh, kw], dense layers [out, in].
-      layers: what `layers.list_layers` gives.
+      layers: name -> shape of the weight, from `layers.list_layers`.
       source: see `take`.
 
     Raises:
@@ -76,9 +76,9 @@ def fold_batch_norm(
     variance: np.ndarray,
     epsilon: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A convolution with no bias and the batch normalisation after it as one with a bias.
+    """Folds a batch normalisation into the bias-free convolution before it.
 
-    scale (w x - mean) / sqrt(variance + epsilon) + shift, computed in float64.
+    The result computes scale (w x - mean) / sqrt(variance + epsilon) + shift, folded in float64.
 
     Args:
       weight: [out, in, kh, kw]; the others [out].
@@ -93,7 +93,7 @@ def fold_batch_norm(
 
 
 def compute_fingerprint(variables: Mapping[str, np.ndarray], name: str) -> str:
-    """sha256, hexadecimal, of a network's name and of its arrays' names, shapes and values."""
+    """SHA-256 (hexadecimal) of a network's name and of its arrays' names, shapes and values."""
     digest = hashlib.sha256(name.encode())
     for key in sorted(variables):
         digest.update(f"\n{key} {variables[key].shape}\n".encode())

@@ -1,7 +1,7 @@
-"""Feature networks of others, from files that hold a program: ONNX and StableHLO.
+"""External feature networks, from files that hold a program: ONNX and StableHLO.
 
-Each takes float32 images in [-1, 1], RGB, and gives one row of features an image. Whatever else it
-expects (a size, a mean) belongs into the network before it is exported.
+Each takes float32 RGB images in [-1, 1] and gives one row of features per image. Any other
+preprocessing (resizing, subtracting a mean) must be part of the exported network.
 """
 
 from pathlib import Path
@@ -18,17 +18,17 @@ from retroguide_jax.metric_nets.frozen import FrozenNet
 def open_net(path: str | Path) -> FrozenNet:
     """Opens a feature network, named after its file.
 
-    Its `apply(variables, images)` takes uint8 [B, H, W, 3], hands images / 127.5 - 1 to the network
-    and gives "features", float32 [B, D]. It raises UserError on images of a size that the network
+    Its `apply(variables, images)` takes uint8 [B, H, W, 3], gives images / 127.5 - 1 to the network
+    and returns "features", float32 [B, D]. It raises UserError on images of a size that the network
     does not take.
 
     Args:
-      path: an .onnx file (input [B, 3, H, W] or [B, H, W, 3], told apart by its declared shape), or
-        a .stablehlo file (input [B, H, W, 3]), as `exported.open_program` takes them.
+      path: an .onnx file (input [B, 3, H, W] or [B, H, W, 3], distinguished by its declared shape),
+        or a .stablehlo file (input [B, H, W, 3]); see `exported.open_program`.
 
     Raises:
-      UserError: see `exported.open_program`; the network has other than one input and one output,
-        or these have other shapes or types.
+      UserError: see `exported.open_program`; the network does not have exactly one input and one
+        output, or these have other shapes or types.
     """
     program = open_program(path, "a feature network")
     channels_first = _find_layout(program)
@@ -51,7 +51,7 @@ def open_net(path: str | Path) -> FrozenNet:
 
 
 def _find_layout(program: Program) -> bool:
-    """Whether channels come before rows and columns; only ONNX has networks of that layout."""
+    """Whether channels come before rows and columns, which only ONNX networks may have."""
     ranks = [len(shape) for shape in (*program.inputs, *program.outputs)]
     if program.dtypes == {"float32"} and len(program.inputs) == 1 and ranks == [4, 2]:
         _, second, _, last = program.inputs[0]

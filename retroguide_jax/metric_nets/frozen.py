@@ -1,4 +1,4 @@
-"""What every frozen network looks like to the evaluation, whoever made it."""
+"""The common interface of all frozen networks that the evaluation uses."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,14 +10,14 @@ class FrozenNet:
     """A frozen network.
 
     Attributes:
-      name: what the protocol calls it, "inception_pytorch".
-      fingerprint: hexadecimal digest of its weights and of its preprocessing: two nets with equal
-        fingerprints give equal rows. Cached reference statistics are kept under it.
-      protocol: the preprocessing in words, with its source: resize, colour range.
+      name: its name in the protocol, such as "inception_pytorch".
+      fingerprint: hexadecimal digest of its weights and preprocessing: nets with equal fingerprints
+        give equal rows. It is the key of cached reference statistics.
+      protocol: description of the preprocessing (resize, colour range) with its source.
       variables: a tree of float32 arrays, `apply`'s first argument; {} for a net on the host.
-      apply: (variables, images, ...) -> {name of the output: float32 [B, ...]}, of uint8
-        [B, H, W, 3] images; traceable by jit and row by row independent, unless `on_host`.
-      on_host: `apply` takes and gives NumPy arrays and must not be traced (ONNX, torch).
+      apply: (variables, images, ...) -> {name of the output: float32 [B, ...]}, for uint8 images
+        [B, H, W, 3]; traceable by jit, and each row independent of the others, unless `on_host`.
+      on_host: `apply` takes and returns NumPy arrays and must not be traced (ONNX, torch).
     """
 
     name: str

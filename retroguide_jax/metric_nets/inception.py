@@ -1,9 +1,9 @@
-"""The Inception network behind FID, KID and Inception Score, in the preprocessings of the field.
+"""The Inception network behind FID, KID and Inception Score, with the preprocessings in use.
 
-The network is Inception v3 as TensorFlow's 2015-12-05 graph has it, in the PyTorch port that
-pytorch-fid publishes (Heusel et al., "GANs trained by a two time-scale update rule", 2017). Against
-torchvision's: 1008 classes, average pooling that leaves the padding out, and a max pool in the
-last block.
+The network is the Inception v3 of TensorFlow's 2015-12-05 graph, in the PyTorch port that
+pytorch-fid publishes (Heusel et al., "GANs trained by a two time-scale update rule", 2017). It
+differs from torchvision's in three points: 1008 classes, average pooling that excludes the padding,
+and a max pool in the last block.
 """
 
 import dataclasses
@@ -76,13 +76,13 @@ PREPROCESSINGS = {
 def make_inception(state_dict: Mapping[str, np.ndarray], preprocessing: str) -> FrozenNet:
     """The network from pytorch-fid's weights, named inception_PREPROCESSING.
 
-    Its `apply(variables, images)` takes uint8 [B, H, W, 3] and gives "features" [B, 2048], the
-    last average pool, and "logits" [B, 1008] without the bias of the last layer, which is what
-    Inception Scores are computed from (torch-fidelity's logits_unbiased).
+    Its `apply(variables, images)` takes uint8 [B, H, W, 3] and returns "features" [B, 2048], the
+    last average pool, and "logits" [B, 1008] without the bias of the last layer, from which
+    Inception Scores are computed (torch-fidelity's logits_unbiased).
 
     Args:
       state_dict: name -> float32 array, as in the file.
-      preprocessing: of `PREPROCESSINGS`.
+      preprocessing: a key of `PREPROCESSINGS`.
 
     Raises:
       UserError: no such preprocessing; arrays are missing or have another shape.
@@ -161,7 +161,7 @@ def _run(net: Layers, x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=(1, 2))
 
 
-# Blocks bear the side of their input in pixels; the names inside are torchvision's.
+# Blocks are named after the side of their input in pixels; their layers have torchvision's names.
 
 
 def _mix_35(net, x, pool_features):

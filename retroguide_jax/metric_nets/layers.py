@@ -1,7 +1,7 @@
 """Layers of frozen convolutional networks: float32, NHWC, every product in full precision.
 
-Networks are functions of a `Layers` and an array; each layer is told its name and its width. So the
-same function runs the network, given weights, and lists the weights that it needs (`list_layers`).
+Networks are functions of a `Layers` and an array; each call of a layer passes its name and width.
+So one function runs the network, given weights, and lists the weights it needs (`list_layers`).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# GPUs and TPUs would otherwise round the factors to fewer bits, which shows in the metrics.
+# By default, GPUs and TPUs round the factors to fewer bits, which changes the metrics.
 PRECISION = lax.Precision.HIGHEST
 
 
 class Layers:
-    """Layers by the names of the PyTorch network whose weights they bear.
+    """Layers, named as in the PyTorch network that their weights come from.
 
     Args:
       variables: NAME.weight and NAME.bias of every layer: [kh, kw, in, out] (convolution) or
@@ -38,7 +38,7 @@ class Layers:
         """Convolution, bias and ReLU: [B, H, W, in] to [B, H', W', features].
 
         Args:
-          name: of the layer.
+          name: name of the layer.
           kernel: height and width, odd.
           padding: zeros on each side; None is half the kernel, which keeps the size at stride 1.
         """
@@ -56,9 +56,9 @@ class Layers:
         """1 x 1 convolutions of the same input, each with bias and ReLU, in one product.
 
         Args:
-          names: of the layers, with their numbers of features.
+          names: name of each layer -> its number of features.
           x: [B, H, W, in].
-          pooled: that layer sees the input averaged over 3 x 3 pixels (`avg_pool`).
+          pooled: name of the layer whose input is averaged over 3 x 3 pixels (`avg_pool`).
 
         Returns:
           [B, H, W, features] of each layer.
@@ -71,7 +71,7 @@ class Layers:
             output = product[..., start : start + names[name]]
             start += names[name]
             if name == pooled:
-                # A mean over pixels and a sum over channels commute; this way there are fewer
+                # A mean over pixels and a sum over channels commute, and the output has fewer
                 # channels to average.
                 output = avg_pool(output)
             outputs.append(jax.nn.relu(output + bias))
@@ -83,7 +83,7 @@ class Layers:
         return jnp.matmul(x, weight, precision=PRECISION) + bias
 
     def scope(self, prefix: str) -> "Layers":
-        """The layers whose names begin with `prefix` and a dot, without these."""
+        """The layers whose names begin with `prefix` and a dot, by the rest of their names."""
         return _Scope(self, prefix)
 
     def _get(self, name: str, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -100,7 +100,7 @@ class _Scope(Layers):
 
 
 class _Recorder(Layers):
-    """Notes what is asked for, and gives zeros."""
+    """Records the shapes of the weights that are requested, and returns zeros."""
 
     def __init__(self):
         self.shapes = {}
@@ -113,7 +113,7 @@ class _Recorder(Layers):
 def list_layers(
     network: Callable[[Layers, jax.Array], object], height: int, width: int
 ) -> dict[str, tuple[int, ...]]:
-    """The layers that a network asks for on an image [1, height, width, 3], in order.
+    """The layers that a network uses on an image [1, height, width, 3], in order.
 
     Returns:
       Name of the layer -> shape of its weight: [kh, kw, in, out] or [in, out].
@@ -127,10 +127,10 @@ def list_layers(
 def max_pool(
     x: jax.Array, size: int = 3, stride: int = 2, *, padding: int = 0, ceil: bool = False
 ) -> jax.Array:
-    """Greatest of each window, [B, H, W, C]; padding never wins.
+    """Maximum of each window, [B, H, W, C]; padding counts as minus infinity.
 
     Args:
-      ceil: a last window that lies only partly inside counts too (PyTorch's ceil_mode).
+      ceil: keep a last window that lies only partly inside (PyTorch's ceil_mode).
     """
     around = []
     for length in x.shape[1:3]:
@@ -141,7 +141,7 @@ def max_pool(
 
 
 def avg_pool(x: jax.Array) -> jax.Array:
-    """Mean over 3 x 3 pixels, of those inside only, stride 1: [B, H, W, C]."""
+    """Mean over 3 x 3 pixels, excluding the padding, stride 1: [B, H, W, C]."""
     window, steps = (1, 3, 3, 1), (1, 1, 1, 1)
     total = lax.reduce_window(x, 0.0, lax.add, window, steps, "SAME")
     inside = jnp.ones((1, *x.shape[1:3], 1))

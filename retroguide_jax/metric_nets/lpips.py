@@ -12,19 +12,19 @@ from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.metric_nets.layers import Layers, list_layers
 from retroguide_jax.metric_nets.torchvision_nets import TRUNKS
 
-# ImageNet's mean and standard deviation on [-1, 1], rounded as the package has them.
+# ImageNet's mean and standard deviation on [-1, 1], rounded as in the package.
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 _SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 _EPSILON = 1e-10
-_LIST_SIZE = 64  # pixels; the trunks ask for the same layers at any size
+_LIST_SIZE = 64  # pixels; the trunks use the same layers at any size
 
 
 def make_lpips(
     net: str, trunk_state: Mapping[str, np.ndarray], heads_state: Mapping[str, np.ndarray]
 ) -> FrozenNet:
-    """LPIPS by one of its trunks, named lpips_NET.
+    """LPIPS with one of its trunks, named lpips_NET.
 
-    Its `apply(variables, generated, target)` takes uint8 [B, H, W, 3] twice and gives "distance",
+    Its `apply(variables, generated, target)` takes uint8 [B, H, W, 3] twice and returns "distance",
     float32 [B], 0 for equal images, no upper bound; nothing is resized. It raises UserError on
     images too small for the trunk.
 
@@ -32,7 +32,7 @@ def make_lpips(
       net: "alex", "vgg" or "squeeze".
       trunk_state: torchvision's weights of AlexNet, VGG16 or SqueezeNet 1.1, name -> float32.
       heads_state: the package's weights/v0.1/NET.pth: lin0.model.1.weight [1, channels, 1, 1] and
-        so on, one a layer.
+        so on, one per layer.
 
     Raises:
       UserError: no such net; arrays are missing or have another shape.

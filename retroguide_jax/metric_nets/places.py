@@ -1,8 +1,8 @@
 """AlexNet-Places365: the classifier behind the KL score and the accuracies of the GAN papers.
 
-As in X-Fork's and SelectionGAN's KL_model_data.py: the shorter side is resized to 256 pixels by
-Pillow's bilinear, the central 224 x 224 are cut out (of a panorama, the middle square is all that
-is seen), and ImageNet's mean and standard deviation are taken off.
+Preprocessing as in X-Fork's and SelectionGAN's KL_model_data.py: the shorter side is resized to 256
+pixels by Pillow's bilinear, the central 224 x 224 pixels are cropped (of a panorama, only the
+middle square is seen), and the image is normalised by ImageNet's mean and standard deviation.
 """
 
 from collections.abc import Mapping
@@ -22,17 +22,17 @@ _SIDE, _CROP = 256, 224
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 _SOURCE = "alexnet_places365.pth.tar"
-_FEATURE_GRID = (256, 6, 6)  # what PyTorch flattens, channels first
+_FEATURE_GRID = (256, 6, 6)  # of the features that PyTorch flattens, channels first
 
 
 def make_places(state_dict: Mapping[str, np.ndarray]) -> FrozenNet:
     """The classifier, named places.
 
-    Its `apply(variables, images)` takes uint8 [B, H, W, 3] and gives "probabilities", float32
+    Its `apply(variables, images)` takes uint8 [B, H, W, 3] and returns "probabilities", float32
     [B, 365].
 
     Args:
-      state_dict: name -> float32 array, as in the file but with no "module." in the names.
+      state_dict: name -> float32 array, as in the file but without "module." in the names.
 
     Raises:
       UserError: arrays are missing or have another shape.
@@ -51,7 +51,7 @@ def make_places(state_dict: Mapping[str, np.ndarray]) -> FrozenNet:
 
 
 def convert_places(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """NAME.weight [kh, kw, in, out] or [in, out] and NAME.bias of each layer.
+    """Converts to NAME.weight [kh, kw, in, out] or [in, out] and NAME.bias of each layer.
 
     Raises:
       UserError: arrays are missing or have another shape.

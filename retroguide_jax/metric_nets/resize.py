@@ -1,7 +1,7 @@
 """Resizing by two matrix products, with the weights of the libraries that metrics are defined by.
 
-A matrix [num_out, num_in] holds, for every pixel of the result along one axis, its weights of the
-pixels of the source. Rows and columns are independent in all of these protocols.
+A matrix [num_out, num_in] holds, for each output pixel along one axis, the weights of the input
+pixels. Rows and columns are independent in all of these protocols.
 """
 
 import functools
@@ -17,7 +17,7 @@ _PLACES = 22  # binary places of Pillow's weights for uint8
 
 
 def resize(x: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
-    """Columns first, then rows: float32 [B, H, W, C] to [B, H', W', C].
+    """Resizes columns, then rows: float32 [B, H, W, C] to [B, H', W', C].
 
     Args:
       rows: [H', H].
@@ -29,13 +29,13 @@ def resize(x: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
 
 
 def resize_uint8(images: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
-    """Pillow's Image.resize of uint8 images, to the bit: uint8 [B, H, W, C] to [B, H', W', C].
+    """Pillow's Image.resize of uint8 images, bit-exact: uint8 [B, H, W, C] to [B, H', W', C].
 
-    Pillow rounds weights to 22 binary places, sums whole numbers, and rounds to uint8 after each
-    of its two passes, columns first.
+    Pillow rounds weights to 22 binary places, sums integers, and rounds to uint8 after each of its
+    two passes, columns first.
 
     Args:
-      rows: [H', H], of a kernel that is nowhere negative.
+      rows: [H', H], weights of a kernel without negative values.
       columns: [W', W], likewise.
     """
     x = _resize_columns(images, columns)
@@ -45,7 +45,7 @@ def resize_uint8(images: jax.Array, rows: np.ndarray, columns: np.ndarray) -> ja
 def make_bilinear(num_in: int, num_out: int) -> np.ndarray:
     """torch.nn.functional.interpolate(mode="bilinear", align_corners=False): no antialiasing.
 
-    Pixel i of the result looks at (i + 1/2) num_in / num_out - 1/2, not below 0.
+    Output pixel i samples position (i + 1/2) num_in / num_out - 1/2, at least 0.
     """
     # PyTorch multiplies and subtracts in one float32 operation that rounds once.
     position = np.float64(_scale(num_in, num_out)) * (np.arange(num_out) + 0.5) - 0.5
@@ -53,9 +53,9 @@ def make_bilinear(num_in: int, num_out: int) -> np.ndarray:
 
 
 def make_bilinear_tf1(num_in: int, num_out: int) -> np.ndarray:
-    """TensorFlow 1's resize_bilinear(align_corners=False), as torch-fidelity restates it.
+    """TensorFlow 1's resize_bilinear(align_corners=False), as torch-fidelity reimplements it.
 
-    Pixel i of the result looks at i num_in / num_out: corners of pixels, not centres.
+    Output pixel i samples position i num_in / num_out: corners of pixels, not centres.
     """
     return _interpolate(_scale(num_in, num_out) * np.arange(num_out, dtype=np.float32), num_in)
 
@@ -65,8 +65,8 @@ def make_antialiased(
 ) -> np.ndarray:
     """Pillow's Image.resize, float64; also PyTorch's interpolate(antialias=True).
 
-    Where the image shrinks, the kernel is widened by the same factor; its samples at the centres
-    of the pixels within reach are normalised to sum 1.
+    If the image shrinks, the kernel is widened by the same factor; its samples at the centres of
+    the pixels inside its support are normalised to sum 1.
 
     Args:
       kernel_fn: the kernel at distances in pixels, `triangle` or `cubic`.
@@ -76,7 +76,7 @@ def make_antialiased(
     widened = max(scale, 1.0)
     centre = (np.arange(num_out)[:, None] + 0.5) * scale
     pixel = np.arange(num_in)[None]
-    # Which pixels count is decided by truncation, exactly as there.
+    # Truncation decides which pixels count, exactly as in Pillow.
     first = np.maximum((centre - support * widened + 0.5).astype(np.int64), 0)
     last = np.minimum((centre + support * widened + 0.5).astype(np.int64), num_in)
     weights = kernel_fn((pixel - centre + 0.5) / widened)
@@ -102,7 +102,7 @@ make_pillow_bicubic = functools.partial(make_antialiased, kernel_fn=cubic, suppo
 
 
 def _resize_columns(images: jax.Array, columns: np.ndarray) -> jax.Array:
-    # Upper and lower half of the places by themselves, so that float32 sums of them are exact.
+    # Upper and lower half of the bits separately, so that their float32 sums are exact.
     halves = np.divmod(np.floor(columns * 2.0**_PLACES + 0.5), 2.0 ** (_PLACES // 2))
     x = images.astype(jnp.float32)
     high, low = (
@@ -114,7 +114,7 @@ def _resize_columns(images: jax.Array, columns: np.ndarray) -> jax.Array:
 
 
 def _scale(num_in: int, num_out: int) -> np.float32:
-    # float32 as in both libraries: at a few hundred pixels the weights' fifth digit depends on it.
+    # float32 as in both libraries: at a few hundred pixels it changes the weights' fifth digit.
     return np.float32(num_in / num_out)
 
 

@@ -1,8 +1,8 @@
-"""torchvision's AlexNet, VGG16 and SqueezeNet 1.1, as far as metrics look into them.
+"""torchvision's AlexNet, VGG16 and SqueezeNet 1.1, as far as metrics use them.
 
-Each trunk takes float32 [B, H, W, 3], normalised as its metric says, and gives the activations
-[B, H', W', C] that LPIPS compares, after ReLU, first layer first (Zhang et al., "The unreasonable
-effectiveness of deep features as a perceptual metric", 2018).
+Each trunk takes float32 [B, H, W, 3], normalised as its metric requires, and returns the
+activations [B, H', W', C] that LPIPS compares, after ReLU, in order of depth (Zhang et al., "The
+unreasonable effectiveness of deep features as a perceptual metric", 2018).
 """
 
 import dataclasses
@@ -65,10 +65,10 @@ class Trunk:
     """A trunk of LPIPS.
 
     Attributes:
-      run: see above.
-      channels: of each activation.
+      run: function of (layers, images) that returns the activations; see the top of this file.
+      channels: number of channels of each activation.
       min_size: shortest side of an image, in pixels, that leaves a pixel in the last activation.
-      source: torchvision's file of its weights.
+      source: torchvision's file with its weights.
     """
 
     run: Callable[[Layers, jax.Array], list[jax.Array]]

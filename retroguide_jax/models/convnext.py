@@ -1,4 +1,4 @@
-"""ConvNeXt, the backbone of Sample4Geo, as one of the embedder's."""
+"""ConvNeXt, the backbone of Sample4Geo, as a backbone of the embedder."""
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ from retroguide_jax.models.layers import Conv, Dtype, rematerialise
 
 
 class Depthwise(nn.Module):
-    """A window of its own for each channel, keeping the size; columns wrap round if `circular`."""
+    """Depthwise convolution that keeps the size; columns wrap round if `circular`."""
 
     size: int = 7
     circular: bool = False
@@ -48,9 +48,9 @@ class ConvNeXtBlock(nn.Module):
 
 
 class ConvNeXtTower(nn.Module):
-    """Patch stem (4 x 4), stages of blocks with 2 x 2 downsampling between, LayerNorm.
+    """Patch stem (4 x 4), stages of blocks with 2 x 2 downsampling in between, LayerNorm.
 
-    The defaults are ConvNeXt-B. The token grid is the image's size divided by `find_stride`.
+    The defaults are those of ConvNeXt-B. The token grid is the image size divided by `find_stride`.
     """
 
     widths: tuple[int, ...] = (128, 256, 512, 1024)
@@ -81,5 +81,5 @@ class ConvNeXtTower(nn.Module):
 
 
 def find_stride(widths: tuple[int, ...]) -> int:
-    """Pixels a side of a token: 32 for four stages."""
+    """Side of a token in pixels: 32 for four stages."""
     return 2 ** (len(widths) + 1)

@@ -1,13 +1,13 @@
 """Convolution whose gradient is also fast on CPUs.
 
 XLA's CPU backend computes the gradient of a convolution's kernel several times slower than the
-convolution, both gradients tens of times slower inside a conditional (where the lazy terms of
-the training step live), and the gradient of a bias together with everything that leads up to it.
-There, gradients are taken by hand: one matrix product a tap for the kernel, a plain convolution
-for the input. A kernel whose windows tile the image (1 x 1, or 2 x 2 with stride 2) is one matrix
-product there, and so are its gradients.
+convolution itself, and both gradients tens of times slower inside a conditional (where the lazy
+terms of the training step are). For the gradient of a bias it recomputes everything that leads up
+to it. On CPUs, gradients are therefore written by hand: one matrix product per tap for the kernel,
+a plain convolution for the input. Where the windows tile the image (1 x 1, or 2 x 2 with stride 2),
+the convolution is one matrix product, and so are its gradients.
 
-Accelerators use XLA's own rules: what helps CPUs costs TPUs memory and traffic.
+Accelerators use XLA's own rules: the rules that help CPUs cost TPUs memory and memory traffic.
 """
 
 import functools
@@ -57,20 +57,20 @@ def _multiply_tiles(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Arr
 
 
 def _tile(x: jax.Array, size: int) -> jax.Array:
-    """`fold` of what fills whole tiles: [B, H, W, C] to [B, H // size, W // size, size^2 C]."""
+    """`fold` of the complete tiles: [B, H, W, C] to [B, H // size, W // size, size^2 C]."""
     rows, columns = (length // size * size for length in x.shape[1:3])
     return fold(x[:, :rows, :columns], size)
 
 
 def _untile(x: jax.Array, size: int, sizes: tuple[int, int]) -> jax.Array:
-    """The inverse; pixels of the [B, *sizes, C] result that are in no tile are zero."""
+    """Inverse of `_tile`; pixels of the [B, *sizes, C] result that are in no tile are zero."""
     x = unfold(x, size)
     rest = [(0, length - have, 0) for length, have in zip(sizes, x.shape[1:3], strict=True)]
     return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *rest, (0, 0, 0)))
 
 
 def _sum_rows(grad: jax.Array) -> jax.Array:
-    """[..., D] to [D], as a product: XLA's CPU backend would recompute what leads up to a sum."""
+    """[..., D] to [D] as a product: XLA's CPU backend would recompute the input of a sum."""
     rows = tuple(range(grad.ndim - 1))
     ones = jnp.ones(grad.shape[:-1], grad.dtype)
     exact = jax.lax.Precision.HIGHEST
@@ -86,7 +86,7 @@ def _slide(x, kernel, bias, stride: int, pads: tuple[int, int]) -> jax.Array:
 
 
 def _forward(x, kernel, bias, stride, pads):
-    # Through the custom rule again, so that a gradient of a gradient (R1) keeps it too.
+    # Calls `_slide`, not `_convolve`, so that second derivatives (R1) use the custom rule too.
     return _slide(x, kernel, bias, stride, pads), (x, kernel, bias)
 
 
@@ -109,7 +109,7 @@ def _backward_by_xla(stride, pads, x, kernel, bias, grad):
 
 
 def _backward_of_tiles(x, kernel, bias, grad):
-    # Without the barrier the products below would each recompute what leads up to the gradient.
+    # Without the barrier, each product below would recompute the operations that produce `grad`.
     grad = jax.lax.optimization_barrier(grad)
     size, matrix = kernel.shape[0], kernel.reshape(-1, kernel.shape[-1])
     grad_tiles = jax.lax.dot_general(grad, matrix, (((3,), (1,)), ((), ())))
@@ -119,7 +119,7 @@ def _backward_of_tiles(x, kernel, bias, grad):
 
 
 def _backward_by_taps(stride, pads, x, kernel, bias, grad):
-    # As in `_backward_of_tiles`.
+    # The barrier avoids recomputation, as in `_backward_of_tiles`.
     grad = jax.lax.optimization_barrier(grad)
     size, channels, features = kernel.shape[0], kernel.shape[2], kernel.shape[3]
     sizes, counts = x.shape[1:3], grad.shape[1:3]
@@ -130,7 +130,7 @@ def _backward_by_taps(stride, pads, x, kernel, bias, grad):
     else:
         grad_x = _spread(grad, kernel, stride, pads, sizes)
 
-    # One matrix product a tap, with the narrower of the two sides shifted.
+    # One matrix product per tap; the array with fewer channels is the one that is shifted.
     if stride == 1 and features < channels:
         taps = [_correlate(x, side) for side in _shifts(grad, around, sizes, size, 1)][::-1]
     else:
@@ -142,10 +142,10 @@ def _backward_by_taps(stride, pads, x, kernel, bias, grad):
 def _spread(grad, kernel, stride: int, pads, sizes) -> jax.Array:
     """The transpose of a strided convolution: [B, *counts, D] to [B, *sizes, C].
 
-    Pixel stride q + p of the bordered input was seen by the taps stride t + p of the windows q - t.
-    So the pixels of all phases p come from one convolution of the gradient, without strides, that
-    gives stride^2 C features; with zeros between the gradient's pixels it would be stride^2 times
-    the work.
+    Pixel stride q + p of the padded input is read by the taps stride t + p of the windows q - t.
+    So one convolution of the gradient with stride 1 and stride^2 C output features gives the pixels
+    of all phases p. Inserting zeros between the gradient's pixels would take stride^2 times the
+    work.
     """
     size, _, channels, features = kernel.shape
     taps = -(-size // stride)
@@ -156,7 +156,7 @@ def _spread(grad, kernel, stride: int, pads, sizes) -> jax.Array:
     kernel = kernel.reshape(taps, taps, features, -1)
     no_bias = jnp.zeros((kernel.shape[-1],), grad.dtype)
     x = unfold(_slide(grad, kernel, no_bias, 1, (taps - 1, taps - 1)), stride)
-    # Borders are cut off; trailing pixels that no tap reached get zeros.
+    # Cut the padding off; trailing pixels that no tap reads get zeros.
     borders = [
         (-pad, pad + length - have, 0)
         for pad, length, have in zip(pads, sizes, x.shape[1:3], strict=True)
@@ -171,7 +171,7 @@ def _correlate(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _shifts(x, pads, counts, size: int, stride: int) -> list[jax.Array]:
-    """What each tap of the window sees: size^2 arrays [B, *counts, C]."""
+    """The pixels that each tap of the window reads: size^2 arrays [B, *counts, C]."""
     batch, channels = x.shape[0], x.shape[3]
     borders = ((0, 0, 0), (pads[0], pads[0], 0), (pads[1], pads[1], 0), (0, 0, 0))
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), borders)

@@ -1,7 +1,7 @@
-"""Convolution of each channel by a window of its own, fast on CPUs too.
+"""Depthwise convolution that is fast on CPUs too.
 
-XLA's CPU backend takes many times as long for it as for the sum of shifted products that it is, and
-for its gradient too (benchmarks/NOTES.md). Accelerators use XLA's own.
+XLA's CPU backend takes many times as long for it, and for its gradient, as for the equivalent sum
+of shifted products (benchmarks/NOTES.md). Accelerators use XLA's own convolution.
 """
 
 import functools
@@ -34,7 +34,7 @@ def _add_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _shifts(x: jax.Array, size: int, rows: int, columns: int):
-    """Yields (i, j, what tap i, j of the window sees)."""
+    """Yields (i, j, the pixels that tap i, j of the window reads)."""
     for i in range(size):
         for j in range(size):
             yield i, j, x[:, i : i + rows, j : j + columns]
@@ -55,7 +55,7 @@ def _backward_by_xla(x, kernel, grad):
 
 
 def _backward_by_taps(x, kernel, grad):
-    # Without the barrier every tap would compute again what leads up to the gradient.
+    # Without the barrier, every tap would recompute the operations that produce `grad`.
     grad = jax.lax.optimization_barrier(grad)
     size = kernel.shape[0]
     around = (size - 1, size - 1)

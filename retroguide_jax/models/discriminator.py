@@ -1,4 +1,4 @@
-"""The discriminator: is this image real, and does it show the place the embedding speaks of?"""
+"""The discriminator: is the image real, and does it show the place that the embedding encodes?"""
 
 import functools
 from collections.abc import Callable
@@ -20,9 +20,9 @@ from retroguide_jax.models.layers import (
 
 
 class ResidualDown(nn.Module):
-    """A 3 x 3 convolution and a 2 x 2 one with stride 2, beside a pooled 1 x 1 shortcut.
+    """A 3 x 3 convolution and a 2 x 2 one with stride 2, plus a pooled 1 x 1 shortcut.
 
-    2 x 2 with stride 2 visits every pixel once: it is one matrix product, forward and backward.
+    With stride 2, a 2 x 2 kernel reads every pixel once: one matrix product, forward and backward.
     """
 
     features: int
@@ -45,17 +45,17 @@ def _scaled(scale: float) -> Callable:
 
 
 class Discriminator(nn.Module):
-    """Residual blocks that halve the map, then an unconditional and a conditional opinion.
+    """Residual blocks that halve the map, then an unconditional and a conditional logit.
 
     Aerial and panorama pixels do not align, so the condition is the embedding, not the source
     image. `conditioning`:
 
     * `projection` (Miyato & Koyama, 2018): <FC(features), FC(e)> added to an unconditional logit;
-    * `concat` (one-way, DF-GAN, Tao et al., 2022): e beside every position, one logit.
+    * `concat` (one-way, DF-GAN, Tao et al., 2022): e concatenated at every position, one logit.
 
-    For baselines also: `encoder`, projection onto what `encoder`, a module of D's own, makes of the
-    source; `pixels` (pix2pix, Isola et al., 2017), the source resized and laid beside the image's
-    colours; `none`.
+    Baselines also have: `encoder`, projection onto the output of D's own module `encoder` for the
+    source; `pixels` (pix2pix, Isola et al., 2017), the resized source concatenated with the image
+    along the channels; and `none`.
 
     The blocks work on the image folded by `fold` (`folding.fold`): with 2, on maps of half the size
     with four times the channels, which costs far less at the same depth.
@@ -63,9 +63,9 @@ class Discriminator(nn.Module):
     `patch` adds a second head: one unconditional logit per position of the map before the last two
     blocks, so that texture is scored at more than one scale. `remat` as in `layers.rematerialise`.
 
-    `init_scale` is what the variance of a kernel times its number of inputs is at the start, where
-    a leaky ReLU follows: 2 / (1 + 0.2 ** 2) keeps the second moment (He et al., 2015), 1 halves it.
-    Dense layers compute in float32 whatever `dtype` is: a bfloat16 logit of 6 is known to 0.03.
+    `init_scale` is the initial variance of a kernel times its number of inputs, for layers that a
+    leaky ReLU follows: 2 / (1 + 0.2 ** 2) keeps the second moment (He et al., 2015), 1 halves it.
+    Dense layers compute in float32 whatever `dtype` is: near 6, bfloat16 resolves a logit to 0.03.
     """
 
     features: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -106,9 +106,9 @@ class Discriminator(nn.Module):
         self.patch_logit = conv(1, 1) if self.patch else None
 
     def condition(self, embedding: jax.Array, source: jax.Array | None = None) -> jax.Array:
-        """What images are scored against: unit embeddings [B, E], or those of D's own encoder.
+        """The condition of the score: the unit embeddings [B, E], or those of D's own encoder.
 
-        `source` [B, Hs, Ws, 3] in [-1, 1] is needed by that encoder alone.
+        Only that encoder needs `source` [B, Hs, Ws, 3] in [-1, 1].
         """
         return self.encoder(source)[0] if self.conditioning == "encoder" else embedding
 
@@ -118,8 +118,7 @@ class Discriminator(nn.Module):
         """Images [B, H, W, 3] in [-1, 1] to the last map [B, h, w, C] and patch logits [B, P].
 
         The latter are None without `patch`. The same features can then be scored against several
-        conditions.
-        `source` as in `condition`, for `pixels` alone.
+        conditions. `source` is as in `condition`; only `pixels` needs it.
         """
         if self.conditioning == "pixels":
             images = jnp.concatenate([images, fit_to(source, images.shape[1:3])], -1)

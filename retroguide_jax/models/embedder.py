@@ -22,7 +22,7 @@ class Stem(nn.Module):
     """Seven convolutions, all but the last 3 x 3 with normalisation and ReLU; the last is 1 x 1.
 
     `norm`: `batch` as published (statistics over the global batch; running ones for inference) or
-    `group`, which keeps no state and is steadier on tiny batches.
+    `group`, which keeps no state and is more stable on tiny batches.
     """
 
     features: tuple[int, ...]
@@ -47,7 +47,7 @@ class Stem(nn.Module):
 
 
 class SelfAttentionBlock(nn.Module):
-    """x + Proj(MHSA(LayerNorm(x))), no MLP; Proj starts at zero, so a new tower is its stem."""
+    """x + Proj(MHSA(LayerNorm(x))), no MLP; Proj starts at zero, so a new block is the identity."""
 
     num_heads: int
     dtype: Dtype = jnp.float32
@@ -69,8 +69,8 @@ class SelfAttentionBlock(nn.Module):
 class SaigTower(nn.Module):
     """One tower of SAIG: stem, learned position embedding, attention-only blocks, LayerNorm.
 
-    `grid` is the token grid the position embedding is learned on; another input size resizes it
-    bicubically.
+    `grid` is the token grid that the position embedding is learned on; for another input size it is
+    resized bicubically.
     """
 
     grid: tuple[int, int]
@@ -110,7 +110,7 @@ class SaigTower(nn.Module):
 class SmdHead(nn.Module):
     """SAIG's spatial-mixed descriptor: an MLP over the token axis, then N tokens mixed to a few.
 
-    Position survives this readout, unlike a mean over tokens.
+    Unlike a mean over tokens, this readout keeps positions.
     """
 
     num_outputs: int = 8
@@ -160,7 +160,7 @@ class Embedder(nn.Module):
                 towers[view] = SaigTower(grid=self.grids[view], **common, **self.tower)
             else:
                 towers[view] = ConvNeXtTower(**common, **self.tower)
-        # The readout mixes a fixed number of tokens: it stays per view when towers are shared.
+        # The readout mixes a fixed number of tokens, so it stays per view if towers are shared.
         for view in VIEWS:
             if self.head == "smd":
                 heads[view] = SmdHead(self.head_outputs, dtype=self.dtype)
@@ -190,14 +190,14 @@ class Embedder(nn.Module):
         return self(aerial, "aerial", train)[0], self(ground, "ground", train)[0]
 
     def inverse_temperature(self) -> jax.Array:
-        """What similarities are multiplied by in the contrastive loss, a scalar."""
+        """The factor of the similarities in the contrastive loss, a scalar."""
         if self.log_scale is None:
             return jnp.float32(1.0 / self.temperature)
         return jnp.exp(self.log_scale)
 
 
 class SourceEncoder(nn.Module):
-    """One side of an embedder as an encoder for another network to train: no contrastive loss."""
+    """One view of an embedder as another network's encoder, trained without contrastive loss."""
 
     embedder: Embedder
     view: str

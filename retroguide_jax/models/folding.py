@@ -13,7 +13,7 @@ def fold(x: jax.Array, size: int) -> jax.Array:
 
 
 def unfold(x: jax.Array, size: int) -> jax.Array:
-    """The inverse: [B, H, W, size * size * C] to [B, size * H, size * W, C]."""
+    """Inverse of `fold`: [B, H, W, size * size * C] to [B, size * H, size * W, C]."""
     if size == 1:
         return x
     batch, height, width, _ = x.shape

@@ -1,7 +1,7 @@
-"""The generator: noise and retrieved semantics share one space, then structure, then facade.
+"""The generator: noise and retrieved semantics in one space, then structure, then facade.
 
 z -> MappingNetwork -> style code -+-> w   [B, D]
-x_t -> StyleEncoder -> style code -+           (training only: what explains the target)
+x_t -> StyleEncoder -> style code -+           (training only: the code that explains the target)
 embedder(x_s) -> FC -> e [B, D], tokens [B, N, T]
 (e, tokens, w) -> structure blocks (Attentional AdaIN) -> low-resolution RGB
                -> facade blocks (region-aware modulation) -> RGB
@@ -27,7 +27,7 @@ from retroguide_jax.models.layers import (
 
 
 def _to_sphere(code: jax.Array) -> jax.Array:
-    """Scales [B, S] to length sqrt(S), float32: unit variance a dimension, on a sphere."""
+    """Scales [B, S] to length sqrt(S), float32: on a sphere, with unit variance per dimension."""
     code = code.astype(jnp.float32)
     return code * jax.lax.rsqrt(jnp.square(code).mean(-1, keepdims=True) + 1e-8)
 
@@ -61,11 +61,11 @@ class StyleEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim], as long as F's."""
+        """Images [B, H, W, 3] in [-1, 1] to style codes [B, style_dim], with the length of F's."""
         x = downsample(images.astype(self.dtype))
         for features in self.features:
             x = leaky_relu(Conv(features, strides=2, dtype=self.dtype)(x))
-        # Row means keep what is sky and what is ground apart; columns, hence places, are pooled.
+        # Row means keep sky and ground apart; averaging over columns removes horizontal positions.
         x = x.mean(2).reshape(x.shape[0], -1)
         x = leaky_relu(nn.Dense(self.features[-1], dtype=self.dtype)(x))
         return _to_sphere(nn.Dense(self.style_dim, dtype=self.dtype)(x))
@@ -75,7 +75,7 @@ class StructureBlock(nn.Module):
     """Twice [Attentional AdaIN, leaky ReLU, conv3x3, noise], x2 in between, with a 1x1 shortcut.
 
     Doubling after the first convolution rather than before it costs a third of the arithmetic.
-    `number` is the block's in its network.
+    `number` is the index of the block in its network.
     """
 
     features: int
@@ -103,7 +103,7 @@ class StructureBlock(nn.Module):
 
 
 class FacadeBlock(nn.Module):
-    """A region mask, then as StructureBlock with region-aware modulation instead of attention."""
+    """A region mask, then a StructureBlock with region-aware modulation in place of attention."""
 
     features: int
     up: bool
@@ -135,21 +135,22 @@ class Generator(nn.Module):
 
     The target size is fixed by `start` (h0, w0) and the number of blocks: the first structure block
     keeps the size, every later block doubles it. With `unfold` 2 the last block does not: it works
-    at half the size, and its RGB head draws 2 x 2 pixels per position (`folding.unfold`).
+    at half the size, and the RGB head draws 2 x 2 pixels per position (`folding.unfold`).
 
     `normalise_last` puts an RMS norm (Zhang & Sennrich, 2019) over the channels of each position
     before the RGB heads: blocks normalise inside their branches only, so the sum of the branches
-    may grow until tanh saturates. `query_position` as `position` of `AttentionalAdaIN`.
+    may grow until tanh saturates. `query_position` is `position` of `AttentionalAdaIN`.
 
-    Ablations: `use_embedding` or `use_style` False feed zeros in their place;
+    Ablations: `use_embedding` or `use_style` False replaces that input by zeros;
     `start_from_embedding` False starts from a learned constant; `aain_form` `plain`; `num_regions`
-    0; no facade features: one stage. `remat` as in `layers.rematerialise`.
+    0; without facade features there is one stage. `remat` as in `layers.rematerialise`.
 
-    `start_rank` r makes the start from e in two factors: r vectors of channels, and how each
-    position mixes them. With 0 each position has a matrix of its own, a third of G's parameters.
+    `start_rank` r factorises the map from e to the start: e gives r vectors of channels, which each
+    position mixes by learned weights. With 0, each position has its own matrix, and these matrices
+    are a third of G's parameters.
 
-    `encoder`, a module that maps source images to embedding and tokens, takes the place of the
-    retrieval embedder and is trained with G: the baseline of a generic encoder.
+    `encoder`, a module that maps source images to embedding and tokens, replaces the retrieval
+    embedder and is trained with G: the baseline with a generic encoder.
     """
 
     start: tuple[int, int]
@@ -242,10 +243,10 @@ class Generator(nn.Module):
 
         Args:
           embedding: [B, E] unit-length output of the embedder for the source view.
-          tokens: [B, N, T] token map of the same.
+          tokens: [B, N, T] token map of the same embedder.
           style_code: [B, style_dim] from `map_noise` or `encode_style`.
           keys: [B] PRNG keys of the per-layer noise, one per image; or [1], one for all.
-          source: [B, H, W, 3] in [-1, 1], the source images, for an encoder of its own.
+          source: source images [B, H, W, 3] in [-1, 1]; only `encoder` reads them.
 
         Returns:
           Images [B, H, W, 3] in [-1, 1], and the structure stage's own low-resolution images (or
@@ -254,7 +255,7 @@ class Generator(nn.Module):
         batch = embedding.shape[0]
         if self.encoder is not None:
             embedding, tokens = self.encoder(source)
-        # A unit vector of D dimensions has tiny entries; sqrt(D) brings them to unit variance.
+        # A unit vector in E dimensions has tiny entries; sqrt(E) brings them to unit variance.
         e = self.embedding_to_e(embedding * jnp.sqrt(embedding.shape[-1]))
         w = self.style_to_w(style_code)
         if not self.use_embedding:
@@ -282,6 +283,6 @@ class Generator(nn.Module):
         return jnp.tanh(image.astype(jnp.float32)), low
 
     def __call__(self, embedding, tokens, z, images, keys, source=None):
-        """Touches every parameter once: for initialisation. Shapes as in the methods above."""
+        """Uses every parameter once, for initialisation. Shapes as in the methods above."""
         self.encode_style(images)
         return self.synthesize(embedding, tokens, self.map_noise(z), keys, source)

@@ -19,11 +19,11 @@ Dtype = Any
 
 
 def rematerialise(block: type[nn.Module], remat: str, static_argnums=()) -> type[nn.Module]:
-    """A block that keeps less of its forward pass for the backward pass, and computes it again.
+    """Wraps a block to store less of its forward pass and recompute it for the backward pass.
 
-    `none` keeps everything; `elementwise` keeps the results of convolutions and matrix products and
-    recomputes what stands between them (norms, modulations, activations), which is cheap;
-    `blocks` keeps the block's inputs only, at the price of its forward pass. Results are the same.
+    `none` stores everything; `elementwise` stores the results of convolutions and matrix products
+    and recomputes the operations between them (norms, modulations, activations), which is cheap;
+    `blocks` stores only the block's inputs and repeats its forward pass. Results are the same.
     Parameters are named after the instance, so give blocks names.
     """
     if remat == "none":
@@ -37,7 +37,7 @@ def _is_product(primitive, *_, **__) -> bool:
 
 
 class Conv(nn.Module):
-    """Square convolution that keeps the size (divided by `strides`), circular if asked.
+    """Square convolution that keeps the size (divided by `strides`), optionally circular.
 
     A 360-degree panorama has no left or right edge: with `circular` the columns wrap round, so
     that rolling the input by a multiple of `strides` rolls the output. Rows are always padded with
@@ -81,10 +81,10 @@ def _double(x: jax.Array, axis: int, circular: bool) -> jax.Array:
 
 
 def _double_backward(axis: int, circular: bool, _, grad: jax.Array) -> tuple[jax.Array]:
-    """The transpose, in one pass over the gradient; what is derived costs CPUs many."""
+    """The transpose, in one pass over the gradient; the derived one takes CPUs many passes."""
     pair = grad.reshape(*grad.shape[:axis], -1, 2, *grad.shape[axis + 1 :])
     even, odd = (jax.lax.index_in_dim(pair, k, axis + 1, keepdims=False) for k in (0, 1))
-    # The first of a pair took a quarter from the pixel before, the second from the one after.
+    # The first of a pair has weight 1/4 on the pixel before, the second on the pixel after.
     first, last = _ends(even, axis)[0], _ends(odd, axis)[1]
     after = _move_down(even, first if circular else last, axis)
     before = _move_up(odd, last if circular else first, axis)
@@ -101,26 +101,26 @@ def _ends(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _move_up(x: jax.Array, edge: jax.Array, axis: int) -> jax.Array:
-    """Each place takes what was in the one before it, the first takes `edge`."""
+    """Each position takes the value of the one before it, the first takes `edge`."""
     return jnp.concatenate([edge, jax.lax.slice_in_dim(x, 0, x.shape[axis] - 1, axis=axis)], axis)
 
 
 def _move_down(x: jax.Array, edge: jax.Array, axis: int) -> jax.Array:
-    """Each place takes what was in the one after it, the last takes `edge`."""
+    """Each position takes the value of the one after it, the last takes `edge`."""
     return jnp.concatenate([jax.lax.slice_in_dim(x, 1, x.shape[axis], axis=axis), edge], axis)
 
 
 def upsample(x: jax.Array, circular: bool = False) -> jax.Array:
     """Bilinear x2 of [B, H, W, C]; columns wrap round when `circular`, otherwise the edge repeats.
 
-    Interpolating before a convolution, instead of a strided transposed convolution, is what keeps
-    the checkerboard out of the images.
+    Interpolation before a convolution, in place of a strided transposed convolution, avoids
+    checkerboard artefacts.
     """
     return _double(_hold(_double(_hold(x), 1, False)), 2, circular)
 
 
 def _hold(x: jax.Array) -> jax.Array:
-    """Keeps CPUs from expanding a gradient's many shifted terms into one another."""
+    """Keeps XLA on CPUs from inlining a gradient's many shifted terms into one another."""
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
@@ -138,7 +138,7 @@ def downsample(x: jax.Array) -> jax.Array:
 
 
 def fit_to(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Resizes [B, H, W, C] to `size`, whatever becomes of the aspect: bilinear, antialiased."""
+    """Resizes [B, H, W, C] to `size`, ignoring the aspect ratio: bilinear, antialiased."""
     return jax.image.resize(images, (images.shape[0], *size, images.shape[-1]), "linear")
 
 
@@ -160,7 +160,7 @@ class NoiseInjection(nn.Module):
 
     Source: StyleGAN (Karras et al., 2019). The noise is drawn per sample from that sample's own
     key, so an image does not depend on the batch it was made in. `place` holds numbers that are
-    folded into the keys and so tell the layers of one network apart.
+    folded into the keys, so that the layers of one network draw different noise.
     """
 
     place: tuple[int, ...] = ()
@@ -170,12 +170,12 @@ class NoiseInjection(nn.Module):
         """h [B, H, W, C], keys [B] (typed PRNG keys), or [1] for all; returns h's shape."""
         scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],))
         noise = self.draw(keys, h.shape[1:3])
-        # A broadcast, written as a 1 x 1 convolution for the sake of its gradient on CPUs.
+        # A broadcast, written as a 1 x 1 convolution because its gradient is faster on CPUs.
         kernel = scale.reshape(1, 1, 1, -1).astype(h.dtype)
         return h + convolve(noise.astype(h.dtype), kernel, jnp.zeros_like(scale, h.dtype))
 
     def draw(self, keys: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """One map a key: standard normal [len(keys), *size, 1]."""
+        """One map per key: standard normal [len(keys), *size, 1]."""
 
         def draw_one(key):
             for number in self.place:
@@ -186,7 +186,7 @@ class NoiseInjection(nn.Module):
 
 
 class Affine(nn.Module):
-    """Two linear maps of a condition to per-channel (1 + gamma, beta); near identity at first."""
+    """Two linear maps of a condition to per-channel (1 + gamma, beta), initially near (1, 0)."""
 
     features: int
     init_scale: float = 0.1
@@ -202,7 +202,7 @@ class Affine(nn.Module):
 
 
 class AttentionalAdaIN(nn.Module):
-    """Adaptive instance normalisation that weighs retrieved semantics and style by position.
+    """Adaptive instance normalisation that weights retrieved semantics and style per position.
 
     The paper states "Attentional AdaIN"; the formula is this project's choice. With h^ = IN(h):
 
@@ -210,7 +210,7 @@ class AttentionalAdaIN(nn.Module):
       (g_e, b_e) come from the embedding and (g_w, b_w) from the style;
     * `channel`: the same with A per channel, from [e ; w];
     * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), (g, b) per position from [c_p ; w];
-      with `position`, Q also reads where p is: normalisation has taken that from h^;
+      with `position`, Q also reads the coordinates of p, which normalisation removes from h^;
     * `plain`: AdaIN (Huang & Belongie, 2017) with (g, b) from [e ; w]: the ablation.
     """
 
@@ -249,7 +249,7 @@ class AttentionalAdaIN(nn.Module):
         return gate * semantic + (1.0 - gate) * visual
 
     def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
-        """Attention of every position of h to the tokens, one head: [B, H, W, width]."""
+        """Single-head attention from every position of h to the tokens: [B, H, W, width]."""
         dense = functools.partial(nn.Dense, self.attention_width, dtype=self.dtype)
         query = dense(name="query")(h)
         if self.position:
@@ -262,10 +262,10 @@ class AttentionalAdaIN(nn.Module):
 
 
 def harmonics(size: tuple[int, int], circular: bool, num: int = 4) -> jax.Array:
-    """Where each position of a map is: [H, W, 4 num], sines and cosines of row and column.
+    """Position encoding of a map: [H, W, 4 num], sines and cosines of row and column.
 
-    Rows turn by k half circles from edge to edge, k = 1 .. num; so do columns, and by k whole
-    circles where they wrap round.
+    From edge to edge, the phase of wave k = 1 .. num advances by k half circles along rows and
+    columns, and by k full circles along columns that wrap round.
     """
     numbers = jnp.pi * jnp.arange(1, num + 1)
     rows, columns = (
@@ -285,7 +285,7 @@ class RegionMask(nn.Module):
     """Unsupervised soft regions of a feature map.
 
     m = sigmoid(conv1x1(relu(norm(conv3x3(h))))) for one region (after SSA-GAN, Liao et al., 2022),
-    a softmax over regions for several; no mask (ones) for `num_regions` 0.
+    a softmax over regions for several; with `num_regions` 0 there is no mask: it is all ones.
     """
 
     num_regions: int = 1
@@ -309,7 +309,7 @@ class RegionMask(nn.Module):
 class RegionModulation(nn.Module):
     """Region-aware modulation: out = (1 + sum_k m_k gamma_k) IN(h) + sum_k m_k beta_k.
 
-    (gamma_k, beta_k) = MLP([e ; w]) with a last layer of zeros, so the layer starts as plain
+    (gamma_k, beta_k) = MLP([e ; w]); its last layer starts at zero, so the layer starts as plain
     instance normalisation. The paper states the name; the formula is this project's choice.
     """
 
@@ -323,7 +323,7 @@ class RegionModulation(nn.Module):
         x = leaky_relu(nn.Dense(self.hidden, dtype=self.dtype)(condition))
         x = nn.Dense(2 * regions * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
         gamma, beta = jnp.split(x.reshape(-1, regions, 2 * channels), 2, axis=-1)
-        # Spelled out: there are few regions, and as an einsum this is a batch of tiny products.
+        # An explicit sum: there are few regions, and an einsum would be a batch of tiny products.
         masks = [mask[..., k : k + 1] for k in range(regions)]
         gamma = sum(m * gamma[:, None, None, k] for k, m in enumerate(masks))
         beta = sum(m * beta[:, None, None, k] for k, m in enumerate(masks))

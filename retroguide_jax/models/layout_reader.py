@@ -1,4 +1,4 @@
-"""A small network that reads class labels and depth off a panorama."""
+"""A small network that predicts class labels and depth from a panorama."""
 
 import flax.linen as nn
 import jax
@@ -7,15 +7,15 @@ import jax.numpy as jnp
 from retroguide_jax.models.folding import fold, unfold
 from retroguide_jax.models.layers import Conv, leaky_relu, upsample
 
-_PATCH = 2  # pixels a side of what one position of the finest map stands for
+_PATCH = 2  # side, in pixels, of the patch behind one position of the finest map
 
 
 class LayoutReader(nn.Module):
     """A U-Net (Ronneberger et al., 2015) of three scales over patches of 2 x 2 pixels.
 
-    Columns wrap round, so rolling the panorama by a multiple of `GRAIN` columns rolls the answer.
-    The only thing it is told of a place in the image is its row: panoramas have a horizon. What
-    lies more than 72 pixels from a pixel has no part in its answer.
+    Columns wrap round, so rolling the panorama by a multiple of `GRAIN` columns rolls the output.
+    The row is the only coordinate it is given, because panoramas have a horizon. The output at a
+    pixel does not depend on pixels more than 72 pixels away.
 
     Attributes:
       num_classes: labels are 0 .. num_classes - 1.
@@ -25,7 +25,7 @@ class LayoutReader(nn.Module):
     num_classes: int
     features: tuple[int, int, int] = (32, 64, 96)
 
-    GRAIN = 8  # both sides of an image must be multiples of it
+    GRAIN = 8  # height and width of an image must be multiples of it
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -36,10 +36,10 @@ class LayoutReader(nn.Module):
 
         Returns:
           Class logits [B, H, W, num_classes] and the natural logarithm of the depth in metres
-          [B, H, W], which means nothing in the sky.
+          [B, H, W], which has no meaning in the sky.
         """
         fine, middle, coarse = self.features
-        # At full size the same answer costs three times as much.
+        # The same output at full size, without folding, would cost three times as much.
         x0 = _Block(fine)(fold(_add_rows(images), _PATCH))
         x1 = _Block(middle)(_conv(middle, strides=2)(x0))
         x2 = _Block(coarse)(_conv(coarse, strides=2)(x1))
@@ -67,6 +67,6 @@ def _conv(features: int, kernel_size: int = 3, strides: int = 1) -> Conv:
 
 
 def _add_rows(images: jax.Array) -> jax.Array:
-    """A fourth channel: the row, from -1 at the top to 1 at the bottom."""
+    """Adds a fourth channel: the row, from -1 at the top to 1 at the bottom."""
     rows = jnp.linspace(-1.0, 1.0, images.shape[1], dtype=images.dtype)[:, None, None]
     return jnp.concatenate([images, jnp.broadcast_to(rows, (*images.shape[:3], 1))], -1)

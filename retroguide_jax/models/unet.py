@@ -1,7 +1,7 @@
 """pix2pix's U-Net on the source image resized to the target's size: the baseline without guidance.
 
-Isola et al. (2017). It has the methods of `generator.Generator` and so takes its place in training;
-it reads neither the embedding nor, for its noise is drawn inside it, a style.
+Source: Isola et al. (2017). It has the methods of `generator.Generator`, so that it can replace it
+in training. It reads neither the embedding nor a style code: its noise is drawn inside.
 """
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from retroguide_jax.models.layers import (
 
 
 class UNet(nn.Module):
-    """Halving convolutions, then doubling ones, each with the map of its size laid beside.
+    """Halving convolutions, then doubling ones, each with a skip connection at its size.
 
     `size`: height and width of the target; `features`: channels of the halving convolutions.
     """
@@ -33,12 +33,12 @@ class UNet(nn.Module):
     dtype: Dtype = jnp.float32
 
     def map_noise(self, z: jax.Array) -> jax.Array:
-        """z [B, z_dim] to [B, style_dim]: cut, for nothing reads it."""
+        """z [B, z_dim] to [B, style_dim]: truncated, as nothing reads it."""
         return z[:, : self.style_dim]
 
     @nn.compact
     def synthesize(self, embedding, tokens, style_code, keys, source):
-        """Draws images [B, H, W, 3] in [-1, 1], float32, and None; see `Generator.synthesize`.
+        """Returns images [B, H, W, 3] in [-1, 1], float32, and None; see `Generator.synthesize`.
 
         Only `source` [B, Hs, Ws, 3] in [-1, 1] and `keys` are read.
         """
@@ -52,7 +52,7 @@ class UNet(nn.Module):
             skips.append(h)
             h = conv(features, strides=2)(h)
             h = leaky_relu(instance_norm(h) if number else h)
-        # In place of pix2pix's dropout, whose noise could not be given a key an image.
+        # Noise maps replace pix2pix's dropout, which cannot take one key per image.
         for number in reversed(range(len(self.features))):
             h = jnp.concatenate([upsample(h, self.circular), skips[number]], -1)
             h = instance_norm(conv(self.features[max(0, number - 1)])(h))
@@ -60,6 +60,6 @@ class UNet(nn.Module):
         return jnp.tanh(conv(3)(h).astype(jnp.float32)), None
 
     def __call__(self, embedding, tokens, z, images, keys, source):
-        """Touches every parameter once: for initialisation."""
+        """Uses every parameter once, for initialisation."""
         del images
         return self.synthesize(embedding, tokens, self.map_noise(z), keys, source)
