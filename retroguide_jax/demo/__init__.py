@@ -1,1 +1,1 @@
-"""A small local page: drop a source image, see what the model makes of it and finds for it."""
+"""A local web page: drop a source image, see the generated target views and the retrieved ones."""

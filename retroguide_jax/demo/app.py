@@ -29,13 +29,13 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 
 _RETRY_SECONDS = 2
-_CLIENT_LEFT = 499  # nginx's number; nobody receives it
+_CLIENT_LEFT = 499  # nginx's status for a closed connection; no client receives it
 
 
 def make_app(
     model: Model, gallery: Gallery | None, limits: Limits, host: str = "127.0.0.1"
 ) -> Starlette:
-    """The demo as an ASGI application, with all that it will run compiled.
+    """Makes the demo's ASGI application; every program that it will run is compiled here.
 
     GET / is the page. POST /generate takes a form (`read_upload`) and answers with JSON: `source`
     and `pictures` as PNG data URIs, and `found`, null without a gallery. GET /example/N is a source
@@ -45,10 +45,10 @@ def make_app(
       model: with a generator.
       gallery: to search in, made with the model; None for no retrieval.
       limits: on uploads and waiting requests.
-      host: the address it will listen on, which decides who may ask (`Guard`).
+      host: the address that the server listens on; it decides which requests `Guard` accepts.
 
     Raises:
-      UserError: the checkpoint holds no generator, or what it makes is not finite.
+      UserError: the checkpoint holds no generator, or its images are not finite.
     """
     studio, worker = Studio(model, gallery), Worker(limits.num_places)
     studio.warm_up()
@@ -97,7 +97,7 @@ def make_app(
 
 
 def _draw(studio: Studio, upload: Upload) -> dict[str, Any]:
-    """Answers a request, in the worker's thread: encoding takes its time too."""
+    """Draws and encodes the answer, both in the worker's thread: encoding PNGs takes time too."""
     try:
         return _describe(studio.draw(upload.encoded, upload.seed, upload.name))
     except UserError:
@@ -110,7 +110,7 @@ def _draw(studio: Studio, upload: Upload) -> dict[str, Any]:
 
 async def _is_awaited(drawing: asyncio.Future, request: Request) -> bool:
     """Waits for a drawing; cancels it and returns False when its client leaves first."""
-    # When the form has been read, all that can come is that.
+    # After the body, the only message left is http.disconnect.
     leaving = asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait({drawing, leaving}, return_when=asyncio.FIRST_COMPLETED)

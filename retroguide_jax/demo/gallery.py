@@ -1,4 +1,4 @@
-"""What an index finds for a source image, or for the view that was made of it."""
+"""Retrieval from an index, with a source image or the view generated from it as the query."""
 
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ _NUM_EXAMPLES = 6
 
 
 class Example(NamedTuple):
-    """A source image for visitors who have none at hand.
+    """A source image for visitors who have none of their own.
 
-    id: as in the index, so that the page can tell when the place itself was found.
+    id: as in the index, so that the page recognises the correct match.
     picture: uint8 [H, W, 3], of the model's source size.
     """
 
@@ -28,11 +28,11 @@ class Example(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An entry of the index.
+    """A retrieved entry of the index.
 
     id, coordinates: as `Entry`.
     similarity: cosine to the query, -1..1.
-    picture: uint8 [H, W, 3], or None where it cannot be read any more.
+    picture: uint8 [H, W, 3]; None where it can no longer be read.
     """
 
     id: str
@@ -42,20 +42,20 @@ class Found(NamedTuple):
 
 
 class Gallery:
-    """An index with the pictures that it was made of.
+    """An index with the images it was built from.
 
     Attributes:
       view: of its images, "aerial" or "ground".
       asks_with_source: True where the source image is the query; False where the index holds source
-        images, so that the first generated view is.
-      examples: a few source images, as far as the index or its data set has any.
+        images, so that the first generated view is the query.
+      examples: a few source images; empty where neither the index nor its data set has any.
     """
 
     def __init__(self, index: Index, model: Model):
-        """Opens the pictures of an index.
+        """Opens the images of an index.
 
         Raises:
-          UserError: the model's embedder has not made it; its data set cannot be opened; an example
+          UserError: another embedder made the index; its data set cannot be opened; an example
             cannot be read.
         """
         check_weights(index, model)
@@ -76,7 +76,7 @@ class Gallery:
 
         Args:
           source: uint8 [H, W, 3], of the model's source size.
-          generated: uint8 [H', W', 3], a view made of it.
+          generated: uint8 [H', W', 3], a view generated from it.
 
         Raises:
           UserError: the index is damaged.
@@ -103,7 +103,7 @@ class Gallery:
             return None
 
     def _list_sources(self) -> list[tuple[str, Any]]:
-        """Ids with encoded images, evenly spread over those that there are."""
+        """Ids and encoded images of a few source images, spread evenly over all of them."""
         about = self._index.about
         if not self.asks_with_source:
             entries = self._index.entries

@@ -1,4 +1,4 @@
-"""Who may talk to the server, and what browsers may do with its answers."""
+"""Which requests the server accepts, and what browsers may do with its answers."""
 
 import ipaddress
 import socket
@@ -26,27 +26,27 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Middleware that refuses foreign requests and adds the headers.
+    """Middleware that refuses requests from other sites and adds `HEADERS`.
 
-    A site that a visitor has open must not use the demo through the visitor's browser. It cannot
-    forge `Host`, which tells a name that was made to lead here (DNS rebinding), nor `Origin`, which
-    tells a page of another site that posts.
+    A site that a visitor has open must not use the demo through the visitor's browser. It can forge
+    neither `Host`, which reveals DNS rebinding (another site's name resolved to this address), nor
+    `Origin`, which reveals a post from another site's page.
     """
 
     def __init__(self, app: ASGIApp, host: str):
         """Wraps an application.
 
         Args:
-          app: to be guarded.
-          host: the address it listens on. On loopback it is reached by loopback names only, else by
-            any address, by `host` and by the machine's name.
+          app: the application to guard.
+          host: the address that the server listens on. If it is loopback, only loopback names and
+            addresses are accepted; else any address, "localhost", `host` and the machine's name.
         """
         self._app = app
         self._is_local = is_loopback(host)
         self._names = {"localhost"} if self._is_local else {"localhost", host, socket.gethostname()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Handles one ASGI connection; anything but HTTP is passed on unchecked."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

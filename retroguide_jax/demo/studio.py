@@ -1,4 +1,4 @@
-"""From the bytes of an image to pictures and what was found."""
+"""From the bytes of a source image to generated images and retrieved entries."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ NUM_PICTURES = 4
 
 
 class Drawn(NamedTuple):
-    """What was made of one source image.
+    """The results for one source image.
 
     source: uint8 [H, W, 3], as the model sees it.
-    pictures: uint8 [K, H', W', 3], of the noise of samples 0 .. K - 1.
-    found: what the gallery holds like it; None without a gallery.
+    pictures: uint8 [K, H', W', 3], generated with the noise of samples 0 .. K - 1.
+    found: the most similar entries of the gallery; None without a gallery.
     """
 
     source: np.ndarray
@@ -33,7 +33,7 @@ class Studio:
         self._model, self._gallery = model, gallery
 
     def warm_up(self) -> None:
-        """Compiles all that `draw` will run.
+        """Compiles every program that `draw` will run.
 
         Raises:
           UserError: the checkpoint holds no generator, or its images are not finite.
@@ -49,7 +49,7 @@ class Studio:
           name: what errors call the image.
 
         Raises:
-          UnreadableImageError: it is no such file.
+          UnreadableImageError: `encoded` is no such file.
           UserError: the model's images are not finite, or the index is damaged.
         """
         size = self._model.source_size

@@ -1,4 +1,4 @@
-"""A posted image, read with limits on its size and on the time it may take."""
+"""Reads a posted image, with limits on its size and on the upload time."""
 
 import asyncio
 import dataclasses
@@ -15,12 +15,12 @@ _ENVELOPE = 4096  # bytes of a form around its file
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one visitor may ask for.
+    """Limits on uploads and on simultaneous requests.
 
     Attributes:
       max_bytes: of an image file.
       num_places: requests that may be uploading, waiting or drawn at a time.
-      upload_seconds: an upload that is slower gives up its place.
+      upload_seconds: timeout of an upload; a slower one is refused and frees its place.
     """
 
     max_bytes: int = 20 * 2**20
@@ -29,7 +29,7 @@ class Limits:
 
 
 class Upload(NamedTuple):
-    """name: of the file, shown and never a path. encoded: its bytes. seed: of the noise."""
+    """name: of the file, shown but never used as a path. encoded: its bytes. seed: of the noise."""
 
     name: str
     encoded: bytes
@@ -40,8 +40,8 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
     """Reads a multipart form of `image`, a file, and `seed`, 0 .. 2^31 - 1.
 
     Raises:
-      HTTPException: 400 it is no such form; 408 too slow; 413 too large, told at the first byte too
-        many, or before any by a declared length.
+      HTTPException: 400 it is no such form; 408 too slow; 413 too large, raised at the first byte
+        above the limit, or before any byte if the declared length is above it.
     """
     most = limits.max_bytes + _ENVELOPE
     too_large = HTTPException(

@@ -1,4 +1,4 @@
-"""The one thread that owns the model, and the few requests that may wait for it."""
+"""The single thread that runs the model, and a bounded number of requests that wait for it."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class BusyError(Exception):
-    """Every place is taken."""
+    """The maximum number of requests is already being served."""
 
 
 class Worker:
-    """Runs one job after the other. Its methods belong to the event loop's thread."""
+    """Runs one job at a time. Its methods must be called from the event loop's thread."""
 
     def __init__(self, num_places: int):
-        """Starts nothing yet.
+        """Creates the worker; its thread starts with the first job.
 
         Args:
           num_places: requests that may be uploading, waiting or drawn at a time.
@@ -25,10 +25,10 @@ class Worker:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Holds a place, taken before an upload is read: so memory is bounded.
+        """Context manager that holds a place; enter it before reading an upload, to bound memory.
 
         Raises:
-          BusyError: there is none.
+          BusyError: no place is free.
         """
         if not self._num_free:
             raise BusyError
@@ -43,5 +43,5 @@ class Worker:
         return asyncio.get_running_loop().run_in_executor(self._thread, fn, *args)
 
     def close(self) -> None:
-        """Waits for the job at hand and drops the others."""
+        """Waits for the running job and cancels the queued ones."""
         self._thread.shutdown(cancel_futures=True)

@@ -1,1 +1,1 @@
-"""A run as one HTML page: what is known of it, what its networks make of some places, charts."""
+"""A run as one HTML page: scores, learning curves, generated images and retrieval results."""

@@ -1,4 +1,4 @@
-"""Embeddings of a split in a plane, as a Plotly figure in plain dictionaries."""
+"""Embeddings of a split projected to a plane, as a Plotly figure in plain dictionaries."""
 
 import dataclasses
 import math
@@ -10,18 +10,18 @@ import numpy as np
 from retroguide_jax.report.curves import escape
 from retroguide_jax.report.pictures import SCALE
 
-MOST_PAIRS = 100  # that are drawn: more hide each other
+MOST_PAIRS = 100  # drawn at most: more points hide each other
 
 
 @dataclasses.dataclass(frozen=True)
 class Cloud:
-    """Embeddings of pairs, to be drawn in a plane.
+    """Embeddings of pairs, to be projected to a plane.
 
     Attributes:
       ids: str, N.
-      source, target, generated: [N, D]; generated None without a generator.
-      colours: a number a pair.
-      meaning: of the colours.
+      source, target, generated: [N, D]; `generated` is None without a generator.
+      colours: one number per pair.
+      meaning: of these numbers.
     """
 
     ids: Sequence[str]

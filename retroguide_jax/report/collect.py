@@ -1,4 +1,4 @@
-"""From a work directory to what its files say, as plain data; no network is run."""
+"""Reads the files of a work directory into plain data; runs no network."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from retroguide_jax.files import make_absolute, relocate, to_path
 from retroguide_jax.provenance import STARTS_PATH
 
 _METRICS_FILE = "metrics.jsonl"
-# Of a row of the ledger, those that the page shows.
+# Fields of a ledger row that the page shows, with their types.
 _ROW_FIELDS = (
     {
         "step": int,
@@ -39,19 +39,20 @@ _START_FIELDS = {"time": str, "step": int, "command": str, "machine": dict}
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a work directory says of itself.
+    """The contents of a work directory.
 
     Attributes:
       workdir: of a `retroguide train` run.
-      name: its last part, or as much of its path as tells compared runs apart.
+      name: the last part of its path, or as much of the path as distinguishes compared runs.
       config: resolved, newer fields at their defaults.
       curves: metric -> ([step], [value]); a value that is not finite is None.
-      starts: of the training, oldest first: {"time", "step", "command", "machine"}.
-      rows: of the ledger, those of the newest evaluated step, one a protocol, oldest first; of the
-        test split if there are such, else of the split that was evaluated last.
-      scores: their "metrics" together; of a score measured twice the newer.
+      starts: each start or resume of the training, oldest first: {"time", "step", "command",
+        "machine"}.
+      rows: ledger rows of the newest evaluated step, one per protocol, oldest first; those of the
+        test split if it has any, else those of the split that was evaluated last.
+      scores: "metrics" of all `rows`, merged; the newer value of a score measured twice.
       is_finished: whether training has ended.
-      problems: what could not be read, a sentence each.
+      problems: one sentence per file or line that could not be read.
     """
 
     workdir: Path
@@ -66,13 +67,13 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The last step that anything is known of; 0 where nothing is."""
+        """The last step in the curves or the ledger; 0 if both are empty."""
         trained = max((steps[-1] for steps, _ in self.curves.values()), default=0)
         return max(trained, self.evaluated_step)
 
     @property
     def evaluated_step(self) -> int:
-        """Step of `rows`; 0 without."""
+        """Step of `rows`; 0 without rows."""
         return int(self.rows[-1]["step"]) if self.rows else 0
 
     @property
@@ -81,13 +82,13 @@ class Run:
         return self.config.mode != "contrastive"
 
     def find_per_image(self, protocol: str) -> Path | None:
-        """The per-image file of `rows` under a protocol's digest, if it is still there."""
+        """The per-image file of the row with this protocol digest; None if it no longer exists."""
         path = self.workdir / PER_IMAGE_DIR / f"step_{self.evaluated_step:06d}_{protocol}.csv"
         return path if path.exists() else None
 
 
 def open_run(workdir: str | Path) -> Run:
-    """Reads what there is; a run that has only begun has a config and nothing else.
+    """Reads the files that exist; a run that has only just begun has nothing but a config.
 
     Raises:
       UserError: this is no work directory, or a file cannot be read.
@@ -116,10 +117,10 @@ def open_run(workdir: str | Path) -> Run:
 
 
 def find_judges(run: Run) -> dict[str, Path]:
-    """Name -> work directory of the independent judges of its rows that are still there.
+    """Name -> work directory of the independent judges in `run.rows`, if it still exists.
 
     Raises:
-      UserError: one lies in a bucket that cannot be reached.
+      UserError: one of them lies in a bucket that cannot be reached.
     """
     paths = {
         name: relocate(judge["workdir"], run.workdir)
@@ -131,7 +132,7 @@ def find_judges(run: Run) -> dict[str, Path]:
 
 
 def name_apart(runs: list[Run]) -> list[Run]:
-    """The runs, those of equal names renamed after their paths."""
+    """Returns the runs; those of equal names are renamed after their paths."""
     names = [run.name for run in runs]
     return [
         dataclasses.replace(run, name=str(run.workdir)) if names.count(run.name) > 1 else run
@@ -181,7 +182,7 @@ def _take_newest(rows: list[dict], test_split: str) -> list[dict]:
         return []
     last = rows[-1]
     alike = [row for row in rows if all(row[key] == last[key] for key in ("step", "weights"))]
-    # The pictures are of the test split; scores beside them should be so too.
+    # The pictures show the test split, so prefer its scores.
     split = test_split if any(row["split"] == test_split for row in alike) else last["split"]
     alike = [row for row in alike if row["split"] == split]
     newest = {row["protocol_hash"]: row for row in alike}

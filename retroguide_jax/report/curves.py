@@ -1,4 +1,4 @@
-"""Learning curves as Plotly figures in plain dictionaries, which JSON can hold."""
+"""Learning curves as Plotly figures in plain dictionaries, ready for JSON."""
 
 import dataclasses
 import math
@@ -12,10 +12,10 @@ from retroguide_jax.evaluation.registry import find_metric
 from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.report.collect import Run
 
-# Apart in lightness and hue on white and on near-black (Okabe and Ito, 2008, slightly darkened).
+# Distinct in lightness and hue on white and near-black (Okabe and Ito, 2008, slightly darkened).
 COLOURS = ("#0b84c6", "#d9822b", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
 _SKIPPED = "#d64545"
-_MOST_LINEAR = 10  # a loss that changes by more than this factor has a log axis
+_MOST_LINEAR = 10  # a loss that changes by more than this factor gets a log axis
 _GROUPS = {
     "contrastive": "Embedder",
     "guide": "Embedder",
@@ -34,7 +34,7 @@ class Chart:
       title: shown above it.
       group: charts of one group stand together.
       figure: {"data", "layout"} of Plotly.
-      is_aside: gradient norms and the like, which are looked at when something is wrong.
+      is_aside: whether it is a diagnostic, such as a gradient norm, needed when something is wrong.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Chart:
 
 
 def draw_curves(runs: Sequence[Run]) -> list[Chart]:
-    """A chart a metric, with a line a run; skipped updates of the first run as dashed lines."""
+    """One chart per metric, one line per run; dashed lines: skipped updates of the first run."""
     names = dict.fromkeys(name for run in runs for name in run.curves)
     skipped = find_skipped(runs[0])
     charts = []
@@ -75,7 +75,7 @@ def draw_curves(runs: Sequence[Run]) -> list[Chart]:
 
 
 def list_once(run: Run) -> list[str]:
-    """What validation measured a single time: a number says more than a point in a chart."""
+    """Validation scores measured only once: a number says more than a chart with one point."""
     found = []
     for name, (steps, values) in run.curves.items():
         group, _, metric = name.partition("/")
@@ -85,7 +85,7 @@ def list_once(run: Run) -> list[str]:
 
 
 def _has_chart(text: str) -> bool:
-    """One chart per metric and judge: R@1 stands for all ranks, and has a ceiling."""
+    """Whether a score has a chart: generated images only; of recalls only R@1 and its ceiling."""
     score = Score.parse(text)
     if find_metric(score) == "retrieval":
         return score.metric == "r@1" and score.variant != "shuffled"
@@ -101,7 +101,7 @@ def _name_score(text: str) -> str:
 
 
 def draw_learning_rates(run: Run) -> Chart:
-    """The rates that the config asks for, by each network's own updates."""
+    """The configured learning rate of each network, over the network's own updates."""
     from retroguide_jax.schedule import Schedule
     from retroguide_jax.state import make_schedule
 
@@ -117,7 +117,7 @@ def draw_learning_rates(run: Run) -> Chart:
 
 
 def find_skipped(run: Run) -> list[int]:
-    """Logged steps in whose interval updates were skipped as not finite."""
+    """Logged steps whose logging interval contains updates skipped because they were not finite."""
     steps, totals = run.curves.get("skipped/total", ([], []))
     known = [(step, total) for step, total in zip(steps, totals, strict=True) if total is not None]
     before = [0.0, *(total for _, total in known)]
@@ -153,7 +153,7 @@ def _draw(lines: Mapping, x_title: str, skipped, is_legend=False) -> dict:
     layout = {
         "xaxis": {"title": {"text": x_title, "standoff": 4}, "rangemode": "tozero"},
         "yaxis": {"nticks": 5},
-        "showlegend": is_legend,  # one for all charts of runs stands above them
+        "showlegend": is_legend,  # charts that compare runs share one legend above them
         "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top", "x": 0},
         "margin": {"l": 48, "r": 8, "t": 32 if is_legend else 8, "b": 36},
         "shapes": marks,
@@ -162,7 +162,7 @@ def _draw(lines: Mapping, x_title: str, skipped, is_legend=False) -> dict:
 
 
 def _list_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10 ... around an interval; Plotly labels the minor ones by a digit alone."""
+    """Ticks 1, 2, 5, 10 ... around an interval; by itself Plotly labels minor ones "2" and "5"."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
 
@@ -178,5 +178,5 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def escape(text: str) -> str:
-    """Plotly reads some HTML in names and hover texts."""
+    """Escapes a name or hover text, in which Plotly would interpret some HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""The few scores that say whether a run is good, each with what it means in words."""
+"""The few scores that show whether a run is good, each explained in words."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ class Headline:
     Attributes:
       metric: its name in the ledger.
       title: the same in words.
-      text: its value, written out.
-      interval: its 95 % interval, written out; "" where there is none.
+      text: its value as text.
+      interval: its 95 % interval as text; "" where there is none.
       words: what it means.
-      num: of how many images.
-      marks: what -> (place, value as text), "score" and, as far as known, "floor", "mean image"
-        and "ceiling"; a place is in percent of the bar from left to right.
-      ends: places of the interval; None where there is none.
+      num: number of images that it was measured on.
+      marks: label -> (position, value as text) of "score" and, where known, "floor", "mean image"
+        and "ceiling"; a position is in percent of the bar from left to right.
+      ends: positions of the interval's ends; None where there is none.
     """
 
     metric: str
@@ -39,11 +39,11 @@ class Headline:
 
 
 def make_headlines(scores: Mapping[Score, dict[str, Any]], noun: str) -> list[Headline]:
-    """The most telling of what was measured.
+    """Makes headlines of the most informative scores.
 
     Args:
       scores: of the newest rows of results.jsonl.
-      noun: what is generated, "panorama".
+      noun: the kind of image that is generated, for example "panorama".
     """
     grouped = group_variants(scores)
     found = []
@@ -56,9 +56,9 @@ def make_headlines(scores: Mapping[Score, dict[str, Any]], noun: str) -> list[He
 
 
 def _choose(grouped: Mapping[Score, Any]) -> list[Score]:
-    """By what is asked first: the right place? laid out alike? alike? sharp? varied?"""
+    """Scores by importance: right place, same panorama layout, similarity, sharpness, variety."""
     recalls = [score for score in grouped if score.metric == "r@1"]
-    # Every independent judge, since they may differ much; without any, the embedder itself.
+    # Show every independent judge, since they may differ much; without any, show the embedder.
     independent = [score for score in recalls if score.judge != EMBEDDER]
     fixed = (
         "label_agreement",
@@ -104,7 +104,7 @@ def _make(score: Score, main: dict, variants: Mapping[str, dict], noun: str) -> 
 
 
 def _scale(values: list[float], is_share: bool, has_floor: bool) -> Callable[[float], float]:
-    """From values to places on the bar, in percent; without a floor it begins at 0."""
+    """Returns value -> position on the bar in percent; without a floor the bar begins at 0."""
     low, high = (0.0, 1.0) if is_share else (min(values), max(values))
     if not is_share:
         low = low if has_floor else min(low, 0.0)
@@ -161,7 +161,7 @@ def _explain(score: Score, values: Mapping[str, float], noun: str, write) -> str
 
 
 def _explain_recall(judge: str, floor, ceiling, noun: str, write) -> str:
-    if floor is None:  # of an embedder on its own, the score is the real images'
+    if floor is None:  # an embedder without a generator is scored on the real images
         return f"Of the real {noun}s, how many find their own place first among all of the split."
     whose = "the generator's own embedder, which it was trained to please"
     if judge != EMBEDDER:

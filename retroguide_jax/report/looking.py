@@ -1,7 +1,7 @@
-"""Looks at some places of a split: draws them, embeds them, ranks them, as `evaluate` would.
+"""Generates, embeds and ranks the first examples of a split, as `evaluate` would.
 
-Everything is computed anew from the checkpoint, with the noise of an evaluation of seed 0, so that
-a page's pictures, ranks and similarities belong together.
+Everything is recomputed from the checkpoint, with the noise of an evaluation of seed 0, so that the
+page's pictures, ranks and similarities are consistent.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from retroguide_jax.noise import draw_noises
 _METRICS = ("psnr", "psnr_nosky")
 _ROWS_PER_DEVICE = 16
 _SEED = 0
-# Features that hold positions -> (which number of them leads east, its unit).
+# Feature that holds positions -> (index of its east coordinate, unit of that coordinate).
 _EAST = {"camera": (0, "metres east"), "position": (1, "longitude, degrees or metres")}
 
 
@@ -36,7 +36,7 @@ class Place:
       row: its position in the split.
       id: its name.
       source, target: uint8 [H, W, 3].
-      generated: uint8 [K, H', W', 3], one a noise; K = 0 without a generator.
+      generated: uint8 [K, H', W', 3], one image per noise; K = 0 without a generator.
     """
 
     row: int
@@ -48,7 +48,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What one judge finds for a query: gallery rows by falling similarity.
+    """What one judge retrieves for a query: gallery rows by descending similarity.
 
     Attributes:
       rows: positions in the split, [top].
@@ -68,7 +68,7 @@ class Look:
       model: an `inference.Model`.
       judges: name -> embedder, the model's own last, under the name `judges.EMBEDDER`.
       split: its name.
-      num, num_all: how many examples were looked at, and how many the split has.
+      num, num_all: number of examples used, and number of examples in the split.
       columns: see `evaluation/scoring.py`.
       ranks: judge -> float [N, K] of the generated images (of the real targets, K = 1, without a
         generator) among the sources; 1 is best, ties count half.
@@ -84,10 +84,11 @@ class Look:
         max_examples: int,
         progress_fn: Callable[[int, int], None] | None = None,
     ):
-        """Opens everything and goes through the examples once.
+        """Opens model, judges and data set, and scores the examples in one pass.
 
         Raises:
-          UserError: a checkpoint, a judge or the data set cannot be used; nothing is built here.
+          UserError: a checkpoint, a judge or the data set cannot be used; a data set that is not
+            built yet is not built here.
         """
         self.model = load_model(workdir)
         config = self.model.config.data
@@ -103,7 +104,7 @@ class Look:
             num_noises=num_noises,
             seed=_SEED,
             max_examples=max_examples,
-            with_mean_image=False,  # floors are those of results.jsonl
+            with_mean_image=False,  # the page takes floors from results.jsonl
         )
         self._source = open_source(builder, self.split, also=tuple(_EAST))
         self._decode = PairDecoder(config)
@@ -116,17 +117,17 @@ class Look:
 
     @property
     def judge(self) -> str:
-        """Whose ranks count: the first independent judge, else the model's own embedder."""
+        """The judge whose ranks are used: the first independent one, else the model's embedder."""
         return next(iter(self.judges))
 
     def list_best(self) -> list[int]:
-        """All rows, the best found first: by the rank of the first noise, then by similarity."""
+        """All rows, the best first: by the rank under the first noise, then by similarity."""
         queries = self._get_queries(self.judge)[:, 0]
         own = np.sum(queries * self.columns[f"source/{self.judge}"], axis=-1)
         return np.lexsort((-own, self.ranks[self.judge][:, 0])).tolist()
 
     def find(self, row: int, judge: str, top: int) -> Found:
-        """What a judge finds among the sources for the first query of a row."""
+        """The `top` sources that a judge ranks first for the first query of a row."""
         gallery = self.columns[f"source/{judge}"][self._places.shown]
         similarities = gallery @ self._get_queries(judge)[row, 0]
         nearest = np.argsort(-similarities, kind="stable")[:top]
@@ -138,14 +139,14 @@ class Look:
         )
 
     def read(self, row: int) -> Place:
-        """The stored pictures of a row, nothing drawn."""
+        """The stored pictures of a row; generates none."""
         example = self._source[row]
         pair = self._decode(example)
         source, target = pair[self.model.source_view], pair[self.model.target_view]
         return Place(row, get_id(example), source, target, np.zeros((0, *target.shape), np.uint8))
 
     def draw(self, rows: list[int]) -> list[Place]:
-        """The pictures of some rows, drawn under the noises that they were ranked with."""
+        """The pictures of some rows, generated with the noises that they were ranked with."""
         places = [self.read(row) for row in rows]
         if not self.model.has_generator:
             return places
@@ -157,13 +158,13 @@ class Look:
         ]
 
     def make_inputs(self, places: list[Place]) -> tuple[np.ndarray, np.ndarray]:
-        """(uint8 sources [B, H, W, 3], noise [K, B, z_dim]) of the generator."""
+        """Inputs of the generator: (uint8 sources [B, H, W, 3], noise [K, B, z_dim])."""
         rows = np.array([place.row for place in places])
         source = np.stack([place.source for place in places])
         return source, draw_noises(_SEED, rows, self._num_noises, self.model.z_dim)
 
     def locate(self) -> tuple[list[float], str]:
-        """How far east each row lies, and in what; its position in the split if that is unknown."""
+        """(east coordinate per row, its unit); the position in the split where that is unknown."""
         examples = [self._source[row] for row in range(self.num)]
         for name, (axis, meaning) in _EAST.items():
             if name in examples[0]:
@@ -185,7 +186,7 @@ class Look:
         return np.stack(found, axis=1)
 
     def _generate(self, source: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """In batches of the size that is compiled already; uint8."""
+        """Generates uint8 images in batches of the size that is already compiled."""
         missing = -len(source) % self._num_rows
         filled = [np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) for rows in (source, z)]
         batches = [

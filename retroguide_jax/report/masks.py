@@ -1,4 +1,4 @@
-"""Where the generator listens to the embedding, and which regions it tells apart."""
+"""Maps of where the embedding modulates the generator, and of the regions it distinguishes."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ from retroguide_jax.inference import Model
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A map that one layer of the generator makes of each image.
+    """A map that one layer of the generator computes for each image.
 
     Attributes:
       kind: "gate", A of Attentional AdaIN: 1 where the embedding modulates, 0 where the style does;
-        or "mask", m of a facade block: one region of it.
+        or "mask", m of a facade block, for one of its regions.
       name: of the block and of the layer or region in it.
       maps: float32 [B, h, w] in [0, 1].
     """
@@ -27,10 +27,10 @@ class Layer:
 
 
 def draw_maps(model: Model, source: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, list[Layer]]:
-    """Images with the maps of all layers, from low to high resolution.
+    """Generates images with the maps of all layers, from low to high resolution.
 
-    Gates by channel have no place in the image, and are left out; so a generator of another form
-    than `mask` has no gates, and one of no regions no masks.
+    Gates per channel have no spatial extent and are left out: a generator whose `aain_form` is not
+    `mask` has no gates, and one without regions has no masks.
 
     Args:
       model: with a generator.
@@ -40,7 +40,7 @@ def draw_maps(model: Model, source: np.ndarray, z: np.ndarray) -> tuple[np.ndarr
     Returns:
       (uint8 [B, H', W', 3], layers).
     """
-    # Run once: compiling it well would take longer than running it badly.
+    # This program runs once: optimising it would take longer than running it unoptimised.
     options = {"xla_backend_optimization_level": 0}
     draw = jax.jit(
         model.generate_rows_with_maps,
@@ -50,7 +50,7 @@ def draw_maps(model: Model, source: np.ndarray, z: np.ndarray) -> tuple[np.ndarr
     flat = traverse_util.flatten_dict(told)
     arrays = {path: np.asarray(value[0], np.float32) for path, value in flat.items()}
     placed = {path: array for path, array in arrays.items() if array.shape[1:3] != (1, 1)}
-    # The facade stage comes after the structure stage, whatever the alphabet says.
+    # The facade stage follows the structure stage, but precedes it in the alphabet.
     order = sorted(
         placed, key=lambda path: (path[0].startswith("facade"), placed[path].shape[1], path)
     )

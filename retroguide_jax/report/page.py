@@ -1,4 +1,4 @@
-"""All of it as one file that needs nothing else: no network, no other file."""
+"""Writes the report as one self-contained HTML file: it needs no internet and no other file."""
 
 import importlib.resources
 import json
@@ -26,15 +26,15 @@ def write_page(
     runs: Sequence[Run],
     look_fn: Callable[[], Look],
 ) -> list[str]:
-    """Writes the page of the first run, beside the others.
+    """Writes the page of the first run, compared with the others.
 
     Args:
       path: of the HTML file.
-      runs: by `collect.open_run`, the first is the page's.
+      runs: from `collect.open_run`; the page is about the first.
       look_fn: opens model and data; its UserError becomes a note on the page.
 
     Returns:
-      What is missing on the page, a sentence each.
+      One sentence per part that is missing on the page.
 
     Raises:
       UserError: jinja2 or plotly is not installed, or the file cannot be written.
@@ -79,7 +79,7 @@ def write_page(
 
 
 def _look(run: Run, look_fn: Callable[[], Look]) -> tuple[dict[str, Any], list[str]]:
-    """What the template is to show of places, and what is missing of it."""
+    """(template variables about places, one sentence per part of them that is missing)."""
     nothing = {"look": None, "galleries": {}, "maps": [], "map_kinds": [], "figures": {}}
     try:
         look = look_fn()
@@ -118,7 +118,7 @@ def _read_part(name: str) -> str:
 
 
 def _to_script(value: Any):
-    """JSON that may stand inside <script>: without < no tag can end or begin there."""
+    """JSON that is safe inside <script>: without < it can neither open nor close a tag."""
     from markupsafe import Markup
 
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
@@ -132,7 +132,7 @@ def _name_target(run: Run) -> str:
 
 
 def _list_commands(run: Run) -> list[tuple[str, str]]:
-    """(what for, command): starts of the training, evaluations, this page; older rows tell none."""
+    """(purpose, command) of training, evaluations and this page; older ledger rows have none."""
     listed = [(f"training from step {row['step']}", row["command"]) for row in run.starts]
     told = [row for row in run.rows if isinstance(row.get("command"), str)]
     listed += [(f"evaluation of {row['time']}", row["command"]) for row in told]

@@ -1,4 +1,4 @@
-"""Pictures as data: URIs, and maps laid over them."""
+"""Pictures as data: URIs, and overlays of maps on them."""
 
 import base64
 import io
@@ -6,11 +6,11 @@ import io
 import numpy as np
 from PIL import Image
 
-# Small pictures are shown pixel by pixel, where a lossy format's halved colours would be seen.
+# Small pictures are magnified pixel by pixel, which would show a lossy format's halved colours.
 _MOST_LOSSLESS_BYTES = 32 * 1024
 _QUALITY = 90
-# Dark violet to yellow, even in lightness, so that it also reads in grey and to the colour-blind:
-# ten colours of Viridis (van der Walt and Smith, 2015).
+# Ten colours of Viridis (van der Walt and Smith, 2015), dark violet to yellow; its uniform
+# lightness also reads in grey and for the colour-blind.
 SCALE = (
     "#440154", "#482878", "#3e4989", "#31688e", "#26828e",
     "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725",
@@ -19,7 +19,7 @@ _OPACITY = 0.65
 
 
 def encode(image: np.ndarray) -> str:
-    """uint8 [H, W, 3] as a data: URI, PNG where that is small and WebP otherwise."""
+    """Encodes uint8 [H, W, 3] as a data: URI, PNG where that is small and WebP otherwise."""
     kind, data = "png", _save(image, "PNG", optimize=True)
     if len(data) > _MOST_LOSSLESS_BYTES:
         kind, data = "webp", _save(image, "WEBP", quality=_QUALITY, method=6)
@@ -27,7 +27,7 @@ def encode(image: np.ndarray) -> str:
 
 
 def lay_over(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map in the colours of `SCALE` over a grey image.
+    """Overlays a map, in the colours of `SCALE`, on the image in grey.
 
     Args:
       image: uint8 [H, W, 3].

@@ -1,4 +1,4 @@
-"""What the page shows of places: from a `Look` to captions and data: URIs."""
+"""The page's sections about places: from a `Look` to captions and data: URIs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """One place: its source, the target side by side with what was drawn, and what was found.
+    """One place: its source, its target beside the generated images, and what was retrieved.
 
     Attributes:
       id: of the example.
-      text: its numbers in words.
+      text: its ranks and similarities as text.
       source: picture.
       views: pictures of the target view.
       found: judge -> pictures, the most similar first.
@@ -47,7 +47,7 @@ class Card:
 
 
 def make_galleries(look: Look) -> dict[str, list[Card]]:
-    """{"random", "best", "worst", "retrieval"} -> cards; worst ones show what was found instead."""
+    """{"random", "best", "worst", "retrieval"} -> cards; "worst" adds what was found instead."""
     order = look.list_best()
     num_best, num_worst = min(_NUM_BEST, len(order) // 2), min(_NUM_WORST, len(order) // 2)
     rng = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def make_galleries(look: Look) -> dict[str, list[Card]]:
         "best": order[:num_best],
         "worst": order[::-1][:num_worst],
     }
-    # Together, so that the last batch is filled up once.
+    # Draw all galleries together, so that only one batch is padded.
     places = iter(look.draw([row for rows in chosen.values() for row in rows]))
     drawn = {name: [next(places) for _ in rows] for name, rows in chosen.items()}
     cards = {"random": [_make_card(look, place) for place in drawn["random"]]}
@@ -70,7 +70,7 @@ def make_galleries(look: Look) -> dict[str, list[Card]]:
 
 
 def make_maps(look: Look) -> tuple[list[Card], list[str]]:
-    """Cards of the generator's maps over its images; and what kinds of maps it has."""
+    """(cards of the generator's maps over its images, kinds of maps that it has)."""
     rows = sorted(np.random.default_rng(0).permutation(look.num)[:_NUM_MAPPED].tolist())
     places = [look.read(row) for row in rows]
     source, noise = look.make_inputs(places)
@@ -88,7 +88,7 @@ def make_maps(look: Look) -> tuple[list[Card], list[str]]:
 
 
 def make_cloud(look: Look) -> Cloud:
-    """The embeddings that `cloud.draw_map` draws, by the judge of the ranks."""
+    """The embeddings for `cloud.draw_map`, by the judge whose ranks are used."""
     columns, judge = look.columns, look.judge
     generated = columns.get(f"generated/{judge}")
     colours, meaning = look.locate()
@@ -103,7 +103,7 @@ def make_cloud(look: Look) -> Cloud:
 
 
 def describe(look: Look) -> dict[str, Any]:
-    """What the captions of the sections must say of how it was looked at."""
+    """Facts about the examples, the model and the judge for the captions of the sections."""
     height, width = look.model.networks.sizes[look.model.target_view]
     classes = {"pixelated": height < _SMOOTH_FROM, "square": width < 2 * height}
     return {

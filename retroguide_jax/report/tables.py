@@ -1,4 +1,4 @@
-"""Tables of a page: scores of one run or of several, and how a config differs from the default."""
+"""Tables of a page: scores of one or several runs, and the config fields that are not default."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from retroguide_jax.report.collect import Run
 
 
 def make_scores_table(scores: Mapping[Score, dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line per metric: {"metric", "text": what it is, "cells": [str], "num"}.
+    """One line per metric: {"metric", "text": a description, "cells": [str], "num"}.
 
     The cells: generated, interval, standard deviation over noises, image of another source, mean
     image, real; "" where there is none.
@@ -37,11 +37,11 @@ def make_scores_table(scores: Mapping[Score, dict[str, Any]]) -> list[dict[str, 
 
 
 def make_comparison(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
-    """A line a metric with a column a run, and what the first has over each other, paired.
+    """One line per metric: scores of all runs, paired differences of the first to the others.
 
     Returns:
-      ([{"metric", "text", "cells": [(value, interval)] a run, "paired": [(difference, interval,
-      verdict)] a further run, empty strings where unknown}], notes on runs that could not be
+      ([{"metric", "text", "cells": [(value, interval)] per run, "paired": [(difference, interval,
+      verdict)] per further run, empty strings where unknown}], notes on runs that could not be
       compared image by image).
     """
     first, *others = runs
@@ -78,7 +78,7 @@ def list_differences(config: ConfigDict) -> list[tuple[str, str, str]]:
 
 
 def write(value: float | None) -> str:
-    """A value with as many digits as matter; "" for None."""
+    """A value with two decimals from 10 on, else four; "" for None."""
     if value is None:
         return ""
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
@@ -112,7 +112,7 @@ def _write_pair(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _compare(first: Run, other: Run) -> tuple[dict[str, Any], str]:
-    """Differences under all protocols by which both were measured; and why there are none."""
+    """(differences under all protocols that both runs share, the reason if there are none)."""
     found = {}
     protocols = [{row.get("protocol_hash") for row in run.rows} for run in (first, other)]
     for protocol in sorted(filter(None, protocols[0] & protocols[1])):

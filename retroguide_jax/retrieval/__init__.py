@@ -1,1 +1,1 @@
-"""Embeddings kept in a folder, and images found among them exactly."""
+"""An index of embeddings in a folder, and exact nearest-neighbour search in it."""

@@ -1,4 +1,4 @@
-"""What was found for each query, as a table and as JSON."""
+"""Retrieval results of each query, as a table and as JSON."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 
 def make_answers(index: Index, queries: Sequence[Entry], nearest: Nearest) -> list[Answer]:
-    """Looks up what was found (`searching.search`) for each of Q queries.
+    """Looks up the entries that `searching.search` found for each of Q queries.
 
     Raises:
       UserError: an entry of the index is damaged.
@@ -43,7 +43,7 @@ def make_answers(index: Index, queries: Sequence[Entry], nearest: Nearest) -> li
 
 
 def show_id(entry: Entry) -> str:
-    """An id on one line: what cannot be printed, as an index of others may hold, is escaped."""
+    """An id on one line; unprintable characters, possible in others' indexes, are escaped."""
     return entry.id if entry.id.isprintable() else repr(entry.id)
 
 
@@ -60,7 +60,7 @@ def format_answers(answers: Sequence[Answer]) -> str:
 
 
 def describe_answers(answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """The same for JSON: path, position and coordinates of an entry are null where unknown.
+    """Answers for JSON: path, position and coordinates of an entry are null where unknown.
 
     `is_right` is null where the index does not hold the query's id.
     """
@@ -88,5 +88,5 @@ def describe_answers(answers: Sequence[Answer]) -> list[dict[str, Any]]:
 
 
 def _format_number(value: float) -> str:
-    """With at most six decimals, in degrees a tenth of a metre."""
+    """At most six decimals: in degrees a resolution of a tenth of a metre."""
     return f"{value:.6f}".rstrip("0").rstrip(".")

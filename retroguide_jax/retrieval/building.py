@@ -1,4 +1,4 @@
-"""From images to an index."""
+"""Builds an index from images."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from retroguide_jax.text import join_few
 
 
 class Built(NamedTuple):
-    """What became of the images.
+    """Which images are in the index, and which are not.
 
-    num_entries: how many are in the index.
-    num_repeated: how many were left out because an earlier one has their id, as pairs of one tile.
-    unreadable: what is wrong with each of the others.
+    num_entries: number of images in the index.
+    num_repeated: number left out because an earlier one has their id, as do pairs of one tile.
+    unreadable: one error message per image that could not be read.
     """
 
     num_entries: int
@@ -41,8 +41,8 @@ def build_index(
     """Embeds images and writes them batch by batch; memory holds their ids and a few batches.
 
     Args:
-      path: of the folder, which must not exist or be empty.
-      model: whose embedder is used.
+      path: of the folder, which must not exist, or be empty.
+      model: its embedder is used.
       about: where model and images come from.
       pictures: the images, see `embedding.embed_pictures`.
       batch_size: images at a time.

@@ -1,4 +1,4 @@
-"""Where images were taken, as a CSV file of id,latitude,longitude."""
+"""Coordinates of images, from a CSV file of id,latitude,longitude."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _COLUMNS = ("id", "latitude", "longitude")
 def read_coordinates(path: Path) -> dict[str, tuple[float, float]]:
     """Reads latitude and longitude in degrees by id, the path of an image without its suffix.
 
-    The first line names the columns; others than these three are left aside.
+    The first line names the columns; columns other than these three are ignored.
 
     Raises:
       UserError: it is no UTF-8 CSV file, lacks a column, or has rows that cannot be used: the first

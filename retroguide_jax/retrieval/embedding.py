@@ -1,4 +1,4 @@
-"""Images to unit rows, batch by batch, while the next batch is decoded."""
+"""Embeds images as unit rows, batch by batch, while the next batch is decoded."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ _BATCHES_AHEAD = 2
 
 
 class Embedded(NamedTuple):
-    """A batch of images, B of which could be read.
+    """The embeddings of a batch of images, B of which could be read.
 
-    entries: B of them.
+    entries: of these B images.
     rows: float32 [B, D], unit rows.
-    unreadable: what is wrong with each of the others.
+    unreadable: one error message per image that could not be read.
     """
 
     entries: list[Entry]
@@ -43,11 +43,11 @@ def embed_pictures(
     """Embeds images of any size, each resized to the model's (bicubic, as in training).
 
     Args:
-      model: of which the embedder is used.
+      model: its embedder is used.
       pictures: entries with their encoded images (`pictures.list_files`, `pictures.Examples`).
       view: what they show, "aerial" or "ground".
       batch_size: images at a time; the model compiles once, for this number.
-      remarks: receives what should be known of the images.
+      remarks: collects remarks on the images that the user should see.
 
     Raises:
       UserError: an embedding is not finite; a data set's record cannot be read.

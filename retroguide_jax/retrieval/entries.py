@@ -1,4 +1,4 @@
-"""What the rows of an index stand for, one JSON object a line, read when asked for."""
+"""The entries of an index: which image each row embeds. One JSON object per line, read lazily."""
 
 import dataclasses
 import json
@@ -11,8 +11,8 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 
-_BLOCK = 2**24  # bytes looked through at a time
-# How `Entry.to_line` begins a line.
+_BLOCK = 2**24  # bytes searched at a time
+# The beginning of each line that `Entry.to_line` writes.
 _ID = re.compile(rb'^{"id": ("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
 
@@ -21,7 +21,7 @@ class Entry:
     """One image of an index.
 
     Attributes:
-      id: of a file its path inside the folder without suffix, "city/0001"; of a data set the
+      id: for a file, its path inside the folder without suffix, "city/0001"; for a data set, the
         example's id.
       path: of the file inside the folder, parts joined by "/"; None for a data set's.
       position: in the split of the data set, from 0; None for a file.
@@ -34,17 +34,17 @@ class Entry:
     coordinates: tuple[float, float] | None = None
 
     def to_line(self) -> bytes:
-        """JSON with a line break; what is None is left out."""
+        """JSON with a line break; fields that are None are left out."""
         fields = dataclasses.asdict(self)
         fields = {name: value for name, value in fields.items() if value is not None}
         return json.dumps(fields).encode() + b"\n"
 
 
 class Entries(Sequence):
-    """The lines of a file as entries. Only where each line ends is kept in memory, 8 bytes each."""
+    """The lines of a file as entries; memory holds only the offset of each line's end, 8 bytes."""
 
     def __init__(self, path: str | os.PathLike):
-        """Looks for the lines' ends.
+        """Finds the end of each line.
 
         Raises:
           OSError, ValueError: the file cannot be read or is empty.
@@ -85,7 +85,7 @@ class Entries(Sequence):
         return entry
 
     def find_known(self, names: Iterable[str]) -> set[str]:
-        """Those of some ids that any entry has; one pass over the file, parsing no line."""
+        """The subset of `names` that are ids of entries; one pass over the file, no parsing."""
         wanted = {json.dumps(name).encode(): name for name in names}
         found = (match[1] for match in _ID.finditer(self._bytes))
         return {wanted[name] for name in found if name in wanted}

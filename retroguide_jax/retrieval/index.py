@@ -1,8 +1,8 @@
-"""A folder of embeddings that is searched without being loaded.
+"""An index: a folder of embeddings that is searched without loading it into memory.
 
 embeddings.npy  float32 [N, D], unit rows; opened as a memory map
-entries.jsonl   N lines, what each row is the embedding of
-index.json      what made them: view, weights, images
+entries.jsonl   N lines, the image that each row embeds
+index.json      origin of the rows: view, weights, images
 """
 
 import contextlib
@@ -32,9 +32,9 @@ class About:
       weights: `fingerprints.hash_weights` of the embedder.
       workdir, checkpoint, step: of the embedder: its work directory, "latest" or "best", and the
         training step.
-      images: the folder that holds the images; None where they are of a data set.
-      split: of the data set that the images are of; None where they lie in a folder.
-      data_dir: where that data set lives; None for TFDS's own place.
+      images: the folder that holds the images; None where they are from a data set.
+      split: of the data set that the images are from; None where they lie in a folder.
+      data_dir: folder of that data set; None for TFDS's default.
     """
 
     view: str
@@ -53,7 +53,7 @@ class Index:
 
     Attributes:
       path: its folder.
-      about: where it comes from.
+      about: where its embeddings come from.
       embeddings: float32 [N, D], unit rows, a read-only memory map.
       entries: N entries, in the order of the rows.
     """
@@ -76,7 +76,7 @@ class Index:
         path = Path(path)
         about, shape = _read_about(path)
         try:
-            # Unlike np.load it takes nothing but .npy, and objects neither: those are pickles.
+            # Unlike np.load, open_memmap reads only .npy and refuses pickles (object arrays).
             embeddings = np.lib.format.open_memmap(path / _EMBEDDINGS, mode="r")
             entries = Entries(path / _ENTRIES)
         except (OSError, ValueError) as error:
@@ -95,13 +95,13 @@ class Index:
 def write_index(
     path: str | os.PathLike, about: About
 ) -> Iterator[Callable[[Sequence[Entry], np.ndarray], None]]:
-    """Gives append(entries, embeddings float32 [B, D]), and makes an index of what it was given.
+    """Yields append(entries, embeddings float32 [B, D]); on exit the index holds all appended rows.
 
-    Rows are written as they come. The folder gets its name when all of it is written: what is
-    killed leaves a hidden folder beside it, never an index.
+    Rows are written as they arrive, to a temporary folder that is renamed to `path` when complete:
+    a killed process leaves a hidden folder beside it, never an incomplete index.
 
     Args:
-      path: of the folder, which must not exist or be empty.
+      path: of the folder, which must not exist, or be empty.
       about: where the embeddings come from.
 
     Raises:
@@ -141,7 +141,7 @@ def write_index(
 
 
 def _write_header(file, shape: tuple[int, int]) -> None:
-    # NumPy leaves room for the number of rows to grow: the last header is as long as the first.
+    # NumPy pads headers so that the number of rows can grow: the last is as long as the first.
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 

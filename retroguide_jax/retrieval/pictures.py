@@ -1,6 +1,6 @@
-"""The images that an index is made of, and that it shows: files, or a data set's examples.
+"""The images that an index is built from and that it shows: files, or a data set's examples.
 
-Both are sequences of (entry, image still encoded: a path or bytes).
+Both are sequences of (entry, encoded image: a path or bytes).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from retroguide_jax.files import find_inside
 from retroguide_jax.retrieval.entries import Entry
 from retroguide_jax.retrieval.index import Index
 
-# Features that say where an example is: of photographs, of procedural_city (x, y, height).
+# Features with an example's coordinates: of photographs, of procedural_city (x, y, height).
 _PLACES = ("position", "camera")
 
 
@@ -28,7 +28,7 @@ def list_files(
 
     Args:
       folder: see `listing.list_images`.
-      coordinates: of some or all of them by id, which may have the file's suffix.
+      coordinates: id -> coordinates of some or all files; an id may include the file's suffix.
 
     Raises:
       UserError: as `listing.list_images`.
@@ -43,7 +43,7 @@ def list_files(
 
 
 class Examples:
-    """One view of a split of a data set. An aerial's id is that of the tile it shows."""
+    """One view of a split of a data set. The id of an aerial image is that of its tile."""
 
     def __init__(self, builder, split: str, view: str):
         """Opens the split of a built data set (`catalog.open_dataset`).
@@ -74,15 +74,15 @@ class Examples:
 
 
 def open_pictures(index: Index, data_config) -> Callable[[Entry], Path | bytes]:
-    """Opens the images that an index was made of.
+    """Opens the images that an index was built from.
 
     Args:
-      index: made of a folder or of a data set, which must still be there.
+      index: built from a folder or a data set, which must still exist.
       data_config: `config.data` of the model that made it.
 
     Returns:
-      get(entry) -> its encoded image, for `images.decode_image`. It raises UserError where an entry
-      leads out of the folder, or lies behind the end of the split.
+      get(entry) -> its encoded image, for `images.decode_image`. It raises UserError where the path
+      of an entry leads out of the folder, or its position lies beyond the end of the split.
 
     Raises:
       UserError: the data set cannot be opened.

@@ -1,4 +1,4 @@
-"""The most similar entries of an index."""
+"""Exact search for the most similar entries of an index."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ def search(
     max_bytes: int = products.MAX_BYTES,
     devices: Sequence[jax.Device] | None = None,
 ) -> Nearest:
-    """The K = min(top, N) entries most similar to each query, exactly (`find_nearest`).
+    """Finds the K = min(top, N) entries most similar to each query, exactly (`find_nearest`).
 
     Args:
       index: of N images.
-      queries: float32 [Q, D], unit rows by the embedder of the index.
+      queries: float32 [Q, D], unit rows from the embedder that made the index.
       top: at least 1.
       max_bytes, devices: as in `find_nearest`.
 
@@ -32,8 +32,8 @@ def search(
       equally similar entries the first in the index comes first.
 
     Raises:
-      UserError: `top` is below 1, the embeddings are of another length than the index's, or rows of
-        the index are no unit rows.
+      UserError: `top` is below 1, the queries have another length than the rows of the index, or
+        the index has rows that are not of unit length.
     """
     if top < 1:
         raise UserError(f"top={top}: must be at least 1")

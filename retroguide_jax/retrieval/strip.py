@@ -1,4 +1,4 @@
-"""Each query beside what was found for it, as one picture."""
+"""Draws each query beside the entries found for it, as one picture."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from retroguide_jax.data import images
 from retroguide_jax.retrieval.answers import Answer, show_id
 from retroguide_jax.retrieval.entries import Entry
 
-_HEIGHT = 128  # of a picture, pixels; its width follows from its shape
+_HEIGHT = 128  # of a picture, in pixels; its width follows from its aspect ratio
 _FRAME, _GAP, _LINE = 4, 10, 16
 _NEUTRAL, _RIGHT, _WRONG = (190, 190, 190), (46, 139, 60), (200, 50, 40)
 
@@ -20,15 +20,15 @@ def draw_strip(
     sizes: tuple[tuple[int, int], tuple[int, int]],
     get_picture: Callable[[Entry], Path | bytes],
 ) -> np.ndarray:
-    """One row a query: the query, then its K entries with similarity and id under each.
+    """One row per query: the query, then its K entries with similarity and id under each.
 
-    Where ids tell (`Answer.is_known`), the right entry is framed green and named so, the others are
-    framed red; grey otherwise.
+    Where the right entry is known (`Answer.is_known`), it is framed green and marked "right", and
+    the others are framed red; otherwise all are framed grey.
 
     Args:
       answers: at least one.
       sizes: (height, width) in pixels of the model's images of the query's and of the index's view,
-        for their shapes.
+        which give the aspect ratios.
       get_picture: gives the encoded image of an entry of the index (`pictures.open_pictures`).
 
     Returns:
