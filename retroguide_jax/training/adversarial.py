@@ -37,7 +37,7 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
       state: the training state.
       batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1], of which
         `config.train.adversarial_batch_size` rows are used; "place" as in `update_embedder`.
-      key: of this step's noise.
+      key: random key of this step's noise.
 
     Returns:
       The state, metrics, and whether both updates were taken.
@@ -114,7 +114,7 @@ def draw_images(recipe: Recipe, guidance: Guidance, target, key) -> Callable[[An
             encoded = run("encode_style", target)
             jitter = config.losses.style_noise * jax.random.normal(noise_keys[1], encoded.shape)
             rows = reconstruction_rows(config, num)[:, None]
-            # F follows the encoder's distribution alone; D's opinion must not pull it away.
+            # F must follow the encoder's distribution alone: D's gradient must not pull it away.
             code = jnp.where(rows > 0, encoded + jitter, jax.lax.stop_gradient(mapped))
         image, low = synthesize(code)
         drawn = {"image": image, "low": low, "code": code, "encoded": encoded, "mapped": mapped}

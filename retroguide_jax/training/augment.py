@@ -1,8 +1,9 @@
 """Augmentation of what the discriminator sees, real and generated images alike.
 
-DiffAugment (Zhao et al., 2020) with what keeps the geometry of a view true: colour, a cut-out, and
-for panoramas a roll. All of it is differentiable, so that G's gradient passes through. A source's
-real and generated image are changed alike: what D compares is the pair's difference.
+DiffAugment (Zhao et al., 2020), restricted to changes that preserve a view's geometry: colour, a
+cut-out, and for panoramas a roll. All of them are differentiable, so that G's gradient passes
+through. A source's real and generated image get the same change, so that they differ by nothing
+else.
 """
 
 import functools
@@ -20,15 +21,15 @@ _CUTOUT = 0.5  # largest side of the hole, as a share of the image's, at strengt
 def make_augmentation(
     key: jax.Array, num: int, strength: float, roll: bool
 ) -> Callable[[jax.Array], jax.Array]:
-    """Draws one change per row; the function returned applies it to as many batches as wanted.
+    """Draws one change per row; the returned function applies them to any number of batches.
 
     Args:
-      key: of this update.
-      num: rows, n.
+      key: random key of this update.
+      num: number of rows, n.
       strength: 0 (nothing) .. 1 (as DiffAugment).
-      roll: whether columns go round, so that they may be shifted. D's condition is then of another
-        heading than the image: for an unconditional opinion it is free, for a conditional one it
-        asks for less.
+      roll: whether columns wrap around, so that they may be shifted. D's condition then has another
+        heading than the image: unconditional logits do not depend on it, and conditional ones
+        check less.
 
     Returns:
       [n, H, W, C] in [-1, 1] to the same shape; colours may leave the range, as in DiffAugment.
@@ -59,7 +60,7 @@ def _change(key: jax.Array, image: jax.Array, strength: float, roll: bool) -> ja
     columns = _is_inside(jnp.arange(width) / width, draw[5], size)
     image = jnp.where((rows[:, None] & columns)[..., None], 0.0, image)
     if roll:
-        # Of whole columns, up to half the way round at strength 1.
+        # Shift by an integer number of columns, up to half a turn at strength 1.
         shift = jnp.round(strength * (draw[6] - 0.5) * width).astype(jnp.int32)
         image = jnp.take(image, (jnp.arange(width) - shift) % width, axis=1)
     return image

@@ -52,7 +52,7 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
 
 
 def _degrade_views(recipe: Recipe, batch: dict[str, jax.Array], step: jax.Array):
-    """Both views, each degraded by a key of its own of this step."""
+    """Degrades both views, each with its own key for this step."""
     key = jax.random.fold_in(jax.random.key(recipe.config.seed), step)
     return {
         view: degrade(
@@ -60,7 +60,7 @@ def _degrade_views(recipe: Recipe, batch: dict[str, jax.Array], step: jax.Array)
             batch[view],
             circular=view == "ground" and recipe.config.data.panorama,
         )
-        for number, view in enumerate(VIEWS, 2)  # 0 and 1 are of the generator's noise
+        for number, view in enumerate(VIEWS, 2)  # the generator's noise uses 0 and 1
     }
 
 
@@ -87,12 +87,13 @@ def differentiate(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.
 
 
 def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[str, jax.Array]):
-    """The same from pieces of the batch, with the negatives of all of it (GradCache, Gao 2021).
+    """As `differentiate`, but embeds the batch in pieces (GradCache, Gao 2021).
 
-    All pieces are embedded and only the embeddings kept; the loss's gradient is taken with respect
-    to these; then each piece is embedded once more and its share of that gradient pulled back. A
-    device works through its own rows, so that parameters' gradients are exchanged once. The network
-    must not mix examples: no batch statistics.
+    The negatives are those of the full batch: all pieces are embedded and only the embeddings kept;
+    the loss's gradient is taken with respect to these; then each piece is embedded again and its
+    share of that gradient pulled back. Each device works through its own rows, so that the
+    parameters' gradients are exchanged once. The network must not mix examples: no batch
+    statistics.
     """
     embedder, config = recipe.networks.embedder, recipe.config
     num_pieces = config.train.batch_size // config.train.micro_batch_size
@@ -144,7 +145,7 @@ def _differentiate_pieces(recipe: Recipe, params: Any, stats: Any, batch: dict[s
 def _contrastive_loss(
     recipe: Recipe, aerial: jax.Array, ground: jax.Array, scale: jax.Array, place: jax.Array | None
 ):
-    """The loss of unit rows [B, D], and the share of panoramas that find their own aerial."""
+    """Loss of unit rows [B, D], and the share of panoramas whose nearest aerial is their own."""
     config = recipe.config.losses
     blocks = {
         "chunk": config.contrastive_chunk,

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, and regularly numbers, pictures, scores, checkpoints."""
+"""The training loop: steps, and at intervals metrics, sample images, scores and checkpoints."""
 
 import contextlib
 import gc
@@ -48,9 +48,9 @@ def train(
       config: the run's configuration.
       workdir: receives config.json, shardings.txt, starts.jsonl, metrics.jsonl, events/, samples/,
         checkpoints/ and best/.
-      data_dir: where data sets lie; None for TFDS's own place.
-      allow_change: fields in which `config` may differ from the checkpoint's, beside those that
-        change nothing of what is learned.
+      data_dir: folder of the data sets; None for TFDS's default.
+      allow_change: fields in which `config` may differ from the checkpoint's, besides those that
+        do not change what is learned.
       beat_fn: heartbeat; called with a description of the next operation, before each step and
         before anything that can block on another process; see `parallel.watchdog.Watchdog.beat`.
 
@@ -59,7 +59,7 @@ def train(
 
     Raises:
       UserError: a config, data set or checkpoint that cannot be used, a diverged run, or processes
-        that are not alike.
+        that do not agree on these.
     """
     config = scale_config(config)
     check_batches(config, jax.device_count())
@@ -135,7 +135,7 @@ def train(
                 or step % config.train.checkpoint_every == 0
             ):
                 beat_fn(f"saving the checkpoint of step {step}")
-                # Before the next batch is drawn, so that data and state stand at the same point.
+                # Save before the next batch is drawn, so that data and state are at the same step.
                 checkpoints.save(Progress(state, get_position(iterator), rollbacks))
                 reporter.timer.resume()
             if stopped:
@@ -148,7 +148,7 @@ def train(
 
 @contextlib.contextmanager
 def gc_disabled():
-    """Tracing makes a million objects; searching them for garbage takes a quarter of its time."""
+    """Disables garbage collection, which takes a quarter of the time of tracing (~1M objects)."""
     gc.disable()
     try:
         yield
@@ -199,7 +199,7 @@ def _roll_back(
 ) -> Progress:
     """Restores the last good checkpoint but keeps the data position.
 
-    The noise of a step is the same again, its batch is an unseen one: the run takes another course.
+    A repeated step has the same noise but an unseen batch, so that the run takes another course.
     """
     good = checkpoints.roll_back(abstract, rollbacks)
     if good is None:
@@ -212,7 +212,7 @@ def _roll_back(
 
 
 def _write_plans(workdir: Path, config: ConfigDict, abstract: TrainState) -> None:
-    """config.json, and shardings.txt: path, shape, type and placement of the state's arrays."""
+    """Writes config.json, and shardings.txt: path, shape, dtype and spec of the state's arrays."""
     if jax.process_index():
         return
     rows = sharding_table(abstract, jax.tree.map(lambda leaf: leaf.sharding, abstract))
@@ -223,7 +223,7 @@ def _write_plans(workdir: Path, config: ConfigDict, abstract: TrainState) -> Non
 
 
 def _note_start(workdir: Path, step: int) -> None:
-    """One more row of starts.jsonl: when, from where, by which command, code and machine."""
+    """Appends a row to starts.jsonl: time, first step, command, code and machine."""
     if jax.process_index() == 0:
         row = {"time": format_time(), "step": step, "command": describe_command()}
         append_row(workdir / STARTS_PATH, row | {"machine": describe_machine()})

@@ -1,6 +1,6 @@
-"""The objectives as functions of arrays: float32, every mean over the global batch.
+"""The losses as functions of arrays: float32, every mean over the global batch.
 
-Those over all pairs of a batch are in pairwise.py.
+Losses over all pairs of a batch are in pairwise.py.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def retrieval_cosine(generated: jax.Array, source: jax.Array) -> jax.Array:
     return 1.0 - (generated * source).sum(-1).mean()
 
 
-# What a logit costs on an image that ought to be called wrong.
+# Cost of D's logit on a generated or mismatched image.
 _WRONGNESS = {"logistic": jax.nn.softplus, "hinge": lambda logits: jax.nn.relu(1.0 + logits)}
 
 
@@ -29,10 +29,10 @@ def discriminator_loss(
 ) -> jax.Array:
     """Loss of D on logits of matched real, generated and mismatched real images, each [B, ...].
 
-    `logistic` (non-saturating; Goodfellow et al., 2014) or `hinge` (Lim & Ye, 2017). The two kinds
-    of wrong pairs share one unit of weight (Reed et al., 2016), which the generated images have
-    alone where `mismatched` is None. `mask` [B] is 1 where a mismatched pair is one indeed; its
-    logits are then [B].
+    `kind` is `logistic` (non-saturating; Goodfellow et al., 2014) or `hinge` (Lim & Ye, 2017).
+    Generated and mismatched images share one unit of weight (Reed et al., 2016); all of it goes to
+    the generated ones where `mismatched` is None. `mask` [B] is 1 where the places of a mismatched
+    pair really differ; `mismatched` is then [B].
     """
     check_choice("losses.adversarial", kind)
     penalise = _WRONGNESS[kind]
@@ -60,12 +60,12 @@ def gradient_penalty(
       kind: `r1`, half the mean squared norm of the image gradient (Mescheder et al., 2018), or
         `matching_aware`, the mean 6th power of the joint norm of the image and embedding gradients,
         times 2 (DF-GAN, Tao et al., 2022).
-      logits_fn: maps images and embeddings to one opinion per image, [B].
+      logits_fn: maps images and embeddings to one logit per image, [B].
       images: [B, H, W, 3].
       embedding: [B, E].
 
     Returns:
-      A scalar, unweighted by the config's gamma.
+      A scalar, without `config.losses.penalty_weight`.
     """
 
     def total(images, embedding):
@@ -80,7 +80,7 @@ def gradient_penalty(
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of `values` [B] where `mask` [B] is 1; 0 where it is 1 nowhere."""
+    """Mean of `values` [B] where `mask` [B] is 1; 0 if the mask is 0 everywhere."""
     return (values * mask).sum() / jnp.maximum(mask.sum(), 1.0)
 
 
@@ -94,7 +94,7 @@ def mode_seeking(
 ) -> jax.Array:
     """Mean of |code - code'| / |image - image'| for images of one source (MSGAN, Mao et al., 2019).
 
-    Images [B, H, W, C], codes [B, S]. Falls as equal distances in style make larger ones in pixels.
+    Images [B, H, W, C], codes [B, S]. Falls as equal style distances give larger pixel distances.
     """
     pixels = jnp.abs(image - other).mean((1, 2, 3))
     styles = jnp.abs(code - other_code).mean(-1)
@@ -105,8 +105,8 @@ def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     """Energy distance between two samples of codes, x [N, S] and y [M, S] (Szekely & Rizzo, 2013).
 
     2 E|x - y| - E|x - x'| - E|y - y'| with unbiased within-sample means: zero in expectation if and
-    only if the distributions agree, so descending it matches F(z) to the encoded styles. A sample
-    of one has no distance within.
+    only if the distributions agree, so minimising it matches F(z) to the encoded styles. A sample
+    of one has no within-sample distance.
     """
 
     def mean_distance(a, b, pairs):

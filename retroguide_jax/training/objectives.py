@@ -1,8 +1,8 @@
 """The generator's and the discriminator's objectives.
 
-The generator's is a weighted sum of the terms in `GENERATOR_TERMS`. A new term is a function of a
-`Scene`, a line of that table and a weight in `config.losses`; a term that reads a network which no
-update changes finds it in `Recipe.frozen`.
+The generator's is a weighted sum of the terms in `GENERATOR_TERMS`. To add a term, write a function
+of a `Scene`, a line of that table and a weight in `config.losses`; the variables of a network that
+no update changes go into `Recipe.frozen`.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ from retroguide_jax.training.updates import Recipe
 
 
 class Guidance(NamedTuple):
-    """What G and D may know of n sources.
+    """The inputs of G and D for n sources.
 
-    embedding: [n, E] unit rows of the guide; tokens: [n, N, T] of the same.
+    embedding: [n, E], the guide's unit rows; tokens: [n, N, T], the guide's.
     source: [n, H, W, 3] in [-1, 1], the images, which only baselines read. place: [n] int, equal
-    where two show one place; None: all places differ.
+    where two sources show the same place; None: all places differ.
     """
 
     embedding: jax.Array
@@ -37,19 +37,19 @@ class Guidance(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What a term of G's objective may read. Gradients flow through `drawn` alone.
+    """All inputs of the terms of G's objective. Gradients flow through `drawn` alone.
 
     Attributes:
       recipe: the static parts, with frozen networks.
-      drawn: what `adversarial.draw_images` gives: image, low, code, encoded, mapped, and with mode
+      drawn: output of `adversarial.draw_images`: image, low, code, encoded, mapped, and with mode
         seeking second, second_code.
-      guidance: of the sources.
+      guidance: inputs of G and D for the sources.
       target: [n, H, W, 3] in [-1, 1].
       guide: the averaged embedder's variables.
       params: G's parameters, for the style encoder that reads styles back.
       disc_params: D's parameters.
-      augment: what is done to images before D sees them.
-      bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; maybe none.
+      augment: augmentation of images before D sees them.
+      bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; None or {}: none.
     """
 
     recipe: Recipe
@@ -69,7 +69,7 @@ class Scene:
 
     @functools.cached_property
     def rows(self) -> jax.Array:
-        """[n] of 1 for the rows that are asked to reconstruct their target, else 0."""
+        """[n] float: 1 for the rows that should reconstruct their target, else 0."""
         return reconstruction_rows(self.recipe.config, self.target.shape[0])
 
     @functools.cached_property
@@ -89,7 +89,7 @@ class Term(NamedTuple):
     """A term of G's objective.
 
     fn: scene -> scalar. weight: a field of `config.losses`; the term is not computed where it is 0.
-    applies: whether the config's networks and switches have what the term reads.
+    applies: whether the config and its networks provide the term's inputs.
     """
 
     fn: Callable[[Scene], jax.Array]
@@ -98,7 +98,7 @@ class Term(NamedTuple):
 
 
 def reconstruction_rows(config: ConfigDict, num: int) -> jax.Array:
-    """[num] of 1 for the rows that are asked to reconstruct their target, else 0."""
+    """[num] float: 1 for the rows that should reconstruct their target, else 0."""
     if config.losses.style == "encoder":
         return (jnp.arange(num) % 2 == 0).astype(jnp.float32)
     return jnp.ones(num)
@@ -143,7 +143,7 @@ def _retrieval(scene: Scene) -> jax.Array:
 
 
 def _tokens(scene: Scene) -> jax.Array:
-    """Layer-normalised tokens have unit scale, so their mean distance needs none of its own."""
+    """Mean L1 distance of tokens, unscaled: layer-normalised tokens have unit scale."""
     return jnp.abs(scene.seen[1] - scene.target_tokens).astype(jnp.float32).mean()
 
 
@@ -200,9 +200,9 @@ def generator_objective(
     augment: Callable[[jax.Array], jax.Array] = lambda images: images,
     bank: Bank | None = None,
 ):
-    """G's loss as a function of what it drew: `drawn -> (loss, {name: term})`.
+    """G's loss as a function of its drawn images: `drawn -> (loss, {name: term})`.
 
-    Arguments are attributes of `Scene`.
+    For the arguments see the attributes of `Scene`.
     """
 
     def loss_fn(drawn):
@@ -221,13 +221,13 @@ def generator_objective(
 def discriminator_objective(recipe: Recipe, real, fake, guidance: Guidance):
     """D's loss as a function of its parameters: `params -> (loss, {name: mean logit})`.
 
-    Every head of D counts alike, whatever the number of its logits.
+    Every head of D has the same weight, whatever its number of logits.
 
     Args:
       recipe: the static parts.
       real: target images [n, H, W, 3] in [-1, 1].
-      fake: what G drew for the same sources, likewise; a constant.
-      guidance: of the sources.
+      fake: the images that G drew for the same sources, of the same shape; constants.
+      guidance: inputs of D for the sources.
     """
     discriminator, kind = recipe.networks.discriminator, recipe.config.losses.adversarial
 
@@ -235,7 +235,7 @@ def discriminator_objective(recipe: Recipe, real, fake, guidance: Guidance):
         def run(method, *args):
             return discriminator.apply({"params": params}, *args, method=method)
 
-        # Real and generated images share one pass; wrong pairs reuse the real images' features.
+        # Real and generated images share one pass; mismatched pairs reuse the real features.
         twice = _interleave(guidance.source, guidance.source)
         features, patches = run("extract", _interleave(real, fake), twice)
         real_features, fake_features = _separate(features)
@@ -279,7 +279,7 @@ def _mean(values: list[jax.Array]) -> jax.Array:
 
 
 def _interleave(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a0 b0 a1 b1 ...: laid one after the other, rows would have to move to other devices."""
+    """Rows a0 b0 a1 b1 ...; if they were concatenated, rows would have to move between devices."""
     return jnp.stack([a, b], 1).reshape(2 * a.shape[0], *a.shape[1:])
 
 

@@ -1,16 +1,16 @@
-"""Losses over all pairs of a batch, whose B x B similarities no device ever holds whole.
+"""Losses over all pairs of a batch; no device ever holds all B x B similarities.
 
-Under `jit` on global arrays that are spread over the devices, `gather_fn` brings all rows of
-`target` to each device (`parallel.mesh.replicate`). A device then holds the similarities of its own
-rows of `source`, B / devices of them; `chunk` also cuts the columns, so that B / devices x chunk is
-the most there is at a time. Each block is computed again for its gradient. Neither changes the
-result beyond rounding.
+Under `jit` on global arrays that are sharded over the devices, `gather_fn` brings all rows of
+`target` to each device (`parallel.mesh.replicate`). Each device then holds the similarities of its
+own B / devices rows of `source`; `chunk` also splits the columns, so that at most
+B / devices x chunk similarities exist at a time. Each block is recomputed for its gradient. Neither
+changes the result beyond rounding.
 
-`place`, where given, numbers the places that rows show: rows of one place are neither each other's
-negatives nor each other's rivals.
+`place`, where given, numbers the places that rows show: rows of the same place are not negatives of
+each other, and do not compete in the retrieval accuracy.
 
-Products are of full float32 precision: divided by a temperature of 0.02, the bfloat16 products that
-TPUs take by default would be wrong in the first decimal.
+Products have full float32 precision: divided by a temperature of 0.02, bfloat16 products, the
+default on TPUs, would be wrong in the first decimal.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def info_nce(
         return jax.nn.logsumexp(logits, 1), jax.nn.logsumexp(logits, 0)
 
     rows, columns = _over_blocks(block, chunk, gather_fn(target), ids, gather_fn(place))
-    # Of rows that lie on one device already: gathered ones would send their gradient around too.
+    # Both rows of a pair are on one device already; gathered rows would exchange gradients too.
     positive = scale * (source * target).sum(-1)
     if bank:
         others = filled(bank) & (place[:, None] != bank["place"])
@@ -135,7 +135,7 @@ def _multiply(rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def _over_blocks(fn: Callable, chunk: int, *arrays: jax.Array):
-    """fn of each run of `chunk` rows of the arrays [B, ...]; results stacked [B / chunk, ...]."""
+    """Applies fn to blocks of `chunk` rows of arrays [B, ...]; stacks results [B / chunk, ...]."""
     batch = arrays[0].shape[0]
     if chunk in (0, batch):
         return jax.tree.map(lambda result: result[None], fn(*arrays))

@@ -1,4 +1,4 @@
-"""Two early signs that something goes wrong, from validation places that no update has seen."""
+"""Two early-warning metrics, on validation places that no update has seen."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ _NUM_PLACES = 16
 
 
 class Probe:
-    """Measures, each time it is asked, on the same few places:
+    """Measures two metrics, on the same few places at every call.
 
-    guide/drift: mean cosine of the guide's source embeddings now and the time before. Below 0.9 or
-      so, G and D chase a moving condition.
-    d/real_val: D's mean logit for real pairs. Far below d/real, D knows its training images by
-      heart.
+    guide/drift: mean cosine of the guide's source embeddings at this call and the one before. Below
+      about 0.9, G and D chase a moving condition.
+    d/real_val: D's mean logit for real pairs. If it is far below d/real, D has memorised its
+      training images.
     """
 
     def __init__(self, config: ConfigDict, networks: Networks, builder):
@@ -34,7 +34,8 @@ class Probe:
         self._before: np.ndarray | None = None
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """The two values, without what this state or a first call cannot have.
+        """The two metrics: the drift from the second call on, if the embedder is trained; D's logit
+        if there is a D.
 
         Every process must call this.
         """

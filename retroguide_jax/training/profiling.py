@@ -15,7 +15,7 @@ def check_profile_steps(config: ConfigDict) -> None:
     """Checks `config.train.profile_steps`.
 
     Raises:
-      UserError: these are not the first and the last of some steps of the run.
+      UserError: they are not the first and the last step of a range within the run.
     """
     steps, num_steps = config.train.profile_steps, config.train.num_steps
     if steps != (0, 0) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= num_steps):
@@ -29,9 +29,9 @@ class Profiler:
     """Traces the steps from `config.train.profile_steps[0]` to `[1]`, both included.
 
     Args:
-      config: of the run.
-      timer: of its steps.
-      folder_fn: gives the folder that receives plugins/profile/TIME/, where TensorBoard looks for
+      config: the run's config.
+      timer: the timer of the run's steps.
+      folder_fn: returns the folder that receives plugins/profile/TIME/, where TensorBoard looks for
         traces; None on processes that trace nothing.
     """
 
@@ -43,7 +43,7 @@ class Profiler:
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Surrounds a step, numbered from 1; starts or ends the trace if it is time to."""
+        """Context of a step, numbered from 1; starts or ends the trace where due."""
         self._switch(self._first <= number <= self._last)
         with jax.profiler.StepTraceAnnotation("train", step_num=number):
             yield
@@ -55,7 +55,7 @@ class Profiler:
     def _switch(self, on: bool) -> None:
         if on == self._running:
             return
-        self._timer.finish()  # whole steps only
+        self._timer.finish()  # trace complete steps only
         self._running = on
         if on:
             jax.profiler.start_trace(self._folder_fn())

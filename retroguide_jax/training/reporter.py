@@ -1,4 +1,4 @@
-"""What a run reports while it trains: numbers, pictures, scores, and that something is wrong."""
+"""Reports of a run while it trains: metrics, sample images, scores and warnings."""
 
 import concurrent.futures
 import contextlib
@@ -36,7 +36,7 @@ _NUM_NOISES = 3
 
 
 class SampleGrid:
-    """The same few validation places and noises every time, so that pictures can be compared.
+    """Sample images of the same few validation places and noises every time, for comparison.
 
     Args:
       builder: a built data set.
@@ -47,7 +47,7 @@ class SampleGrid:
         self._pairs = read_pairs(builder, data_config, data_config.val_split, _NUM_ROWS)
 
     def draw(self, model: Model) -> np.ndarray:
-        """A row a place, source | real target | generated under each noise: uint8 [H, W, 3]."""
+        """One row per place, source | real target | generated with each noise: uint8 [H, W, 3]."""
         source = np.stack([pair[model.source_view] for pair in self._pairs])
         noise = np.random.default_rng(0).standard_normal(
             (_NUM_NOISES, len(source), model.z_dim), np.float32
@@ -61,13 +61,13 @@ class SampleGrid:
 
 
 def _level(images: list[np.ndarray]) -> list[np.ndarray]:
-    """Enlarges the lower images of a row by whole numbers, so that all stand about equally high."""
+    """Enlarges the lower images of a row by integer factors, so that all are about equally high."""
     height = max(image.shape[0] for image in images)
     factors = [height // image.shape[0] for image in images]
     return [image.repeat(n, 0).repeat(n, 1) for image, n in zip(images, factors, strict=True)]
 
 
-# What a line on the screen has room for; everything is in metrics.jsonl.
+# Metrics that fit on one line of the terminal; metrics.jsonl has all of them.
 _SHOWN = (
     "images_per_second",
     "contrastive/loss",
@@ -79,15 +79,15 @@ _SHOWN = (
     "val/r@1_generated/embedder",
     "val/psnr",
 )
-# A contrastive loss still this close to chance after so many steps is not going to move.
+# Warn if, after this many steps, the contrastive loss is still above this fraction of chance.
 _STALL_STEPS, _STALL_FRACTION = 150, 0.97
 
 
 @dataclasses.dataclass
 class Reporter:
-    """Logs, draws and scores one run; every process calls every method, one of them writes.
+    """Logs, draws and scores one run; every process calls every method, process 0 writes.
 
-    Args as in `loop.train`; `start` is what the run goes on from.
+    Args as in `loop.train`; `start` is the progress that the run resumes from.
     """
 
     config: ConfigDict
@@ -107,7 +107,7 @@ class Reporter:
         self.pending: concurrent.futures.Future | None = None
         self.last_logged = 0
         val_split = self.config.data.val_split
-        # A dozen photographs may leave one for validation: too few to rank, no reason to stop.
+        # A dozen photographs may leave one for validation, too few to rank: train without scores.
         scores = num_examples(self.builder, val_split) >= 2
         if not scores and self.is_writer:
             print(f"split {val_split!r} has fewer than 2 examples: no validation, no best/")
@@ -133,9 +133,9 @@ class Reporter:
             total=self.config.train.num_steps,
             initial=step,
             leave=True,
-            # Without a terminal there is a line per interval, which says more.
+            # Without a terminal, `_print` writes one line per interval instead.
             shown=self.is_writer and sys.stderr.isatty(),
-            # tqdm's own estimate counts the compilation.
+            # tqdm's own estimate of the remaining time would include the compilation.
             bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
         )
         self.go_back(start)
@@ -160,10 +160,10 @@ class Reporter:
         return self.writer.events_folder
 
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
-        """Logs, draws and scores where they are due.
+        """Logs, draws and scores where due.
 
         Raises:
-          DivergedError: found in an earlier interval, or in the last one of the run.
+          DivergedError: the run diverged in an earlier interval, or in its last one.
         """
         train = self.config.train
         last = step == train.num_steps
@@ -202,17 +202,17 @@ class Reporter:
             self.writer.put()
 
     def _log(self, step: int) -> None:
-        """Has the interval's metrics reported by another thread, which waits for the device."""
+        """Reports the interval's metrics in another thread, which waits for the devices."""
         self._settle()
         rows, self.rows = self.rows, []
         self.pending = self.thread.submit(self._report, step, rows)
         self.last_logged = step
 
     def _settle(self) -> None:
-        """Waits for the last report; what it found wrong is raised here."""
+        """Waits for the last report and raises its errors."""
         pending, self.pending = self.pending, None
         if pending is not None:
-            # Here the loop waits for the devices: while they are stuck no further beat comes.
+            # The loop blocks on the devices here: while they hang, no further heartbeat is sent.
             self.beat_fn(f"waiting for the numbers of the steps up to {self.last_logged}")
             pending.result()
 
@@ -224,7 +224,7 @@ class Reporter:
         means = average_metrics(rows) | speed
         self._show(step, means)
         streak = int(means["skipped/streak"])
-        # An old streak does not count where no update was tried since.
+        # If no update was skipped in this interval, the streak is an old one and does not count.
         if culprits and streak >= train.max_nonfinite:
             raise DivergedError(self.workdir, self.config, streak, culprits)
         if self.is_writer and (starvation := self.speed.find_starvation()):
@@ -281,7 +281,7 @@ class Reporter:
         """Waits for the last report and for checkpoints under way; closes the files."""
         try:
             self.profiler.close()
-            # A run that is stopped while it diverges finds that again when it resumes.
+            # A run that is stopped while it diverges reports it again when it resumes.
             with contextlib.suppress(DivergedError):
                 self._settle()
         finally:

@@ -1,4 +1,4 @@
-"""What is known of an update that was skipped because something in it was not finite."""
+"""Records of the updates that were skipped because a loss or gradient was not finite."""
 
 import json
 import math
@@ -15,8 +15,8 @@ from retroguide_jax.files import write_beside
 from retroguide_jax.parallel.processes import is_writer
 
 _MOST_FILES = 10
-# The metrics that make an update fail, by the prefix that its network's metrics bear. Only the
-# lazy penalty is missing in some updates that are made: its NaN would say nothing.
+# Metric prefix of each network, to attribute a skipped update. `d/penalty` is ignored: it is NaN
+# whenever the lazy penalty is not due.
 _PREFIXES = {"embedder": "contrastive/", "discriminator": "d/", "generator": "g/"}
 _LAZY = ("d/penalty",)
 
@@ -25,7 +25,7 @@ class DivergedError(UserError):
     """`config.train.max_nonfinite` updates in a row were not finite.
 
     Attributes:
-      cause: that, without advice.
+      cause: the error message without advice.
     """
 
     def __init__(self, workdir: Path, config: ConfigDict, streak: int, networks: list[str]):
@@ -44,12 +44,12 @@ class DivergedError(UserError):
 
 
 class SkippedUpdates:
-    """Finds skipped updates in the metrics of an interval, and writes down the first few.
+    """Finds skipped updates in the metrics of an interval, and records the first few in files.
 
         WORKDIR/nonfinite/step_XXXXXX.json    {step, networks, batch, ids, metrics}
 
     Args:
-      workdir: of the run.
+      workdir: the run's work directory.
       ids_fn: number of a global batch, from 0 -> the ids of its examples.
     """
 
@@ -58,7 +58,7 @@ class SkippedUpdates:
         self._total, self._ahead = 0, 0
 
     def begin(self, step: int, position: int, total: int) -> None:
-        """Says where the run stands, at its start and after each roll-back.
+        """Sets the position of the run, at its start and after each roll-back.
 
         Args:
           step: updates done.
@@ -68,14 +68,14 @@ class SkippedUpdates:
         self._total, self._ahead = total, position - step
 
     def report(self, last_step: int, rows: list[dict[str, np.ndarray]]) -> list[str]:
-        """Writes down and tells on stderr what was skipped.
+        """Records skipped updates in files and reports them on stderr.
 
         Args:
           last_step: the step of the last row.
           rows: the metrics of consecutive steps.
 
         Returns:
-          The networks that the last skipped step was skipped for; [] if none was.
+          The networks that caused the last skipped update; [] if none was skipped.
 
         Raises:
           UserError: a file cannot be written.
@@ -124,6 +124,6 @@ def name_culprits(row: dict[str, Any]) -> list[str]:
 
 
 def _to_json(value: np.ndarray) -> float | str:
-    """JSON has no word for what is not finite."""
+    """The value as a number, or as text if it is not finite, which JSON cannot express."""
     number = float(value)
     return number if math.isfinite(number) else str(number)

@@ -1,4 +1,4 @@
-"""What step times say: speed, the time that is left, and devices that starve."""
+"""Speed, remaining time and data starvation, from step times."""
 
 import os
 
@@ -9,10 +9,10 @@ from retroguide_jax.data.pipeline import count_threads
 from retroguide_jax.schedule import Schedule
 from retroguide_jax.training.timing import Interval, StepTimer
 
-# Metrics that depend on the machine: no two runs have them alike.
+# Metrics that depend on the machine and differ between any two runs.
 SPEEDS = ("seconds/step", "seconds/waiting_for_data", "images_per_second")
 _MEMORY = 0.8  # weight of an interval in the pace, relative to the next one
-# Waiting for data is warned of from this share of the time on, once so many steps were timed.
+# Warn if this share of the time is spent waiting for data, once this many steps were timed.
 _STARVED_SHARE, _STARVED_STEPS = 0.2, 40
 
 
@@ -20,8 +20,8 @@ class Speed:
     """Measures a run's speed, interval by interval.
 
     Args:
-      config: of the run.
-      timer: of its steps.
+      config: the run's config.
+      timer: the timer of the run's steps.
     """
 
     def __init__(self, config: ConfigDict, timer: StepTimer):
@@ -31,14 +31,14 @@ class Speed:
         self._num_timed, self._warned = 0, False
 
     def measure(self, step: int, num_steps: int) -> dict[str, float]:
-        """`SPEEDS` of the `num_steps` steps up to `step`; {} of the first alone, which compiles.
+        """`SPEEDS` of the `num_steps` steps up to `step`; {} for the first alone, which compiles.
 
-        To be called by the timer's thread.
+        Call this from the timer's thread.
         """
         self._interval = interval = self._timer.collect()
         start, warmup = step - num_steps, self._schedule.warmup
         if start <= warmup < step:
-            self._pace = Pace()  # these steps do other work than those before
+            self._pace = Pace()  # these steps do different work from those before
         if not interval.num_steps:
             return {}
         if not start < warmup < step:
@@ -50,7 +50,7 @@ class Speed:
         return dict(zip(SPEEDS, (seconds, waiting, images_per_second), strict=True))
 
     def _count_images(self, start: int, step: int) -> int:
-        """The pairs that the generator was updated on or, if it was not, the embedder."""
+        """Counts the pairs that updated the generator or, if it had no update, the embedder."""
         train = self._config.train
         sizes = {"generator": train.adversarial_batch_size, "embedder": train.batch_size}
         counts = [
@@ -60,8 +60,8 @@ class Speed:
         return counts[0] or counts[1]
 
     def describe_rest(self, step: int) -> str:
-        """How long the rest of the run takes; in the warm-up, how long that takes. "" where it is
-        not known (no step of this phase was timed yet) or over."""
+        """Remaining time of the run or, in the warm-up, of the warm-up; "" where it is unknown (no
+        step of this phase was timed yet) or where the phase is over."""
         warmup, num_steps = self._schedule.warmup, self._config.train.num_steps
         end, what = (warmup, "until the generator starts") if step < warmup else (num_steps, "left")
         seconds = self._pace.estimate(end - step)
@@ -70,7 +70,7 @@ class Speed:
         return f"{tqdm.format_interval(seconds)} {what}"
 
     def find_starvation(self) -> str:
-        """What is wrong if the last interval's steps waited for data, and what would help; once."""
+        """A warning with remedies, given once, if the last interval's steps waited for data."""
         data, interval = self._config.data, self._interval
         if self._warned or self._num_timed < _STARVED_STEPS or not interval.num_steps:
             return ""
@@ -95,10 +95,10 @@ class Pace:
         self._num_steps, self._seconds = 0.0, 0.0
 
     def add(self, interval: Interval) -> None:
-        """Takes an interval into account, at the expense of earlier ones."""
+        """Adds an interval and reduces the weight of earlier ones."""
         self._num_steps = _MEMORY * self._num_steps + interval.num_steps
         self._seconds = _MEMORY * self._seconds + interval.seconds
 
     def estimate(self, num_steps: int) -> float | None:
-        """The seconds that some more steps take; None before any was timed."""
+        """Expected seconds of `num_steps` more steps; None before any step was timed."""
         return num_steps * self._seconds / self._num_steps if self._num_steps else None

@@ -85,8 +85,8 @@ def _count(counts: dict[str, jax.Array], due: jax.Array, ok: jax.Array) -> dict[
 
 
 def _run_if(due: jax.Array, update: Callable, state: TrainState):
-    """Runs an update, or leaves the state alone with NaN for its metrics."""
-    # Traced once for both uses: tracing is most of what a start from a warm cache takes.
+    """Runs an update if due; otherwise returns the state unchanged, with NaN metrics."""
+    # Trace once for both uses: with a warm compilation cache, tracing is most of the start-up time.
     update = jax.jit(update, inline=True)
     metrics = jax.eval_shape(update, state)[1]
     missing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), metrics)

@@ -1,4 +1,4 @@
-"""How long steps take and devices wait for data, measured without emptying the devices' queue."""
+"""Times of steps and of waiting for data, measured without draining the devices' queue."""
 
 import collections
 import concurrent.futures
@@ -17,8 +17,8 @@ _MOST_AHEAD = 2
 class Interval(NamedTuple):
     """Some consecutive steps.
 
-    num_steps: that were timed: the first one of a process, which compiles, is not.
-    seconds: that they took; without pauses.
+    num_steps: number of timed steps; a process does not time its first one, which compiles.
+    seconds: time that these steps took, without pauses.
     waiting: of these, the seconds in which the devices had nothing to do but wait for a batch.
     """
 
@@ -28,10 +28,10 @@ class Interval(NamedTuple):
 
 
 class StepTimer:
-    """Times steps where they end: on the devices, which a thread waits for.
+    """Times steps by their end on the devices, for which a thread waits.
 
     Args:
-      thread: the executor of that thread, and of one thread only.
+      thread: the executor of that thread; it must have one thread only.
     """
 
     def __init__(self, thread: concurrent.futures.Executor):
@@ -44,18 +44,18 @@ class StepTimer:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Surrounds what waits for a step's batch."""
+        """Context in which the loop waits for a step's batch."""
         self._asked = time.monotonic()
         yield
         self._arrived = time.monotonic()
 
     def follow(self, metrics: Any) -> None:
-        """Takes the time at which a dispatched step will end, that of its `metrics`.
+        """Records when a dispatched step ends, that is, when its `metrics` are ready.
 
-        Waits until few enough steps are under way.
+        Blocks until at most `_MOST_AHEAD` steps are under way.
 
         Raises:
-          Exception: what an earlier step ended with.
+          Exception: the error of an earlier step.
         """
         times = self._asked, self._arrived, self._resumed
         self._under_way.append(self._thread.submit(self._watch, metrics, *times))
@@ -66,18 +66,18 @@ class StepTimer:
         """Waits until every step has ended.
 
         Raises:
-          Exception: what a step ended with.
+          Exception: the error of a step.
         """
         while self._under_way:
             self._under_way.popleft().result()
 
     def resume(self) -> None:
-        """Leaves what the loop did since the last step (pictures, scores, checkpoints) out of the
-        times."""
+        """Excludes the time since the last step (sample images, scores, checkpoints) from the
+        step times."""
         self._resumed = time.monotonic()
 
     def collect(self) -> Interval:
-        """The steps since the last call; to be called by the thread."""
+        """The steps since the last call; call this from the thread."""
         interval = Interval(self._num_steps, self._seconds, self._waiting)
         self._num_steps, self._seconds, self._waiting = 0, 0.0, 0.0
         return interval

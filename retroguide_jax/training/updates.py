@@ -1,4 +1,4 @@
-"""What every update of the step shares: the recipe, one guarded optimizer step, averaging."""
+"""Shared by every update of the step: the recipe, one guarded optimizer step, averaging."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ class Recipe:
     """Everything static that an update needs.
 
     Attributes:
-      config: the run's.
+      config: the run's config.
       networks: its modules.
       mesh: the devices.
-      shardings: of the trained parameters, by network.
-      optimizers: by network.
-      frozen: name -> what terms of an objective read and no update changes, such as the variables
-        of a network that was trained elsewhere.
+      shardings: shardings of the trained parameters, by network.
+      optimizers: optimizers by network.
+      frozen: name -> values that terms of an objective read and no update changes, such as the
+        variables of a network that was trained elsewhere.
     """
 
     config: ConfigDict
@@ -46,7 +46,7 @@ class Recipe:
 def apply_gradients(
     recipe: Recipe, state: TrainState, name: str, loss: jax.Array, grads: Any
 ) -> tuple[TrainState, jax.Array, jax.Array]:
-    """One optimizer step of the network `name`, or none where something is not finite.
+    """One optimizer step of the network `name`, skipped if its loss or gradient is not finite.
 
     Gradients are taken with respect to parameters that `replicate` has gathered.
 
@@ -54,8 +54,8 @@ def apply_gradients(
       The state, whether the step was taken (bool scalar), and the gradient's global norm.
     """
     params, opt = state.params[name], state.opt[name]
-    # Split as the parameters are before anything else: a sum over all devices of which each needs
-    # a part becomes a reduce-scatter.
+    # Shard gradients like the parameters first: each device needs only its part of the sum over
+    # all devices, which so becomes a reduce-scatter.
     grads = jax.lax.with_sharding_constraint(grads, recipe.shardings[name])
     norm = optax.tree.norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -76,8 +76,8 @@ def select(ok: jax.Array, new: Any, old: Any) -> Any:
 def average(halflife: float, averaged: Any, current: Any, num_updates: jax.Array) -> Any:
     """One step of the exponential moving average of a tree.
 
-    It counts updates, not images: however large the batch is, what is averaged out is the noise
-    of as many updates. While the average is young the half-life is 0.08 of the updates so far.
+    The half-life counts updates, not images: at any batch size, it averages out the noise of the
+    same number of updates. Early in a run, it is 0.08 of the updates so far.
 
     Args:
       halflife: in updates.

@@ -1,4 +1,4 @@
-"""What is measured while training: the scores of the validation split, by `config.eval`."""
+"""Scores of the validation split while training, as `config.eval` configures them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ class Validation:
     """Scores the weights of a model on the validation split.
 
     Args:
-      config: of the run.
-      workdir: of the run, whose own embedder is no judge.
+      config: the run's config.
+      workdir: the run's work directory; its own embedder cannot be a judge.
       builder: the built data set.
       model: receives the weights before each scoring.
 
     Attributes:
-      num: how many examples there are.
+      num: number of examples.
       best: the score by which `best/` is chosen.
 
     Raises:
@@ -37,7 +37,7 @@ class Validation:
         if not names:
             raise UserError("config.eval.metrics is empty: name at least one metric")
         metrics = choose_metrics(names, flag="config.eval.metrics")
-        # An override gives several as one text: --config.eval.judges=runs/a,runs/b.
+        # A flag gives several judges as one string: --config.eval.judges=runs/a,runs/b.
         places = [place for text in config.eval.judges for place in text.split(",") if place]
         sizes = {view: config.data[f"{view}_size"] for view in ("aerial", "ground")}
         named = name_judges(workdir, places, flag="config.eval.judges")
@@ -91,12 +91,12 @@ def choose_best(
     """The score by which `best/` is chosen.
 
     Args:
-      text: its name in results.jsonl, or "auto": R@1 by the first judge; without judges the Frechet
-        distance by the model's own embedder, since R@1 by that one passes its ceiling; without a
-        generator its R@1 of the real images.
+      text: its name in results.jsonl, or "auto": R@1 by the first judge; without judges, the
+        Frechet distance by the model's own embedder, whose R@1 exceeds its ceiling; without a
+        generator, the embedder's R@1 of the real images.
       metrics: names of the registry that are measured.
       judges: names of the independent judges.
-      has_generator: whether images are drawn.
+      has_generator: whether the model draws images.
 
     Raises:
       UserError: that score is not measured.

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: JSON lines always, TensorBoard event files beside, fetched late."""
+"""Writers of a run's metrics: JSON lines and TensorBoard event files."""
 
 import json
 import math
@@ -10,23 +10,23 @@ import numpy as np
 
 from retroguide_jax.files import is_in_bucket, put, write_beside
 
-_PUT_SECONDS = 60  # between two copies to a bucket
+_PUT_SECONDS = 60  # between two uploads to a bucket
 
 
 class MetricWriter:
     """Writes scalars to WORKDIR/metrics.jsonl and WORKDIR/events.
 
-    What lies in a bucket cannot be appended to: there both grow in a local folder and are put whole
-    in the bucket once a minute, at every checkpoint and in the end. A run that is killed
-    loses the rows since, which the resumed run writes again.
+    Files in a bucket cannot be appended to: for a bucket, both are written to a local folder and
+    uploaded in full once a minute, at every checkpoint and at the end. A killed run loses the rows
+    since the last upload, which the resumed run writes again.
 
     Attributes:
-      events_folder: the local folder of TensorBoard's files, which others may write to as well.
+      events_folder: the local folder of TensorBoard's files, to which other code may write too.
 
     Args:
       workdir: created if missing.
       resume_step: rows after it, written by a run that was killed before its next checkpoint, are
-        dropped, so that every step stands in the file once.
+        dropped, so that every step is in the file once.
     """
 
     def __init__(self, workdir: Path, resume_step: int):
@@ -47,8 +47,8 @@ class MetricWriter:
         self._last_put = time.monotonic()
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Appends one row {"step", name: value}; NaN, a value not computed, and infinity, for which
-        JSON has no word, are left out."""
+        """Appends one row {"step", name: value}, without NaN (a value that was not computed) and
+        infinity, which JSON cannot express."""
         present = {name: value for name, value in scalars.items() if math.isfinite(value)}
         self._file.write(json.dumps({"step": step, **present}) + "\n")
         self._file.flush()
@@ -58,10 +58,10 @@ class MetricWriter:
             self.put()
 
     def put(self) -> None:
-        """Brings a work directory in a bucket up to date; nothing to do for one on disk.
+        """Uploads the files to a work directory in a bucket; does nothing for one on disk.
 
         Raises:
-          UserError: it cannot be written there.
+          UserError: the bucket cannot be written to.
         """
         self._last_put = time.monotonic()
         if self._scratch is None:
@@ -89,10 +89,10 @@ def _step(line: str) -> float:
 
 
 def average_metrics(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """Each name's mean over the steps that computed it, else NaN; counters give their last value.
+    """Each name's mean over the steps that computed it, else NaN; for counters, the last value.
 
     Args:
-      rows: one {name: scalar} a step, NaN where a step did not compute a term; counters are the
+      rows: one {name: scalar} per step, NaN where a step did not compute a term; counters are the
         names that begin with `skipped/`.
     """
     means = {}
