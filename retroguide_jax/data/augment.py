@@ -1,7 +1,7 @@
-"""Joint augmentation of an aerial image and its panorama that keeps the geometry true.
+"""Joint augmentation of an aerial image and its panorama that preserves their alignment.
 
-Convention (both data sides keep it): the aerial's top row is north and its right column east; the
-panorama's centre column looks north, and the view turns clockwise to the right (east at 3W/4).
+Convention for both views: the aerial's top row is north and its right column east; the panorama's
+centre column looks north, and azimuth increases clockwise to the right (east at 3W/4).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def rotate_pair(aerial: np.ndarray, ground: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Turns the world by k quarter turns counter-clockwise, as seen from above.
+    """Rotates both views by k quarter turns counter-clockwise, as seen from above.
 
-    What lay east then lies north, so the panorama's columns move left by k W/4 (the joint rotation
-    of Sample4Geo, Deuser et al. 2023): `rot90(aerial, k)` with `roll(ground, -k W / 4)`.
+    East becomes north, so the panorama's columns move left by k W/4 (the joint rotation of
+    Sample4Geo, Deuser et al. 2023): `rot90(aerial, k)` with `roll(ground, -k W / 4)`.
 
     Args:
       aerial: `[S, S, C]`, square.
@@ -22,7 +22,7 @@ def rotate_pair(aerial: np.ndarray, ground: np.ndarray, k: int) -> tuple[np.ndar
       k: quarter turns; any whole number.
 
     Returns:
-      The turned pair, same shapes and types.
+      The rotated pair, same shapes and types.
 
     Raises:
       ValueError: the aerial is not square, or W is not a multiple of 4.
@@ -37,10 +37,10 @@ def rotate_pair(aerial: np.ndarray, ground: np.ndarray, k: int) -> tuple[np.ndar
 
 
 def mirror_pair(aerial: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mirrors the world, east for west: both images are flipped left to right.
+    """Mirrors the pair, swapping east and west: both images are flipped left to right.
 
-    True for panoramas (azimuth t becomes -t, and column centres map onto column centres) and for
-    ordinary photographs alike.
+    Exact for panoramas (azimuth t becomes -t, and column centres map onto column centres) and for
+    ordinary photographs.
 
     Args:
       aerial: `[H, W, C]`.
@@ -53,17 +53,18 @@ def mirror_pair(aerial: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.
 
 
 class AugmentPair(grain.transforms.RandomMap):
-    """Grain transform: a random mirror and, where allowed, a random quarter turn.
+    """Grain transform: random mirroring and, where allowed, a random quarter turn.
 
     Args:
-      rotate: also draw a quarter turn; only for square aerials with 360-degree panoramas.
+      rotate: also rotate by a random quarter turn; only for square aerials with 360-degree
+        panoramas.
     """
 
     def __init__(self, rotate: bool):
         self._rotate = rotate
 
     def random_map(self, element: dict, rng: np.random.Generator) -> dict:
-        """Returns the element with "aerial" and "ground" turned and mirrored together."""
+        """Returns the element with "aerial" and "ground" rotated and mirrored together."""
         aerial, ground = element["aerial"], element["ground"]
         if self._rotate:
             aerial, ground = rotate_pair(aerial, ground, int(rng.integers(4)))

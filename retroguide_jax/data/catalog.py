@@ -1,4 +1,4 @@
-"""Data sets by name: which builder, which of its configs, built when missing."""
+"""Opens data sets by name: finds the builder and its config, and builds what is missing."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def open_dataset(
 ) -> tfds.core.DatasetBuilder:
     """Returns the builder of a data set that is complete on disk, building it first if missing.
 
-    A build happens in a folder of another name that is renamed when all is written: one that fails
-    or is killed leaves nothing that later looks complete, and the next build sweeps it away.
+    A build writes to a temporary folder that is renamed once complete: a build that fails or is
+    killed leaves no folder that looks complete, and the next build deletes its leftovers.
 
     Args:
-      data_config: `config.data`; of data sets made from photographs an empty raw_dir means the one
-        copy that is built already, so that it can be used where the photographs are not.
-      data_dir: where built data sets live; None or "" for TFDS's own place ($TFDS_DATA_DIR or
+      data_config: `config.data`; for data sets made from photographs, an empty raw_dir means the
+        only copy built already, which can be used without the photographs.
+      data_dir: folder of built data sets; None or "" for TFDS's default ($TFDS_DATA_DIR or
         ~/tensorflow_datasets).
-      build: whether a missing data set is built (True) or an error (False).
+      build: whether to build a missing data set (True) or raise an error (False).
 
     Returns:
       A TFDS builder, ready for `as_data_source`.
@@ -62,11 +62,11 @@ def open_dataset(
 def open_gallery(
     data_config, data_dir: str | os.PathLike | None
 ) -> tfds.core.DatasetBuilder | None:
-    """Returns the builder of a data set's gallery tiles that no pair uses, built if missing.
+    """Returns the builder of the gallery tiles that belong to no pair, built if missing.
 
-    With the aerials of the test pairs they are the whole gallery. They lie in a data set of their
-    own, `<name>_gallery`, under the name of the pairs' config: only retrieval reads them, and they
-    may take more room than the pairs.
+    These tiles and the aerials of the test pairs form the complete gallery. The tiles are stored
+    in a separate data set, `<name>_gallery`, under the config name of the pairs: only retrieval
+    reads them, and they may take more space than the pairs.
 
     Args:
       data_config: `config.data`, as for `open_dataset`.
@@ -74,7 +74,7 @@ def open_gallery(
 
     Returns:
       A TFDS builder of {"id", "aerial"} with the split "test", for `pipeline.iterate_tiles`; None
-      where the data set has no such tiles.
+      if the data set has no such tiles.
 
     Raises:
       UserError: as `open_dataset`.
@@ -103,7 +103,7 @@ def check_name(name: str) -> None:
     """Checks the name of a data set.
 
     Raises:
-      UserError: there is none of that name; the message tells the nearest.
+      UserError: no data set has that name; the message suggests the nearest one.
     """
     if name not in NAMES:
         raise UserError(f"no data set {name!r}; {_suggest(name, NAMES)}")
@@ -113,21 +113,21 @@ def load_builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
     """The TFDS builder class of a data set.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: no data set has that name.
     """
     check_name(name)
     return importlib.import_module(f"retroguide_jax.datasets.{name}.{name}_dataset_builder").Builder
 
 
 def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
-    """The one copy of a data set of photographs in data_dir, whatever it was made from."""
+    """Opens the only copy of a data set of photographs in data_dir, whatever its source files."""
     root = to_path(_expand(data_dir) or tfds.core.constants.DATA_DIR)
     variant = load_builder_class(data_config.name).choose_variant(data_config)
-    # Up to the hash: one variant's name may begin another's.
+    # The pattern includes the hash because one variant's name may be a prefix of another's.
     pattern = f"{variant}_{'[0-9a-f]' * 8}" if variant else "*"
     infos = sorted((root / data_config.name).glob(f"{pattern}/*/{_INFO_FILE}"))
     whole = [path.parent for path in infos if "incomplete" not in path.parent.name]
-    # Of a copy that an older version has built too, the newest.
+    # A copy may exist in several versions: take the newest.
     folders = list({folder.parent: folder for folder in whole}.values())
     if not folders:
         raise UserError(
@@ -144,7 +144,7 @@ def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
 
 
 def _open_built_gallery(data_config, data_dir) -> tfds.core.DatasetBuilder | None:
-    """The gallery of the one copy of the pairs."""
+    """Opens the gallery that belongs to the only built copy of the pairs."""
     pairs = _open_built_copy(data_config, data_dir)
     if not (pairs.info.metadata or {}).get("num_tiles"):
         return None
@@ -167,7 +167,7 @@ def _open_folder(folder: Path) -> tfds.core.DatasetBuilder:
 
 
 def _choose_builder_config(builder_class, data_config) -> tfds.core.BuilderConfig:
-    """Builders of the user's own files make a config from the folder; others have fixed ones."""
+    """The builder config: made from raw_dir for builders of the user's files, else a fixed one."""
     if hasattr(builder_class, "make_config"):
         return builder_class.make_config(data_config)
     names = [config.name for config in builder_class.BUILDER_CONFIGS]
@@ -182,12 +182,12 @@ def _choose_builder_config(builder_class, data_config) -> tfds.core.BuilderConfi
 def _construct(builder_class, config, data_dir) -> tfds.core.DatasetBuilder:
     data_dir = _expand(data_dir)
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of every config that is not a fixed one
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about every config not in BUILDER_CONFIGS
     try:
         return builder_class(config=config, data_dir=data_dir, file_format="array_record")
     except (OSError, ValueError, AssertionError, json_format.ParseError) as error:
-        # A folder of the right name whose dataset_info.json is missing, no JSON, or of another
-        # version (for which TFDS has an assertion).
+        # The folder exists but its dataset_info.json is missing, not JSON, or of another version
+        # (where TFDS raises AssertionError).
         where = data_dir or "TFDS's default data_dir"
         raise UserError(
             f"the copy of {builder_class.name}/{config.name} in {where} cannot be opened "
@@ -198,7 +198,7 @@ def _construct(builder_class, config, data_dir) -> tfds.core.DatasetBuilder:
 
 
 def _check_complete(builder: tfds.core.DatasetBuilder, path: Path) -> None:
-    """A folder copied by hand may lack files: better one line now than a crash in an epoch."""
+    """Raises UserError if files are missing, as in a partial copy, rather than fail mid-epoch."""
     missing = [] if (path / _INFO_FILE).exists() else [_INFO_FILE]
     for split in builder.info.splits.values():
         missing += [path.name for path in map(to_path, split.filepaths) if not path.exists()]
@@ -214,11 +214,11 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
             "cannot write to a bucket: build it in a directory and copy that (gcloud storage cp -r)"
         )
     print(f"building data set {builder.info.full_name} in {path}", file=sys.stderr, flush=True)
-    # The builders tell their own progress on stderr; TFDS would add a bar for each shard and, on
-    # stdout, talk of downloads.
+    # The builders report their own progress on stderr; TFDS would add a progress bar per shard and
+    # print about downloads on stdout.
     tfds.disable_progress_bar()
     try:
-        # One build at a time: what is found unfinished is then a leftover.
+        # The lock allows one build at a time, so any unfinished folder is a leftover.
         with lock_folder(path.parent):
             if path.exists():  # built by another process while this one waited
                 builder.info.read_from_directory(path)
@@ -228,7 +228,7 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
             with contextlib.redirect_stdout(io.StringIO()), records.uncompressed():
                 builder.download_and_prepare(file_format="array_record")
     except (OSError, RuntimeError) as error:
-        # ArrayRecord's writer has a RuntimeError for a full disk.
+        # ArrayRecord's writer raises RuntimeError when the disk is full.
         if isinstance(error, RuntimeError) and "write() failed" not in str(error):
             raise
         raise UserError(
@@ -238,7 +238,7 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
 
 
 def _expand(data_dir: str | os.PathLike | None) -> str | None:
-    """data_dir with ~ expanded; checked first where it is in a bucket, before TFDS looks at it."""
+    """data_dir with ~ expanded; a bucket is checked by `to_path` before TFDS accesses it."""
     return os.path.expanduser(to_path(data_dir)) if data_dir else None
 
 

@@ -1,10 +1,10 @@
-"""The polar transform of retrieval papers, as coordinates: for analysis, nothing trains on it."""
+"""Coordinates of the polar transform of retrieval papers; for analysis, not used in training."""
 
 import numpy as np
 
 
 def polar_coordinates(size: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of a polar-transformed aerial is taken from.
+    """Source coordinates of each pixel of a polar-transformed aerial.
 
     The formula of SAFA (Shi et al., Spatial-Aware Feature Aggregation, NeurIPS 2019):
 

@@ -1,4 +1,4 @@
-"""Which files are the same file: by their content, whatever they are called."""
+"""Finds files of identical content, whatever their names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 
 def find_equal_files(paths: Sequence[str | os.PathLike]) -> list[str]:
-    """Names the first file of equal content for each path.
+    """Maps each path to the first path whose file has identical content.
 
-    Only files of equal size are read. A file that cannot be read equals itself alone.
+    Only files of equal size are read. A file that cannot be read equals only itself.
 
     Args:
-      paths: files, in any order, some of them more than once.
+      paths: files, in any order; duplicates are allowed.
 
     Returns:
-      One of `paths` each: the first whose file holds the same bytes.
+      One path per input: the first of `paths` whose file holds the same bytes.
     """
     by_size = collections.defaultdict(list)
     for path in dict.fromkeys(map(os.fspath, paths)):
@@ -37,15 +37,16 @@ def name_places(
     aerials: Sequence[str | os.PathLike] | None,
     grounds: Sequence[str | os.PathLike] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Names what pairs of files show, for `ranking.find_places`.
+    """Derives aerial ids and positives of pairs from their files, for `ranking.find_places`.
 
     Args:
-      ids: of the pairs.
-      aerials, grounds: the files of the pairs; None where there are none.
+      ids: ids of the pairs.
+      aerials, grounds: the files of the pairs; None if the pairs have no such view.
 
     Returns:
-      (aerial_id str [N], that of the first pair of an equal aerial (or, without aerials, ground)
-      file; positives str [N], joined by line breaks: those of all pairs of an equal ground file).
+      (aerial_id, str [N]: the id of the first pair with an identical aerial file (ground file if
+      there are no aerials); positives, str [N]: the aerial_ids of all pairs with an identical
+      ground file, joined by line breaks).
     """
     names = _name_equal(ids, aerials if aerials is not None else grounds)
     places = collections.defaultdict(dict)

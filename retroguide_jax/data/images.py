@@ -1,7 +1,7 @@
-"""Image files in, uint8 arrays between, PNG files out: the edge between files and the models.
+"""Reads image files to uint8 arrays and writes arrays as PNG files.
 
-Everything inside the package is RGB, `[height, width, 3]`; every odd thing a file can be (palette,
-grey, CMYK, 16 bit, transparent, rotated by an EXIF flag) ends here.
+All other modules handle only RGB, `[height, width, 3]`; every other kind of file (palette, grey,
+CMYK, 16 bit, transparent, rotated by an EXIF flag) is converted here.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from retroguide_jax.data.signatures import describe_unknown
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 
-FORMATS = ("JPEG", "PNG")  # what data sets store
-READABLE_FORMATS = (*FORMATS, "WEBP", "BMP", "GIF", "TIFF")  # what a person may hand over
-MAX_PIXELS = 150_000_000  # a 12,000 x 12,000 aerial tile passes, a decompression bomb does not
-# Pillow warns of sizes (`open_image` has the limit) and of metadata, in lines for programmers.
+FORMATS = ("JPEG", "PNG")  # formats that data sets store
+READABLE_FORMATS = (*FORMATS, "WEBP", "BMP", "GIF", "TIFF")  # formats accepted from users
+MAX_PIXELS = 150_000_000  # accepts a 12,000 x 12,000 aerial tile, rejects a decompression bomb
+# Pillow's warnings about sizes (`open_image` enforces the limit) and metadata do not help users.
 warnings.filterwarnings("ignore", module="PIL")
 EXIF_ORIENTATION = 0x0112
 _TRANSPOSES = {
@@ -42,8 +42,8 @@ _TRANSPOSES = {
     7: (Image.Transpose.TRANSVERSE,),
     8: (Image.Transpose.ROTATE_90,),
 }
-_ON_THE_SIDE = (5, 6, 7, 8)  # orientations whose width is stored as the height
-# What Pillow's readers raise on hostile bytes: more than OSError, as its fuzzing history shows.
+_ON_THE_SIDE = (5, 6, 7, 8)  # orientations with height and width swapped in the file
+# Errors of Pillow's readers on malformed bytes: more than OSError, as its fuzzing history shows.
 DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -66,10 +66,10 @@ _STORAGE_ERRORS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 class UnreadableImageError(UserError):
-    """An image that is missing, truncated, too large, of no accepted format, or without a picture.
+    """An image is missing, truncated, too large, not of an accepted format, or loses its picture.
 
     Attributes:
-      name: what the image is called, a path mostly.
+      name: the image's name, usually its path.
       reason: the cause in a few words, without the name.
       fix: the next step.
     """
@@ -86,7 +86,7 @@ class Picture:
 
     Attributes:
       pixels: uint8 `[height, width, 3]`, contiguous.
-      conversions: what was done to its samples, in words ("16-bit samples: the high byte"); empty
+      conversions: the conversions of its samples, in words ("16-bit samples: the high byte"); empty
         for a file of opaque 8-bit samples.
     """
 
@@ -94,7 +94,7 @@ class Picture:
     conversions: tuple[str, ...]
 
     def describe_flatness(self) -> str:
-        """What makes it hardly a picture ("one colour"); "" for any other."""
+        """Describes a picture without content ("one colour"); "" for any other picture."""
         return samples.describe_flatness(self.pixels)
 
 
@@ -116,16 +116,16 @@ def read_image(
     name: str = "",
     formats: Sequence[str] = FORMATS,
 ) -> Picture:
-    """Decodes an image of any kind to RGB, and says what was done to its samples.
+    """Decodes an image of any kind to RGB, and reports how its samples were converted.
 
-    EXIF orientation is obeyed; grey and palette images are expanded; CMYK is converted; for 16-bit
-    and 32-bit samples and transparency see `samples.to_rgb`; of several frames the first counts.
+    EXIF orientation is applied; grey and palette images are expanded; CMYK is converted; for 16-bit
+    and 32-bit samples and transparency see `samples.to_rgb`; only the first frame is read.
 
     Args:
       source: the encoded bytes, or the path of a file.
       size: (height, width) in pixels to resize to; None keeps the stored size.
-      name: what errors call the image; a path's own name when left out.
-      formats: Pillow's names of the formats that are accepted, whatever the file is called.
+      name: the image's name in error messages; by default its path.
+      formats: Pillow's names of the accepted formats, whatever the file's suffix.
 
     Raises:
       UnreadableImageError: the bytes are not a complete image of `formats`, it is too large, or its
@@ -135,7 +135,7 @@ def read_image(
     try:
         return _read_image(source, size, name, formats)
     except UnreadableImageError:
-        bare = strip_metadata(source)  # its pixels may be whole
+        bare = strip_metadata(source)  # the pixels may be intact
         if bare is None:
             raise
         return _read_image(bare, size, name, formats)
@@ -144,8 +144,8 @@ def read_image(
 def _read_image(source, size, name: str, formats: Sequence[str]) -> Picture:
     with open_image(source, name, formats) as image:
         if size and image.format in ("JPEG", "MPO"):
-            # It can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the time; twice
-            # the wanted size leaves the final filter enough to work with.
+            # A JPEG decodes at 1/2, 1/4 or 1/8 of its size in a fraction of the time; twice the
+            # target size is enough for the final resampling filter.
             height, width = size[::-1] if find_orientation(image) in _ON_THE_SIDE else size
             image.draft("RGB", (2 * width, 2 * height))
         deep = samples.is_deep(image)
@@ -163,12 +163,12 @@ def _read_image(source, size, name: str, formats: Sequence[str]) -> Picture:
 def open_image(
     source: bytes | str | os.PathLike | BinaryIO, name: str, formats: Sequence[str] = FORMATS
 ) -> Iterator[Image.Image]:
-    """Opens an image whose pixels are not decoded yet; what Pillow raises meanwhile is translated.
+    """Opens an image without decoding its pixels; translates Pillow's errors inside the context.
 
     Args:
       source: the encoded bytes, the path of a file, or an open file.
-      name: what errors call the image.
-      formats: Pillow's names of the formats that are accepted, whatever the file is called.
+      name: the image's name in error messages.
+      formats: Pillow's names of the accepted formats, whatever the file's suffix.
 
     Raises:
       UnreadableImageError: see `read_image`.
@@ -184,7 +184,7 @@ def open_image(
     except samples.LostPictureError as error:
         raise UnreadableImageError(name, error.reason, formats, error.fix) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # The header's size is in Pillow's words only.
+        # Pillow gives the header's size only in its message.
         num = int(re.search(r"\d+", str(error))[0])
         raise _make_size_error(name, f"{num // 10**6} million") from None
     except Image.UnidentifiedImageError:
@@ -202,9 +202,9 @@ def _make_size_error(name: str, size: str) -> UnreadableImageError:
 
 
 def find_orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 (upright) too where the metadata cannot be read.
+    """EXIF orientation, 1 to 8; 1 (upright) also if the metadata cannot be read.
 
-    A PNG may have it behind the pixels, and is looked through if it was loaded before.
+    A PNG may store it after the pixels, where it is found only if the image was loaded before.
     """
     try:
         orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
@@ -240,9 +240,9 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes uint8 `[H, W, 3]` or `[H, W]` as PNG; a reader never sees half a file.
+    """Writes uint8 `[H, W, 3]` or `[H, W]` as PNG; a reader never sees a partial file.
 
-    Missing parent folders are made.
+    Missing parent folders are created.
 
     Raises:
       UserError: the file cannot be written (no permission, disk full, a folder of that name).
@@ -264,13 +264,13 @@ def make_grid(
       rows: rows of uint8 `[H, W, 3]` images; sizes may differ, rows may be of different lengths.
       gap: pixels between neighbours and around the border.
       scale: whole-number enlargement of every image, nearest-neighbour, so that pixels stay pixels.
-      captions: one text a row, drawn above it; None draws none.
+      captions: one text per row, drawn above it; None draws none.
 
     Returns:
       uint8 `[H, W, 3]`.
 
     Raises:
-      ValueError: no image at all, or not one caption a row.
+      ValueError: there is no image, or not one caption per row.
     """
     if not any(len(row) for row in rows):
         raise ValueError("a grid needs at least one image")
@@ -324,10 +324,10 @@ def _join_or(names: Sequence[str]) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """One of `DECODE_ERRORS` in a few words."""
+    """Describes one of `DECODE_ERRORS` in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, OSError) and error.strerror:  # the file system's, not Pillow's
+    if isinstance(error, OSError) and error.strerror:  # from the file system, not from Pillow
         return error.strerror.lower()
     if "truncated" in str(error).lower():
         return "truncated image"

@@ -1,4 +1,4 @@
-"""What an image file is, without decoding it: enough to find nearly all that is wrong with one."""
+"""Checks an image file without decoding it, which finds nearly every kind of damage."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import BinaryIO
 from retroguide_jax.data import images, samples
 from retroguide_jax.data.png import strip_metadata
 
-_TAIL = 4096  # bytes; an end marker stands in them unless a camera has put something after it
+_TAIL = 4096  # bytes; they hold the end marker unless a camera has appended data after it
 _END_OF_JPEG, _START_OF_SCAN = b"\xff\xd9", 0xDA
 _END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_LATE_CHUNKS = (b"eXIf", b"iTXt", b"zTXt")  # where a PNG may say that it is to be turned
+_LATE_CHUNKS = (b"eXIf", b"iTXt", b"zTXt")  # chunks of a PNG that may hold its orientation
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What the header of an image file says.
+    """Facts from the header of an image file.
 
     Attributes:
       height, width: pixels, as shown (after EXIF rotation).
-      format: "JPEG", "PNG" and so on, whatever the file is called.
-      mode: Pillow's: RGB, L (grey), P, CMYK, RGBA, I;16 ...
-      is_rotated: an EXIF flag turns or mirrors it.
-      is_plain: opaque samples of 8 bits, of which decoding loses none.
+      format: "JPEG", "PNG" and so on, whatever the file's suffix.
+      mode: Pillow's mode: RGB, L (grey), P, CMYK, RGBA, I;16 ...
+      is_rotated: whether an EXIF flag rotates or mirrors it.
+      is_plain: whether its samples are opaque with 8 bits, which decoding preserves exactly.
     """
 
     height: int
@@ -38,14 +38,14 @@ class ImageFacts:
 
 
 def inspect_file(path: str | os.PathLike, formats: Sequence[str] = images.FORMATS) -> ImageFacts:
-    """Reads the header and the end of an image file, some hundred microseconds.
+    """Reads the header and the end of an image file, in a few hundred microseconds.
 
-    A file that was cut off (JPEG and PNG), is empty, of another kind or larger than
-    `images.MAX_PIXELS` is found; damage in the middle of the pixels only by decoding.
+    Detects a file that is truncated (JPEG and PNG), empty, of another format or larger than
+    `images.MAX_PIXELS`; only decoding detects damage in the middle of the pixels.
 
     Args:
-      path: of the file.
-      formats: Pillow's names of the formats that are accepted, whatever the file is called.
+      path: path of the file.
+      formats: Pillow's names of the accepted formats, whatever the file's suffix.
 
     Raises:
       UnreadableImageError: it is missing, of another format, too large, or ends too early.
@@ -55,7 +55,7 @@ def inspect_file(path: str | os.PathLike, formats: Sequence[str] = images.FORMAT
         with open(path, "rb") as file:
             return _inspect(file, name, formats)
     except images.UnreadableImageError:
-        bare = strip_metadata(path)  # its pixels may be whole
+        bare = strip_metadata(path)  # the pixels may be intact
         if bare is None:
             raise
         return _inspect(io.BytesIO(bare), name, formats)
@@ -66,13 +66,13 @@ def inspect_file(path: str | os.PathLike, formats: Sequence[str] = images.FORMAT
 def _inspect(file: BinaryIO, name: str, formats: Sequence[str]) -> ImageFacts:
     with images.open_image(file, name, formats) as image:
         height, width, mode = image.height, image.width, image.mode
-        # A JPEG that carries a second picture (a gain map, a depth map) is an "MPO" to Pillow; its
-        # first picture is what counts.
+        # Pillow reports a JPEG with a second picture (a gain map, a depth map) as "MPO"; only its
+        # first picture is used.
         kind = "JPEG" if image.format == "MPO" else image.format
         is_plain = samples.is_plain(image)
         tail = _read_tail(file, _TAIL)
         if any(chunk in tail for chunk in _LATE_CHUNKS):
-            image.load()  # Pillow finds a flag behind the pixels only so
+            image.load()  # Pillow finds an EXIF flag after the pixels only once they are loaded
         orientation = images.find_orientation(image)
         if not _is_complete(file, kind, tail):
             raise images.UnreadableImageError(name, "truncated image", formats)
@@ -91,12 +91,12 @@ def _read_tail(file, most: int) -> bytes:
 
 
 def _is_complete(file, kind: str, tail: bytes) -> bool:
-    """Whether the image's end marker is there; of formats without one, always."""
+    """Whether the image's end marker is present; always true for other formats."""
     if kind not in images.FORMATS:
         return True
     if kind == "PNG" and _END_OF_PNG in tail:
         return True
-    # Pillow found the start of the pixels, and in them the marker cannot occur.
+    # Pillow has found the start of the pixels, and the marker cannot occur inside them.
     if kind == "JPEG" and tail.rstrip(b"\0").endswith(_END_OF_JPEG):
         return True
     # Something follows the image (a preview, a trailer), or its end is missing.
@@ -108,11 +108,11 @@ def _is_complete(file, kind: str, tail: bytes) -> bool:
 
 
 def _find_scan(content: bytes) -> int:
-    """Where a JPEG's pixels begin: behind its segments, which may hold thumbnails' end markers."""
+    """Offset of a JPEG's pixels: after its segments, whose thumbnails may hold end markers."""
     place = 2
     while 0 <= place < len(content) - 3:
         marker = content[place + 1]
-        if content[place] != 0xFF or marker == 0xFF:  # junk, or filling
+        if content[place] != 0xFF or marker == 0xFF:  # junk or padding
             place += 1
         elif marker == _START_OF_SCAN:
             return place

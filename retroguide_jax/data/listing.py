@@ -1,4 +1,4 @@
-"""Which images a folder holds, by id, and lists of ids as text files.
+"""Lists the images of a folder by id, and reads and writes lists of ids as text files.
 
 Every command that takes a folder of images lists it here, so that all see the same files.
 """
@@ -15,17 +15,17 @@ from retroguide_jax.text import join_few
 
 _SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-    # Not read, and listed all the same: the reader names them, where a silent skip would make the
-    # set smaller.
+    # Listed although not readable: the reader then names them in its error, whereas skipping them
+    # would silently shrink the set.
     ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga", ".psd",
     ".exr", ".hdr", ".dng", ".svg", ".apng",
 )  # fmt: skip
-# How files of the first line begin, for those with another suffix or none.
+# First bytes of the readable formats, for files with an unknown suffix or none.
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
-_TEXTS = (".txt", ".json", ".csv", ".md", ".html", ".xml", ".yaml", ".yml")  # opened by nobody
-# Thumbnails of a network disk, leftovers of an archive and of file managers; in small letters.
+_TEXTS = (".txt", ".json", ".csv", ".md", ".html", ".xml", ".yaml", ".yml")  # never images
+# Thumbnails of a network disk, leftovers of archives and of file managers; in lower case.
 _CLUTTER = ("@eadir", "__macosx", "thumbs.db", "desktop.ini")
-_UNLISTABLE = "\n\r\0\ufeff"  # what a line of a text file cannot hold
+_UNLISTABLE = "\n\r\0\ufeff"  # characters that a line of a text file cannot hold
 
 
 def list_images(
@@ -33,21 +33,21 @@ def list_images(
 ) -> dict[str, Path]:
     """Finds the image files of a folder and of its sub-folders.
 
-    A file counts as an image by its suffix or, with an unknown one, by its first bytes; whether it
-    can be read shows when it is. Links are followed, wherever they lead: who names a folder means
-    what it shows. Hidden files and folders are left out.
+    A file counts as an image by its suffix or, if that is unknown, by its first bytes; whether it
+    can be decoded is not checked here. Links are followed, also to files outside the folder. Hidden
+    files and folders are skipped.
 
     Args:
-      folder: where to look.
-      leave_out: a folder inside it that is not looked into, such as that of results.
+      folder: the folder to search.
+      leave_out: a folder inside it to skip, such as the one for results.
 
     Returns:
       Paths by id, sorted by path. An id is the path inside the folder without the image's suffix,
-      parts joined by "/", in composed Unicode (NFC) whichever way the file system spells it.
+      parts joined by "/", in composed Unicode (NFC) even where the file system decomposes it.
 
     Raises:
-      UserError: there is no such folder, it cannot be listed or holds no images; two images differ
-        in nothing but suffix or spelling of accents; or a name cannot be a line of a manifest.
+      UserError: the folder does not exist, cannot be listed or holds no images; two images differ
+        only in suffix or in the Unicode form of accents; or a name cannot be a manifest line.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -76,16 +76,15 @@ def list_images(
 
 
 def walk_files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Files in a folder and its sub-folders, sorted, through links too.
+    """Yields the files of a folder and its sub-folders, sorted, following links.
 
-    Hidden ones and what other systems leave behind are passed over, and so are folders of which
-    `above` has the real path.
+    Skips hidden files, leftovers of other systems, and folders whose real path is in `above`.
 
     Raises:
       UserError: a folder cannot be read.
     """
     place = os.path.realpath(folder)
-    if place in above:  # a link to a folder that it lies in, whose files are listed already
+    if place in above:  # a link to a parent folder, whose files are listed already
         return
     try:
         names = sorted(os.listdir(folder))
@@ -97,18 +96,18 @@ def walk_files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Pa
             continue
         if os.path.isdir(path):
             yield from walk_files(path, above | {place})
-        # A broken link counts: its reader names it. A pipe would keep a reader waiting.
+        # A broken link is kept, so that its reader reports it; a pipe would block the reader.
         elif os.path.isfile(path) or os.path.islink(path):
             yield path
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder is hidden, or left behind by another system."""
+    """Whether a file or folder is hidden or a leftover of another system."""
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
 def is_image(path: str | os.PathLike) -> bool:
-    """Whether a file is an image by its suffix or, with an unknown one, by its first bytes."""
+    """Whether a file is an image by its suffix or, if that is unknown, by its first bytes."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _SUFFIXES:
         return True
@@ -123,22 +122,22 @@ def is_image(path: str | os.PathLike) -> bool:
 
 
 def make_id(name: str) -> str:
-    """The id of an image by its path inside a folder: no suffix, accents composed (NFC)."""
+    """The id of an image from its path inside a folder: no suffix, accents composed (NFC)."""
     stem, suffix = os.path.splitext(name)
     return unicodedata.normalize("NFC", stem if suffix.lower() in _SUFFIXES else name)
 
 
 def read_manifest(path: str | os.PathLike) -> list[str]:
-    """Reads a text file of ids (UTF-8), one per line; empty lines are left out.
+    """Reads a text file of ids (UTF-8), one per line; empty lines are skipped.
 
     Returns:
       The ids, sorted, in composed Unicode (NFC).
 
     Raises:
-      UserError: it cannot be read, is not text, holds no id or one twice.
+      UserError: it cannot be read, is not text, holds no id, or holds an id twice.
     """
     try:
-        # Not splitlines: it would also split at characters that names may hold.
+        # splitlines would also split at characters that names may contain.
         lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
@@ -156,9 +155,9 @@ def read_manifest(path: str | os.PathLike) -> list[str]:
 
 
 def write_manifest(path: str | os.PathLike, ids: Iterable[str]) -> None:
-    """Writes ids, one per line, in the order given; a reader never sees half a file.
+    """Writes ids, one per line, in the order given; a reader never sees a partial file.
 
-    Missing parent folders are made. `read_manifest` reads it back.
+    Missing parent folders are created. `read_manifest` reads the file back.
 
     Raises:
       UserError: an id cannot be a line, or the file cannot be written.
@@ -169,7 +168,7 @@ def write_manifest(path: str | os.PathLike, ids: Iterable[str]) -> None:
 
 
 def fingerprint_ids(ids: Iterable[str]) -> str:
-    """sha256 (hexadecimal) of ids in the order given: that of the manifest that lists them so.
+    """sha256 (hexadecimal) of the manifest that lists these ids in the order given.
 
     Raises:
       UserError: an id cannot be a line.

@@ -1,4 +1,4 @@
-"""Images whose samples are codes, not brightness: sky masks and class labels."""
+"""Decodes images whose samples are codes, not brightness: sky masks and class labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from retroguide_jax.data import images, samples
 from retroguide_jax.errors import UserError
 
-_SLACK = 32  # levels that JPEG, or smoothed edges, may move a mask's 0 and 255
+_SLACK = 32  # levels by which JPEG or smoothed edges may shift a mask's 0 and 255
 _MOST_BETWEEN = 0.05
 
 
@@ -22,14 +22,14 @@ def decode_mask(
     Args:
       source: the encoded bytes of a PNG (or JPEG).
       size: (height, width) in pixels of the result.
-      formats: Pillow's names of the formats that are accepted.
+      formats: Pillow's names of the accepted formats.
 
     Returns:
       bool `[height, width]`.
 
     Raises:
       UnreadableImageError: the bytes are not a complete image, or hold other codes than 0 and 255
-        (such as 0 and 1, or class labels), of which a threshold would make another mask.
+        (such as 0 and 1, or class labels), which a threshold would turn into a wrong mask.
     """
     with images.open_image(source, "mask", formats) as image:
         mask = _read_codes(image, tolerance=_SLACK)
@@ -48,7 +48,7 @@ def decode_mask(
 
 
 def decode_labels(source: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Decodes class labels, which must be of `size` already: labels cannot be blended.
+    """Decodes class labels, which must already have `size`: labels cannot be interpolated.
 
     Args:
       source: the encoded bytes of a PNG: one label per pixel, or the index of a palette.
@@ -58,7 +58,7 @@ def decode_labels(source: bytes, size: tuple[int, int]) -> np.ndarray:
       uint8 `[height, width]`.
 
     Raises:
-      UserError: the bytes are not a complete PNG, hold colours instead of labels, or are of another
+      UserError: the bytes are not a complete PNG, hold colours instead of labels, or have another
         size.
     """
     with images.open_image(source, "labels") as image:
@@ -72,13 +72,13 @@ def decode_labels(source: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 def _read_codes(image: Image.Image, tolerance: int) -> np.ndarray:
-    """uint8 `[H, W]` of an image not loaded yet, whose channels differ by `tolerance` at most."""
+    """uint8 `[H, W]` from an image not loaded yet, whose channels differ by at most `tolerance`."""
     deep = samples.is_deep(image)
     image.load()
     if image.mode[0] in "IF":
         codes = np.asarray(image)
         if codes.max() == 65535:
-            codes = codes // 257  # 0 and 65535: the same mask in 16 bits
+            codes = codes // 257  # 0 and 65535 are a 0/255 mask in 16 bits
         if not (codes.min() >= 0 and codes.max() <= 255):
             raise samples.LostPictureError(
                 f"codes from {codes.min():g} to {codes.max():g}", "write codes of 0 to 255"

@@ -1,8 +1,8 @@
 """From a built data set to batches of images: training and evaluation iterators.
 
-Both are Grain pipelines over TFDS's random-access ArrayRecord source. Threads, not worker
+Both are Grain pipelines over TFDS's random-access ArrayRecord source. They use threads, not worker
 processes: Pillow and NumPy release the interpreter lock, start-up is instant, and the iterator's
-whole state is one number, so that resuming is exact.
+state is a single number, so that resuming is exact.
 """
 
 from __future__ import annotations
@@ -41,27 +41,28 @@ def make_train_iterator(
 ) -> grain.DatasetIterator:
     """Returns an endless, resumable iterator of shuffled, augmented training batches.
 
-    The stream is a function of (data, `batch_size`, `seed`) alone: the processes' batches, laid
-    one after the other, are the batch that a single process would have drawn, so a run does not
-    depend on how many processes share it. Each pass over the data is shuffled again and leaves out
-    a remainder that does not fill a batch (another one each time), so that no batch holds a pair
-    twice; only a split smaller than `batch_size` repeats within a batch. Pairs that show one place
-    (k panoramas of one aerial) may meet in a batch: "place" says so, for losses to mask.
+    The stream is a function of (data, `batch_size`, `seed`) alone: the processes' batches,
+    concatenated, are the batch that a single process would have drawn, so a run does not depend on
+    the number of processes. Each pass over the data is shuffled again and drops the remainder that
+    does not fill a batch (different examples in each pass), so that no batch holds a pair twice;
+    only a split smaller than `batch_size` repeats within a batch. Pairs of the same place (k
+    panoramas of one aerial) may occur in one batch: "place" marks them, so that losses can mask
+    them.
 
     Args:
       builder: a built data set (`catalog.open_dataset`).
       data_config: `config.data`: train_split, aerial_size, ground_size, augment, panorama,
         num_threads.
-      batch_size: examples a step over all processes.
-      seed: 0 .. 2**32 - 1; decides order and augmentation.
+      batch_size: examples per step over all processes.
+      seed: 0 .. 2**32 - 1; determines order and augmentation.
       process_index: this process, 0 .. process_count - 1.
       process_count: processes that share each batch.
 
     Returns:
       An iterator of {"aerial": uint8 `[b, Ha, Wa, 3]`; "ground": uint8 `[b, Hg, Wg, 3]`; "place":
-      int32 `[b]`, equal where pairs show one place (`reading.hash_place`)} with b = batch_size /
-      process_count; `get_state` and `set_state` resume exactly. The training step converts
-      pixels on the devices: a quarter of the memory and of the traffic to them.
+      int32 `[b]`, equal for pairs of the same place (`reading.hash_place`)} with b = batch_size /
+      process_count; `get_state` and `set_state` resume exactly. The training step converts pixels
+      to float on the devices: uint8 takes a quarter of the memory and of the transfer to them.
 
     Raises:
       UserError: the split is unknown or has fewer examples than there are processes, or
@@ -77,22 +78,22 @@ def make_train_iterator(
     dataset = _shuffle(DecodedPairs(source, data_config), batch_size, seed)
     if data_config.augment:
         dataset = dataset.random_map(AugmentPair(_can_rotate(data_config)))
-    # Slicing batches rather than examples keeps the global order: batch g of process p is rows
-    # p b .. (p + 1) b of global batch g. Nothing is decoded for the other processes.
+    # Slicing batches rather than examples preserves the global order: batch g of process p is rows
+    # p b .. (p + 1) b of global batch g. No process decodes examples of another.
     dataset = dataset.batch(local_batch_size, drop_remainder=True)
     return iter(_prefetch(dataset[process_index::process_count], data_config))
 
 
 def get_position(iterator: grain.DatasetIterator) -> int:
-    """How many global batches a training iterator has given its part of.
+    """The number of global batches that a training iterator has yielded its share of.
 
-    With batch size and seed this is all there is to know of a stream, on any number of processes.
+    With batch size and seed this is the complete state of a stream, on any number of processes.
     """
     return iterator.get_state()["next_index"]
 
 
 def set_position(iterator: grain.DatasetIterator, position: int) -> None:
-    """Has a training iterator go on after the first `position` global batches."""
+    """Makes a training iterator resume after the first `position` global batches."""
     iterator.set_state({"next_index": position})
 
 
@@ -104,9 +105,9 @@ def read_batch_ids(
     Args:
       builder: a built data set (`catalog.open_dataset`).
       data_config: `config.data`, see `make_train_iterator`.
-      batch_size: examples a step over all processes.
-      seed: of the stream.
-      number: of the batch, from 0; the one that is drawn next at this position.
+      batch_size: examples per step over all processes.
+      seed: seed of the stream.
+      number: index of the batch, from 0; at position `number` it is the next one drawn.
 
     Raises:
       UserError: the split is unknown, or a record cannot be read.
@@ -128,28 +129,28 @@ def iterate_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Iterates once over a split in its stored order, without augmentation.
 
-    Every process sees the same number of batches of the same shape, so that collectives match:
-    what is missing at the end is filled with copies of the last example and masked out.
+    Every process gets the same number of batches of the same shape, so that collectives match: the
+    last batch is padded with copies of the last example, which are masked out.
 
     Args:
       builder: a built data set (`catalog.open_dataset`).
       data_config: `config.data`, see `make_train_iterator`.
       split: a TFDS split, "test" or "train[:100]".
-      batch_size: examples a batch over all processes.
+      batch_size: examples per batch over all processes.
       process_index: this process, 0 .. process_count - 1.
       process_count: processes that share each batch.
-      with_layout: also yields "labels" and "depth", where the data set stores them.
+      with_layout: also yield "labels" and "depth" (the scene layout), if the data set stores them.
 
     Returns:
       An iterator of {"aerial", "ground": uint8 `[b, H, W, 3]`, "mask": bool `[b]`, false for
-      filling, "index": int64 `[b]`, the position in the split, "id": str `[b]`, "aerial_id": str
-      `[b]`, the pair's own id where the data set stores none, "positives" and "semi_positives": str
-      `[b]`, aerial ids joined by line breaks} and, where the data set stores it, "sky_mask": bool
+      padding, "index": int64 `[b]`, the position in the split, "id": str `[b]`, "aerial_id": str
+      `[b]`, the pair's own id if the data set stores none, "positives" and "semi_positives": str
+      `[b]`, aerial ids joined by line breaks} and, if the data set stores it, "sky_mask": bool
       `[b, Hg, Wg]`; "labels": uint8 and "depth": uint16 in centimetres, `[b, Hg, Wg]`.
 
     Raises:
       UserError: the split is unknown, `batch_size` is not a multiple of `process_count`, or stored
-        labels are of another size than `config.data.ground_size`.
+        labels differ in size from `config.data.ground_size`.
     """
     layout = ("labels", "depth") if with_layout else ()
     also = ("aerial_id", "positives", "semi_positives", "sky_mask", *layout)
@@ -171,18 +172,18 @@ def iterate_tiles(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Iterates once over a gallery's tiles, batched and filled as by `iterate_batches`.
+    """Iterates once over a gallery's tiles, batched and padded as by `iterate_batches`.
 
     Args:
       builder: a built gallery (`catalog.open_gallery`).
       data_config: `config.data`: aerial_size, num_threads.
-      batch_size: tiles a batch over all processes.
+      batch_size: tiles per batch over all processes.
       process_index: this process, 0 .. process_count - 1.
       process_count: processes that share each batch.
 
     Returns:
       An iterator of {"aerial": uint8 `[b, H, W, 3]`, "id": str `[b]`, "mask": bool
-      `[b]`, false for filling}.
+      `[b]`, false for padding}.
 
     Raises:
       UserError: `batch_size` is not a multiple of `process_count`.
@@ -200,7 +201,7 @@ def iterate_tiles(
 
 
 def _shuffle(source: Source | DecodedPairs, batch_size: int, seed: int) -> grain.MapDataset:
-    """The endless order of training: pass after pass of whole batches."""
+    """The endless order of training: repeated passes, each of complete batches only."""
     dataset = grain.MapDataset.source(source).seed(seed).shuffle()
     if len(source) > batch_size:
         dataset = dataset[: len(source) // batch_size * batch_size]
@@ -241,10 +242,10 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
 
 
 def count_threads(data_config) -> int:
-    """The threads that read, decode and augment in each process; 0: none, it waits for each batch.
+    """Number of threads per process that read, decode and augment; 0 loads without threads.
 
-    As many as there are cores, where `config.data.num_threads` is -1; at most 16 then, for two
-    batches per thread are in memory.
+    If `config.data.num_threads` is -1, the number of cores, but at most 16, because two batches per
+    thread are held in memory.
     """
     num_threads = int(data_config.num_threads)
     return num_threads if num_threads >= 0 else min(os.cpu_count() or 1, _MOST_THREADS)
@@ -255,7 +256,7 @@ def _prefetch(dataset: grain.MapDataset, data_config) -> grain.IterDataset:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     num_threads = count_threads(data_config)
-    # One batch a thread and as many waiting: Grain's default of 500 would hold gigabytes of them.
+    # One batch per thread and one waiting; Grain's default of 500 would hold gigabytes of batches.
     return dataset.to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     )

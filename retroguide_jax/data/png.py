@@ -1,4 +1,4 @@
-"""The chunks of a PNG file: a fault in its metadata is no fault of its pixels."""
+"""Removes metadata chunks from a PNG file, because damaged metadata need not affect its pixels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def strip_metadata(source: bytes | str | os.PathLike) -> bytes | None:
-    """A PNG file without texts, profiles and dates, for readers that stumble over those.
+    """Returns a PNG file without texts, profiles and dates, for readers that fail on those.
 
-    What turns the image (eXIf) is kept where it is intact.
+    The EXIF chunk (eXIf), which may hold the orientation, is kept if it is intact.
 
     Args:
       source: the encoded bytes, or the path of a file.
 
     Returns:
-      The remaining bytes; None where it is no whole PNG, or nothing could be left out.
+      The remaining bytes; None if it is not a complete PNG or has nothing to remove.
     """
     content = source if isinstance(source, bytes) else _read(source)
     if not content.startswith(_MAGIC):

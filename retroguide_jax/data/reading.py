@@ -1,4 +1,4 @@
-"""The stored examples of a data set's splits: counted, opened, decoded."""
+"""Counts, opens and decodes the stored examples of a data set's splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retroguide_jax.data.retrying import read_with_retries
 from retroguide_jax.errors import StorageError, UserError
 from retroguide_jax.text import one_line
 
-_MOST_BYTES_KEPT = 2**30  # of decoded training pairs, a process
+_MOST_BYTES_KEPT = 2**30  # decoded training pairs kept in memory, per process
 
 
 def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
@@ -42,7 +42,7 @@ def open_source(
     Args:
       builder: a built data set (`catalog.open_dataset`).
       split: a TFDS split.
-      also: names of features beside "id", "aerial" and "ground".
+      also: names of features besides "id", "aerial" and "ground".
 
     Raises:
       UserError: the split is unknown or empty.
@@ -60,16 +60,16 @@ def open_source(
 def read_pairs(
     builder: tfds.core.DatasetBuilder, data_config, split: str, num_pairs: int
 ) -> list[dict]:
-    """Reads the first pairs of a split to look at.
+    """Reads the first pairs of a split for viewing.
 
     Args:
       builder: a built data set (`catalog.open_dataset`).
       data_config: `config.data`: aerial_size, ground_size.
       split: a TFDS split.
-      num_pairs: how many at most.
+      num_pairs: maximum number of pairs.
 
     Returns:
-      {"id": str, "aerial": uint8 `[Ha, Wa, 3]`, "ground": uint8 `[Hg, Wg, 3]`} each.
+      Per pair {"id": str, "aerial": uint8 `[Ha, Wa, 3]`, "ground": uint8 `[Hg, Wg, 3]`}.
 
     Raises:
       UserError: the split is unknown.
@@ -83,12 +83,12 @@ def read_pairs(
 class Source:
     """Random access to some features of a split, images still encoded.
 
-    TFDS's own source parses every stored feature; depth and labels are for other readers.
+    TFDS's own source would parse every stored feature, including depth and labels.
 
     Args:
       open_fn: opens the split's records for reading.
-      features: to parse.
-      name: of the split, for messages.
+      features: features to parse, by name.
+      name: name of the split in error messages.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Source:
             return self._features.deserialize_example_np(record, decoders=self._decoders)
         except StorageError:
             raise
-        except Exception as error:  # what a damaged file raises is of no common kind
+        except Exception as error:  # errors of a damaged file share no base class
             raise UserError(
                 f"{what}: cannot be read: {one_line(error)}; "
                 "delete that folder and build the data set again"
@@ -149,7 +149,7 @@ class DecodedPairs:
             pair = self._decode(example) | {"place": hash_place(example)}
             if self._keeps:
                 for view in ("aerial", "ground"):
-                    pair[view].flags.writeable = False  # the next pass must find it as it is
+                    pair[view].flags.writeable = False  # the next pass must read the same pixels
                 self._kept[index] = pair
         return pair
 
@@ -158,12 +158,12 @@ class PairDecoder:
     """Decodes the stored bytes of one example to uint8 images of the configured sizes."""
 
     def __init__(self, data_config):
-        # Plain tuples: reading a ConfigDict for every example would cost as much as decoding.
+        # Plain tuples, because reading a ConfigDict for every example costs as much as decoding.
         self._aerial_size = tuple(data_config.aerial_size)
         self._ground_size = tuple(data_config.ground_size)
 
     def __call__(self, example: dict) -> dict[str, np.ndarray]:
-        """{"aerial": uint8 [Ha, Wa, 3], "ground": uint8 [Hg, Wg, 3]} and what else is stored."""
+        """{"aerial": uint8 [Ha, Wa, 3], "ground": uint8 [Hg, Wg, 3]} and other stored features."""
         name = get_id(example)
         decoded = {
             "aerial": images.decode_image(
@@ -183,21 +183,21 @@ class PairDecoder:
 
 
 def read_ids(example: dict) -> dict[str, np.str_]:
-    """An example's ids as `pipeline.iterate_batches` gives them."""
+    """An example's ids as `pipeline.iterate_batches` yields them."""
     own = get_id(example)
     aerial = get_id(example, "aerial_id") if "aerial_id" in example else own
     ids = {"id": own, "aerial_id": aerial}
     for name, default in (("positives", aerial), ("semi_positives", "")):
-        # Joined, because a batch is an array and these are lists of any length.
+        # Joined, because a batch is an array and these lists vary in length.
         values = [value.decode("utf-8", "replace") for value in example.get(name, ())]
         ids[name] = "\n".join(values) or default
     return {name: np.str_(value) for name, value in ids.items()}
 
 
 def hash_place(example: dict) -> np.int32:
-    """A number that pairs of one place share: they have an aerial or a ground image in common.
+    """A hash that is equal for pairs of one place, which share an aerial or a ground image.
 
-    Of 31 bits: in a batch of 1,024 two places share one by chance once in 4,000 batches.
+    It has 31 bits: in a batch of 1,024 two places collide once in 4,000 batches.
     """
     aerial = example.get("aerial_id", example["id"])
     name = min([aerial, *example.get("positives", ())])
@@ -205,7 +205,7 @@ def hash_place(example: dict) -> np.int32:
 
 
 def get_id(example: dict, name: str = "id") -> str:
-    """One of an example's names as text."""
+    """One of an example's ids as text."""
     return example[name].decode("utf-8", "replace")
 
 

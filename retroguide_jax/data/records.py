@@ -1,4 +1,4 @@
-"""ArrayRecord files without a second compression."""
+"""Writes ArrayRecord files without compressing the images a second time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tensorflow_datasets.core import file_adapters
 
 
 class UncompressedAdapter(file_adapters.ArrayRecordFileAdapter):
-    """Writes records as they are; any ArrayRecord reader reads them.
+    """Writes records uncompressed; any ArrayRecord reader reads them.
 
-    What is stored are JPEG and PNG files: TFDS's own adapter, whose options are fixed, tries to
-    compress them once more, gains nothing, and takes four times as long.
+    The records hold JPEG and PNG files: TFDS's own adapter, whose options are fixed, compresses
+    them again, gains nothing, and takes four times as long.
     """
 
     @classmethod
@@ -29,7 +29,7 @@ class UncompressedAdapter(file_adapters.ArrayRecordFileAdapter):
 
 @contextlib.contextmanager
 def uncompressed() -> Iterator[None]:
-    """TFDS builders that write ArrayRecord meanwhile use `UncompressedAdapter`."""
+    """Context manager: inside it, TFDS builders write ArrayRecord with `UncompressedAdapter`."""
     adapters, kind = file_adapters.ADAPTER_FOR_FORMAT, file_adapters.FileFormat.ARRAY_RECORD
     own = adapters[kind]
     adapters[kind] = UncompressedAdapter

@@ -1,4 +1,4 @@
-"""What should be known of images that were read: said once for all of them, with their names."""
+"""Collects remarks on images that were read, to report each kind once with the images' names."""
 
 import threading
 
@@ -7,14 +7,14 @@ from retroguide_jax.text import join_few
 
 
 class Remarks:
-    """Collects, from any thread, what was done to samples, and which images hardly show a thing."""
+    """Collects conversions of samples and images without content; thread-safe."""
 
     def __init__(self):
         self._names: dict[str, dict[str, None]] = {}  # an image may be read twice
         self._lock = threading.Lock()
 
     def add(self, name: str, picture: Picture) -> None:
-        """Looks at one image."""
+        """Records the conversions and the flatness of one image."""
         flatness = picture.describe_flatness()
         with self._lock:
             for text in (*picture.conversions, *([flatness] if flatness else ())):

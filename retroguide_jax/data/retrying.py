@@ -1,4 +1,4 @@
-"""Reads again what storage failed to give: a hiccup of a network file system is no damage."""
+"""Retries reads after storage errors: a network file system may fail briefly without damage."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import TypeVar
 from retroguide_jax.errors import StorageError
 from retroguide_jax.text import one_line
 
-# Seconds before each further attempt: a server that is started again takes about a minute.
+# Seconds before each further attempt; in total about a minute, the time a server takes to restart.
 DELAYS = (0.1, 1.0, 5.0, 15.0, 40.0)
 # How ArrayRecord's reader reports system calls: "pread() failed: Input/output error; reading ...".
-# What it calls corrupted was read, and would be the same again.
+# Records that it calls corrupted were read; reading them again would not help.
 _SYSTEM_CALL = re.compile(r"\w+\(\) failed: ")
 _T = TypeVar("_T")
 
 
 def is_storage_error(error: BaseException) -> bool:
-    """Whether storage failed, as against data that was read and is damaged."""
+    """Whether storage failed, as opposed to data that was read but is damaged."""
     return isinstance(error, OSError) or bool(_SYSTEM_CALL.match(str(error)))
 
 
 def read_with_retries(read_fn: Callable[[], _T], reopen_fn: Callable[[], None], what: str) -> _T:
-    """Calls `read_fn`, and again after `reopen_fn` and a growing delay where storage fails.
+    """Calls `read_fn`; if storage fails, waits with growing delays, reopens and calls it again.
 
     Args:
-      read_fn: reads.
+      read_fn: performs the read.
       reopen_fn: opens the file again; a stale handle stays stale.
-      what: is read, for messages.
+      what: name of the data that is read, for messages.
 
     Raises:
       StorageError: storage failed at every attempt.
-      Exception: whatever else `read_fn` raises, at once.
+      Exception: any other error of `read_fn`, raised at once.
     """
     for delay in DELAYS:
         try:

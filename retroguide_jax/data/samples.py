@@ -1,7 +1,7 @@
-"""From the samples of an image file to 8-bit RGB, with a look at what is left of the picture.
+"""Converts the samples of an image file to 8-bit RGB, and checks that the picture survives.
 
-The type of a file's samples says how much room they have, not how much of it they use: 11 bits of a
-sensor in a 16-bit file lose their picture where only the high byte is kept.
+The sample type gives the range available, not the range used: 11-bit sensor data in a 16-bit file
+loses its picture if only the high byte is kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-# Of 256: what 12 bits in a 16-bit file keep in their high byte.
+# Of 256 levels: the number that 12-bit samples in a 16-bit file keep in their high byte.
 _FEW_LEVELS = 16
 _NARROW_SPAN = 8
 _LEAST_OPAQUE, _MOST_TRANSLUCENT = 0.05, 0.5
@@ -18,7 +18,7 @@ _RESCALE = "rescale its samples to 8 bits, all files by one rule"
 
 
 class LostPictureError(Exception):
-    """A conversion to 8-bit RGB that would lose the picture: the reason, and how to mend it."""
+    """A conversion to 8-bit RGB would lose the picture; holds the reason and the fix."""
 
     def __init__(self, reason: str, fix: str):
         super().__init__(reason)
@@ -26,12 +26,12 @@ class LostPictureError(Exception):
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a file that is not loaded yet holds 16-bit samples, whatever Pillow's mode is."""
+    """Whether an image that is not loaded yet has 16-bit samples in its file, whatever its mode."""
     return any(";16" in str(tile.args) for tile in image.tile)
 
 
 def is_plain(image: Image.Image) -> bool:
-    """Whether an image that is not loaded yet has opaque 8-bit samples: none are lost."""
+    """Whether an image that is not loaded yet has opaque 8-bit samples, which lose nothing."""
     is_opaque = not image.has_transparency_data
     return image.mode in _PLAIN_MODES and is_opaque and not is_deep(image)
 
@@ -39,18 +39,18 @@ def is_plain(image: Image.Image) -> bool:
 def to_rgb(image: Image.Image, *, deep: bool) -> tuple[Image.Image, tuple[str, ...]]:
     """Converts a loaded image to RGB.
 
-    16-bit samples keep their high byte; 32-bit whole numbers up to 255 stay as they are; floating
-    point up to 1 is multiplied by 255, up to 255 rounded. Transparent pixels are laid over black.
+    16-bit samples keep their high byte; 32-bit integers up to 255 stay unchanged; floating point up
+    to 1 is multiplied by 255, up to 255 rounded. Transparent pixels are composited over black.
 
     Args:
       image: a loaded image of any mode.
-      deep: `is_deep` of it before it was loaded.
+      deep: the value of `is_deep` before the image was loaded.
 
     Returns:
-      (the image, what was done to its samples in words: empty for opaque 8-bit samples).
+      (the image, the conversions of its samples in words: empty for opaque 8-bit samples).
 
     Raises:
-      LostPictureError: samples outside of those ranges; 16 levels or fewer are left of many more;
+      LostPictureError: samples lie outside those ranges; 16 or fewer of many more levels are left;
         or the alpha channel leaves (almost) no pixel opaque.
     """
     done = []
@@ -70,8 +70,8 @@ def to_rgb(image: Image.Image, *, deep: bool) -> tuple[Image.Image, tuple[str, .
 
 
 def describe_flatness(pixels: np.ndarray) -> str:
-    """What makes uint8 `[H, W, 3]` hardly a picture, in words; "" for any other."""
-    # Channel by channel: over both axes at once NumPy takes thirty times as long.
+    """Describes uint8 `[H, W, 3]` of (nearly) one colour, in words; "" for any other image."""
+    # Per channel, because NumPy takes thirty times as long over both axes at once.
     ends = [(int(channel.min()), int(channel.max())) for channel in np.moveaxis(pixels, -1, 0)]
     span = max(high - low for low, high in ends)
     if span > _NARROW_SPAN:
@@ -97,11 +97,11 @@ def _scale(values: np.ndarray, *, is_float: bool, deep: bool) -> tuple[np.ndarra
 
 
 def _check_levels(scaled: np.ndarray, values: np.ndarray | None) -> None:
-    """Are there levels enough? `values` is what was scaled, None where that is unknown."""
+    """Raises LostPictureError if too few levels are left of `values` (None if unknown)."""
     num_left = np.count_nonzero(np.bincount(scaled.ravel(), minlength=256))
-    if num_left > _FEW_LEVELS + 2:  # two more, for what marks pixels without data
+    if num_left > _FEW_LEVELS + 2:  # two more, for the codes of pixels without data
         return
-    if values is None:  # a picture of few colours is no loss, but one in the darkest levels is
+    if values is None:  # few colours alone are no loss, but few in the darkest levels are
         is_lost = np.median(scaled) < _FEW_LEVELS
     else:
         is_lost = len(np.unique(values)) >= 2 * num_left

@@ -1,4 +1,4 @@
-"""What a file that is not one of the wanted images is, by its first bytes."""
+"""Identifies files that are not accepted images by their first bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 _CONVERT = "convert it to 8-bit PNG"
 _FETCH = "fetch the file itself"
-# Start of the file, what it is, how to mend that. The first that fits counts.
+# (first bytes, kind of file, fix); the first match wins.
 _SIGNATURES = (
     (b"\xff\xd8\xff", "a damaged JPEG", ""),
     (b"\x89PNG\r\n\x1a\n", "a damaged PNG", ""),
@@ -25,14 +25,14 @@ _SIGNATURES = (
 
 
 def describe_unknown(source: object, wanted: str) -> tuple[str, str]:
-    """What an image that Pillow does not know may be.
+    """Describes an image that Pillow does not recognize.
 
     Args:
       source: its bytes, a path or an open file.
-      wanted: the formats that are accepted, in words.
+      wanted: the accepted formats, in words.
 
     Returns:
-      (reason, next step); the latter is "" where the file has to be replaced.
+      (reason, fix); the fix is "" if the file has to be replaced.
     """
     head = _read_head(source)
     if not head:
