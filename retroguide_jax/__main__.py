@@ -1,7 +1,7 @@
 """The command line: `retroguide COMMAND`, the same as `python -m retroguide_jax COMMAND`.
 
-Exit status: 0 done; 1 something the user can mend, told in one line; 2 wrong usage;
-130 interrupted; 142 and 143 of `retroguide train`: stuck, told to end. RETROGUIDE_DEBUG=1 shows
+Exit status: 0 success; 1 an error that the user can fix, printed in one line; 2 wrong usage;
+130 interrupted; of `retroguide train` also 142 stuck and 143 terminated. RETROGUIDE_DEBUG=1 shows
 tracebacks.
 """
 
@@ -30,10 +30,10 @@ config:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps line breaks and adds defaults, but only those that tell something."""
+    """Keeps line breaks and adds defaults, but only informative ones."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        # 0 is a default worth telling, though it equals False.
+        # `is False`, because 0 is an informative default although it equals False.
         is_plain = action.default is None or action.default is False or action.default == []
         is_hidden = action.default is argparse.SUPPRESS or "default" in (action.help or "")
         if not action.help or is_plain or is_hidden:
@@ -42,11 +42,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Sub-parsers are made with their parent's class, so sub-actions get the same settings."""
+    """Settings of all parsers; argparse makes sub-parsers with their parent's class."""
 
     def __init__(self, **kwargs):
         kwargs.setdefault("formatter_class", _HelpFormatter)
-        # An abbreviated flag breaks silently when a second flag with that beginning is added.
+        # An abbreviated flag breaks silently once a second flag with the same prefix is added.
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(**kwargs)
 
@@ -55,17 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: Arguments without the program's name; by default those of the process.
+      argv: arguments without the program's name; by default those of the process.
 
     Returns:
-        The exit status. Wrong usage and `--help` leave by SystemExit, as argparse does.
+      The exit status. Wrong usage and `--help` raise SystemExit, as in argparse.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] not in COMMANDS:
         _leave_without_command(argv)
     if not os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        # XLA logs a long compilation as an error, with a request to file a bug. What is an error
-        # is raised as well; only between processes do XLA's own lines say more.
+        # XLA logs a long compilation as an error, with a request to file a bug. Real errors are
+        # raised as well; XLA's own log lines add information only in multi-process jobs.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     name, arguments = argv[0], argv[1:]
     command = importlib.import_module(f"retroguide_jax.commands.{name}")
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parse(name, command, arguments)
         status = command.run(args)
-        # Flush here: a reader that has left (`| head`) must be noticed inside this `try`.
+        # Flush here, so that a closed pipe (`| head`) raises inside this `try`.
         sys.stdout.flush()
         return status
     except (Exception, KeyboardInterrupt) as error:
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave_without_command(argv: Sequence[str]) -> NoReturn:
-    """Prints the list of commands, the version, or what is wrong with the command's name."""
+    """Prints the list of commands, the version, or an error about the command's name, and exits."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     parser = _Parser(
@@ -131,7 +131,7 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> argparse.Nam
     parser.add_argument(
         "--quiet", action="store_true", help="print results, warnings and errors only, no progress"
     )
-    if "--quiet" in arguments:  # behind a sub-command too, whose parser does not know it
+    if "--quiet" in arguments:  # allowed after a sub-command too, whose parser does not know it
         os.environ[QUIET] = "1"
         arguments = [text for text in arguments if text != "--quiet"]
     args = parser.parse_args(arguments)
@@ -147,18 +147,18 @@ def _indent(text: str) -> str:
 
 
 def _report(error: UserError | OSError | KeyboardInterrupt, args: argparse.Namespace) -> int:
-    """Tells an expected error in one line on stderr; returns the exit status."""
+    """Prints an expected error in one line on stderr; returns the exit status."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
     if isinstance(error, BrokenPipeError):
-        # The interpreter flushes stdout once more at exit; give it somewhere to write to.
+        # The interpreter flushes stdout again at exit; let it write to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     message = str(error)
     if isinstance(error, OSError):
         cause = error.strerror or str(error) or type(error).__name__
-        # A failed write() does not know its file's name: the disk in question is one of these.
+        # A failed write() does not know its file's name, so name the paths that may be meant.
         flags = [f"--{name} {value}" for name, value in _get_locations(args)]
         where = error.filename or " or ".join(flags)
         message = f"{cause}: {where}" if where else cause
@@ -167,9 +167,9 @@ def _report(error: UserError | OSError | KeyboardInterrupt, args: argparse.Names
 
 
 def _end_job(error: BaseException, args: argparse.Namespace, has_line: bool) -> NoReturn:
-    """Ends this process, one of several, and with it the others, which would wait for it."""
+    """Ends this process of a job, and with it the others, which would otherwise wait for it."""
     status = failure.choose_status(error)
-    # Others first: what is printed here may have to wait for whoever reads it.
+    # Notify the others first, because printing may block on a slow reader.
     failure.tell_failure(error, status)
     if has_line:
         status = _report(error, args)

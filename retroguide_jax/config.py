@@ -1,8 +1,8 @@
-"""Experiment configs: found by name or path, overridden from the command line, kept as JSON.
+"""Experiment configs: found by name or path, overridden from the command line, stored as JSON.
 
 A config file is Python with a function `get_config()` or `get_config(arg)` that returns an
 `ml_collections.ConfigDict`. Leaves are None, bool, int, float, str or (nested) tuples of those.
-Lists are refused, so that JSON, which has one kind of sequence, gives back what was stored.
+Lists are refused, so that a round trip through JSON, which has one kind of sequence, is exact.
 """
 
 import difflib
@@ -29,9 +29,9 @@ from retroguide_jax.text import find_nearest
 _OVERRIDE = re.compile(r"--config\.(?P<field>[^=]+)(=(?P<value>.*))?", re.DOTALL)
 _NEGATIVE_NUMBER = re.compile(r"-[\d.]")
 _SCALARS = (bool, int, float, str, type(None))
-# Fields of older runs by their names of today.
+# Older names of fields, in stored configs and config files: old -> new.
 _RENAMED = {"train.eval_every": "eval.every", "train.best_metric": "eval.best_metric"}
-# What a slip in a config file raises. Anything else is shown with its traceback.
+# Errors that a mistake in a config file raises. Any other error is shown with its traceback.
 _SLIPS = (
     ArithmeticError,
     AttributeError,
@@ -51,14 +51,14 @@ def list_packaged_configs() -> list[str]:
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Takes the `--config.field` arguments out of a command line.
+    """Separates the `--config.field` arguments of a command line from the others.
 
     Args:
-        argv: Command-line arguments. An override is `--config.a.b=c`, or `--config.a.b c`, or for a
-            boolean just `--config.a.b`, which means true.
+      argv: command-line arguments. An override is `--config.a.b=c`, or `--config.a.b c`, or for a
+        boolean just `--config.a.b`, which means true.
 
     Returns:
-        (overrides, rest): the overrides as `--config.a.b=c`, and all other arguments in order.
+      (overrides, rest): the overrides as `--config.a.b=c`, and all other arguments in order.
     """
     overrides: list[str] = []
     rest: list[str] = []
@@ -83,16 +83,16 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads a config and applies overrides to it, each cast to its field's type.
 
     Args:
-        spec: A packaged name ("city"), a name with an argument for `get_config` ("city:arg"), or
-            the path of a Python file, with or without an argument ("my/city.py:arg").
-        overrides: "--config.a.b=c" each, applied in order.
+      spec: a packaged name ("city"), a name with an argument for `get_config` ("city:arg"), or the
+        path of a Python file, with or without an argument ("my/city.py:arg").
+      overrides: overrides of the form "--config.a.b=c", applied in order.
 
     Returns:
-        The resolved config, locked: fields can be changed but not added.
+      The resolved config, locked: fields can be changed but not added.
 
     Raises:
-        UserError: no such config, a slip in the config file, no such field, or a value that does
-            not fit the field's type.
+      UserError: no such config, a mistake in the config file, no such field, or a value that does
+        not fit the field's type.
     """
     config = _call_get_config(spec)
     for old, new in _rename_fields(config):
@@ -102,7 +102,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     for override in overrides:
         _apply_override(config, override)
     try:
-        # Overrides come first, so that a field defined as a function of another follows it.
+        # Resolve after the overrides, so that a field defined by another one follows it.
         config = config.copy_and_resolve_references()
     except config_dict.RequiredValueError as error:
         raise UserError(f"config {spec}: {error}; set it with --config.FIELD=VALUE") from error
@@ -118,7 +118,7 @@ def config_from_json(text: str) -> ConfigDict:
     """Inverse of `config_to_json`: arrays come back as tuples, the config comes back locked.
 
     Raises:
-        UserError: the text is not a JSON object.
+      UserError: the text is not a JSON object.
     """
     try:
         tree = json.loads(text)
@@ -130,10 +130,10 @@ def config_from_json(text: str) -> ConfigDict:
 
 
 def complete_config(config: ConfigDict) -> ConfigDict:
-    """The config of an older run with the fields that it could not know, at their defaults.
+    """Completes the config of an older run with the fields added since, at their defaults.
 
-    A new field's default is what was done before there was a choice; a renamed field keeps its
-    value.
+    The default of a new field is the behaviour from before the field existed; a renamed field keeps
+    its value.
     """
     defaults, values = _call_get_config("default").to_dict(), config.to_dict()
     _rename_fields(values)
@@ -141,7 +141,7 @@ def complete_config(config: ConfigDict) -> ConfigDict:
 
 
 def _rename_fields(values: Any) -> list[tuple[str, str]]:
-    """Moves what stands under older names, in a config or its dictionary, and lists (old, new)."""
+    """Moves values from older field names, in a config or its dictionary; lists (old, new)."""
     moved = []
     for old, new in _RENAMED.items():
         section, _, name = old.partition(".")
@@ -222,7 +222,7 @@ def _load_file(path: str) -> Any:
 
 
 def _catch_slips(location: str, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls and turns an error in a config file into one line that names file, line and cause."""
+    """Calls `call`; turns an error of a config file into one line with file, line and cause."""
     try:
         return call(*arguments)
     except _SLIPS as error:
@@ -281,7 +281,7 @@ def _apply_override(config: ConfigDict, override: str) -> None:
             f"{flag}: None gives this field no type to read {text!r} as; "
             "declare it in the config file as config_dict.placeholder(TYPE)"
         )
-    # A private registry: absl's global one belongs to the libraries that define flags in it.
+    # A separate registry, because other libraries define flags in absl's global one.
     flag_values = flags.FlagValues()
     argv = ["retroguide", f"{flag}={text}"]
     try:
@@ -300,7 +300,7 @@ def _apply_override(config: ConfigDict, override: str) -> None:
 
 
 def _has_item_types(value: tuple, example: tuple) -> bool:
-    """Whether all items have the type of the example's items, if they share one; int fits float."""
+    """Whether all items have the type that the example's items share, if any; int fits float."""
     kinds = {type(item) for item in example}
     if len(kinds) != 1:
         return True
@@ -313,7 +313,7 @@ def _explain_type(flag: str, text: str, kind: type, before: Any) -> UserError:
     article = "an" if kind.__name__[0] in "aeiou" else "a"
     expected = f"{article} {kind.__name__}"
     if before is not None:
-        # Booleans as the command line takes them: true, not True.
+        # Print booleans as the command line takes them: true, not True.
         expected += f" such as {json.dumps(before) if kind is bool else repr(before)}"
     return UserError(f"{flag}: expected {expected}, got {text!r}")
 
@@ -324,10 +324,10 @@ def _suggest(name: str, names: Sequence[str]) -> str:
 
 
 def _suggest_field(field: str, fields: Sequence[str]) -> str:
-    """Names the nearest field by its last name, first in the same section, or lists the section.
+    """Suggests the field with the nearest last name, same section first; else lists the section.
 
-    The whole path is compared only among fields of one last name: a long shared prefix would make
-    any neighbour look near.
+    Full paths are compared only among fields with the same last name: a long shared prefix would
+    make any neighbour look near.
     """
     section, _, last = field.rpartition(".")
     by_last: dict[str, list[str]] = {}

@@ -1,20 +1,20 @@
-"""The one exception that stands for a user's mistake rather than for a fault of the program."""
+"""Errors that a user can fix, as opposed to faults of the program."""
 
 import importlib
 
 
 class UserError(Exception):
-    """Something the user can mend: a wrong name, a missing file, a value out of range.
+    """An error that the user can fix: a wrong name, a missing file, a value out of range.
 
-    The message says what was wrong and where, then how to mend it, on one line. The command line
-    prints it as `error: ...` with no traceback and exits with status 1.
+    The message says on one line what is wrong, where, and how to fix it. The command line prints
+    it as `error: ...` without a traceback and exits with status 1.
     """
 
 
 class StorageError(UserError):
-    """Storage that does not answer, after it was asked several times.
+    """Storage that does not answer after several attempts.
 
-    No fault of the command: it ends with the status by which schedulers start a job again.
+    The command is not at fault: it exits with the status on which schedulers restart a job.
     """
 
 
@@ -22,12 +22,12 @@ def require_packages(what: str, extra: str, *names: str) -> None:
     """Checks that the packages of an extra can be imported, and imports them.
 
     Args:
-      what: needs them, for the message: "a report".
-      extra: of setup.cfg, that brings them.
-      *names: of modules.
+      what: the feature that needs them, for the message, such as "a report".
+      extra: the extra of setup.cfg that installs them.
+      *names: names of modules.
 
     Raises:
-      UserError: one is missing.
+      UserError: a package is missing.
     """
     for name in names:
         try:

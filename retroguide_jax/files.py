@@ -1,4 +1,4 @@
-"""Durable files, local or in a bucket: paths, whole files, JSON lines that only grow."""
+"""Durable files, local or in a bucket: paths, atomic writes, append-only JSON lines."""
 
 import contextlib
 import fcntl
@@ -18,10 +18,10 @@ _SCHEME = "gs://"
 
 
 def to_path(path: str | os.PathLike) -> Path:
-    """A local path, or for an address like gs://BUCKET/NAME one with the same methods.
+    """A local path, or, for an address like gs://BUCKET/NAME, an object with the same methods.
 
-    Addresses give an `etils.epath.Path`, which Orbax and TFDS take too. It has no renaming worth
-    the name, no appending and no locks, and must not be made absolute.
+    Addresses give an `etils.epath.Path`, which Orbax and TFDS accept too. It has no atomic rename,
+    no append and no locks, and must not be made absolute.
 
     Raises:
       UserError: another kind of address; gcsfs is not installed; there is no such bucket, or it
@@ -45,22 +45,22 @@ def is_in_bucket(path: str | os.PathLike) -> bool:
 
 
 def make_absolute(path: Path) -> Path:
-    """The path from the root on, as Orbax wants it; addresses are that already."""
+    """The absolute path, as Orbax requires; addresses are absolute already."""
     return path if is_in_bucket(path) else path.absolute()
 
 
 def relate(path: Path, folder: Path) -> str:
-    """A path as seen from a folder, so that both can move together; an address stays as it is."""
+    """A path relative to a folder, so that both can move together; an address stays as it is."""
     if is_in_bucket(path) or is_in_bucket(folder):
         return str(make_absolute(path))
     return os.path.relpath(path.resolve(), folder.resolve())
 
 
 def relocate(text: str, folder: Path) -> Path:
-    """The path that `relate` described.
+    """Inverse of `relate`.
 
     Raises:
-      UserError: see `to_path`, of an address.
+      UserError: see `to_path`, for an address.
     """
     if is_in_bucket(text) or is_in_bucket(folder):
         return to_path(text)
@@ -68,10 +68,10 @@ def relocate(text: str, folder: Path) -> Path:
 
 
 def to_local_path(path: str | os.PathLike) -> Path:
-    """A local path, where only a file system with links and folders will do.
+    """A local path, for uses that need a file system with links and folders.
 
     Raises:
-      UserError: it is an address.
+      UserError: the path is an address.
     """
     if "://" in os.fspath(path):
         raise UserError(f"{path}: give a local or mounted directory; addresses are not taken here")
@@ -79,10 +79,10 @@ def to_local_path(path: str | os.PathLike) -> Path:
 
 
 def find_inside(folder: Path, name: str) -> Path | None:
-    """The path of a file that a list names; None where the name leads out of the folder.
+    """The path of a file that a list names; None if the name leads out of the folder.
 
-    A link in the folder is its owner's, and may lead anywhere. Where nothing has the name as it is
-    spelt, one with composed or decomposed accents (NFC, NFD) is taken.
+    Links in the folder may point anywhere: the folder's owner made them. If no file has the name
+    as it is spelt, the spelling with composed or decomposed accents (NFC, NFD) is tried.
     """
     name = os.path.normpath(name)
     if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
@@ -99,10 +99,10 @@ def _check_bucket(bucket: str) -> None:
     import fsspec
     from etils import epath
 
-    # Read when the file system is made. Other processes write there too, so that a listing kept
-    # from a while ago, its default for ever, would hide what they have written since.
+    # gcsfs caches listings forever by default, hiding files written by other processes. The option
+    # is read when the file system is created.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
-    # It logs with traceback what it raises as well.
+    # gcsfs also logs, with traceback, every error that it raises.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     place = f"{_SCHEME}{bucket}"
     try:
@@ -115,7 +115,7 @@ def _check_bucket(bucket: str) -> None:
         raise UserError(
             f"{place}: no such bucket, or no right to see it (storage.buckets.get)"
         ) from error
-    except Exception as error:  # errors of HTTP, of credentials and of the network, each its own
+    except Exception as error:  # HTTP, credentials and network raise unrelated types
         raise UserError(
             f"{place}: cannot be reached: {one_line(error)}; to log in: "
             "gcloud auth application-default login"
@@ -124,14 +124,14 @@ def _check_bucket(bucket: str) -> None:
 
 @contextlib.contextmanager
 def write_beside(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a name beside `path` to write to, and renames it to `path` once that has succeeded.
+    """Yields a temporary sibling of `path`, renamed to `path` on success and deleted on failure.
 
-    A reader never sees half a file. Missing parent folders are made; what was begun in vain is
-    removed. For a `path` in a bucket the name is a local one, and its content is put there whole:
-    an object appears when its last byte has arrived.
+    A reader never sees half a file. Missing parent folders are made. For a `path` in a bucket, the
+    temporary file is local and is uploaded on success: an object appears only once its last byte
+    has arrived.
 
     Args:
-      path: of the file.
+      path: the file to write.
 
     Raises:
       UserError: the file cannot be written (no permission, disk full, a folder of that name).
@@ -158,19 +158,19 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Waits until no other process of this machine holds the folder, which is made if need be.
+    """Context manager: locks a folder, made if missing, against other processes of this machine.
 
-    Where the file system locks no folders (NFS) nobody waits: what is done inside must still be
-    right when two do it.
+    On a file system that cannot lock folders (NFS) there is no lock: the block must still be
+    correct if two processes run it at the same time.
 
     Args:
-      folder: a local one.
+      folder: a local folder.
 
     Raises:
-      OSError: it cannot be made or opened.
+      OSError: the folder cannot be made or opened.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # The folder itself is locked, so that no lock file stays; closing releases, as does a crash.
+    # The folder itself is locked, so that no lock file remains; closing it or a crash releases it.
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -181,28 +181,28 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def put(source: Path, target: Path) -> None:
-    """Copies a local file to an address in a bucket, where it appears whole.
+    """Uploads a local file to an address in a bucket, where it appears only once complete.
 
     Raises:
-      UserError: it cannot be written there.
+      UserError: the object cannot be written.
     """
     try:
         target.write_bytes(source.read_bytes())
-    except Exception as error:  # of HTTP, of credentials and of the network, each its own
+    except Exception as error:  # HTTP, credentials and network raise unrelated types
         raise UserError(f"cannot write {target}: {one_line(error)}") from error
 
 
 def append_row(path: str | os.PathLike, row: dict[str, Any]) -> Path:
     """Appends `row` as one JSON line to a file, made if missing, and returns its path.
 
-    The line goes out in a single O_APPEND write and is synced before this returns, so that rows
-    of jobs running side by side never mix. A part of a line left by a full disk or a killed job is
-    closed with a line break first: it spoils itself only. In a bucket the file is read and written
-    anew with the row at its end: of two jobs that end in the same moment one row may be lost.
+    The line is written by a single O_APPEND write and synced before this returns, so that rows of
+    concurrent jobs never mix. A partial line left by a full disk or a killed job is closed with a
+    line break first, so that it spoils no other row. In a bucket the whole file is read and written
+    again with the row appended: if two jobs append at the same moment, one row may be lost.
 
     Raises:
-        UserError: the file cannot be written whole.
-        ValueError: `row` holds NaN or infinity, which JSON has no form for.
+      UserError: the row cannot be written completely.
+      ValueError: `row` holds NaN or infinity, which JSON cannot represent.
     """
     line = json.dumps(row, allow_nan=False) + "\n"
     path = to_path(path)
@@ -230,10 +230,10 @@ def append_row(path: str | os.PathLike, row: dict[str, Any]) -> Path:
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The whole rows of a file, oldest first; [] where there is no such file.
+    """The complete rows of a file, oldest first; [] if there is no such file.
 
-    A line that a killed job left half-written is passed over: its row was never there. A
-    row of which only the line break is missing is whole, and `append_row` adds that.
+    A partial line left by a killed job is skipped. A row that lacks only its line break is
+    complete; `append_row` adds the line break later.
 
     Raises:
       UserError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""How far long work is and how long it still takes: a bar on a terminal, lines in a log.
+"""Progress and remaining time of long operations: a bar on a terminal, lines in a log.
 
 The environment variable RETROGUIDE_QUIET, which `--quiet` sets, silences both, in the processes
 that a command starts too.
@@ -15,17 +15,17 @@ _SECONDS_A_LINE = 30.0
 
 
 def is_quiet() -> bool:
-    """Whether progress is not to be told."""
+    """Whether progress output is off."""
     return os.environ.get(QUIET, "") not in ("", "0")
 
 
 def make_bar(items: Iterable | None = None, *, shown: bool = True, **options) -> tqdm:
-    """A tqdm bar on stderr that leaves nothing behind; without a terminal, a line now and then.
+    """A tqdm bar on stderr that is erased at the end; without a terminal, one line per 30 s.
 
     Args:
-      items: to be iterated over, or None for a bar that is updated by hand.
-      shown: False for what only one of several processes tells.
-      **options: of tqdm.
+      items: items to iterate over, or None for a bar that is updated by hand.
+      shown: False on processes that must not show progress because another one does.
+      **options: options of tqdm.
     """
     if is_quiet() or not shown:
         return tqdm(items, disable=True, **options)
@@ -37,7 +37,7 @@ def make_bar(items: Iterable | None = None, *, shown: bool = True, **options) ->
 
 
 def follow(bar: tqdm) -> Callable[[int, int], None]:
-    """A function of (how much is done, how much there is) that the bar then shows."""
+    """A function of (number done, total number) that updates the bar."""
 
     def show(num_done: int, num_total: int) -> None:
         bar.total = num_total
@@ -47,11 +47,11 @@ def follow(bar: tqdm) -> Callable[[int, int], None]:
 
 
 class _Lines(tqdm):
-    """Whole lines in place of one that is drawn over: logs keep what is written."""
+    """A bar that prints complete lines instead of redrawing one, for logs."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         del pos
-        if msg != "":  # what tqdm clears a bar by
+        if msg != "":  # tqdm clears a bar with ""
             print(msg or str(self), file=self.fp, flush=True)
         return True
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: the command, the code and the machine, which a figure is told with."""
+"""Provenance of a result: command, commit and machine, recorded next to every number."""
 
 import datetime
 import platform
@@ -10,15 +10,15 @@ from typing import Any
 
 from retroguide_jax import __version__
 
-STARTS_PATH = Path("starts.jsonl")  # in a work directory: one row for each start of the training
+STARTS_PATH = Path("starts.jsonl")  # in a work directory: one row per start of the training
 
 
 def describe_machine() -> dict[str, Any]:
-    """Versions, code and devices: they must not matter, and one day they will.
+    """Package versions, commit and devices, to trace discrepancies later.
 
     Returns:
-      {"retroguide_jax", "commit" where it is known, "jax", "device", "processor" where its name is
-      known, "processes"}.
+      {"retroguide_jax", "commit" if known, "jax", "device", "processor" if its name is known,
+      "processes"}.
     """
     import jax
 
@@ -34,18 +34,18 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_command() -> str:
-    """The command line of this process, to be typed again."""
+    """The command line of this process, quoted for a shell."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def find_commit() -> str:
-    """Of the working copy that this code runs from, `-dirty` behind it if tracked files differ; ""
-    where it runs from an installed package.
+    """The commit of the working copy that this code runs from, with `-dirty` appended if tracked
+    files differ; "" for an installed package.
     """
     here = Path(__file__).resolve()
     git = ["git", "-C", str(here.parent)]
     try:
-        # An environment may lie inside somebody else's repository.
+        # The code may be installed in an environment inside an unrelated repository.
         subprocess.run(
             [*git, "ls-files", "--error-unmatch", str(here)],
             capture_output=True, check=True, timeout=10,
@@ -65,7 +65,7 @@ def format_time() -> str:
 
 
 def _name_processor() -> str:
-    """Such as AMD EPYC; Linux tells it in a file, other systems by `platform`."""
+    """Processor name, such as AMD EPYC: from /proc/cpuinfo on Linux, else from `platform`."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")

@@ -1,1 +1,1 @@
-"""The ground under everything: device meshes and sharding rules."""
+"""Multi-process jobs: device meshes, sharding rules, coordination, failure and stop handling."""

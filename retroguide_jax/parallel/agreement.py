@@ -1,4 +1,4 @@
-"""The check at the start: processes that are not alike would hang later, or mix two trainings."""
+"""Start-up check that all processes match: those that differ would hang later or mix two runs."""
 
 import collections
 import json
@@ -15,15 +15,16 @@ _MOST_NAMED = 8
 
 
 def check_agreement(facts: Mapping[str, str]) -> None:
-    """Compares facts over all processes; to be called by each, before the first collective.
+    """Compares facts over all processes; each must call it, before the first collective.
 
     Args:
-      facts: what must be the same everywhere, name -> value. The versions of Python, JAX, Flax and
-        this package, and the number of local devices are added.
+      facts: facts that must be the same on all processes, name -> value. The versions of Python,
+        JAX, Flax and this package, and the number of local devices are added.
 
     Raises:
-      UserError: on every process, where a fact differs: which, what most have, and the processes
-        that have something else; or not all processes come within ten minutes.
+      UserError: on every process, if a fact differs; the message names the fact, the most frequent
+        value and the processes that have another one. Also if a process does not call this within
+        ten minutes.
     """
     if not service.is_joined():
         return
@@ -60,11 +61,11 @@ def _compare(values: list[str]) -> str:
 
 
 def find_differences(hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:
-    """What differs between processes in one line, or "" where nothing does.
+    """Describes in one line the facts that differ between processes; "" if none does.
 
     Args:
-      hosts: name of each process's machine.
-      facts: of each process.
+      hosts: host name of each process.
+      facts: facts of each process.
     """
     names = dict.fromkeys(name for own in facts for name in own)
     found = [text for name in names if (text := _describe_odd(name, hosts, facts))]
@@ -78,7 +79,7 @@ def find_differences(hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -
 
 def _describe_odd(name: str, hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:
     values = [own.get(name, "nothing") for own in facts]
-    # Where two are equally frequent, what the first process has.
+    # `most_common` breaks ties by first occurrence, so process 0's value wins.
     usual = collections.Counter(values).most_common(1)[0][0]
     odd = [
         f"process {index} (host {hosts[index]}) has {value}"

@@ -1,8 +1,8 @@
-"""A process that fails ends the whole job: the others would wait for it in a collective.
+"""A process that fails terminates the whole job: the others would wait for it in a collective.
 
-Left alone, it would itself wait for the others, in the barrier that JAX puts at a process's end,
-for five minutes. One that is gone without a word (SIGKILL, a lost machine) is noticed by JAX's
-heartbeats instead, see `processes.join_processes`.
+Without this, the failing process would itself wait for the others for five minutes, in JAX's
+shutdown barrier. A process that dies without reporting (SIGKILL, a lost machine) is detected by
+JAX's heartbeats instead, see `processes.join_processes`.
 """
 
 import contextlib
@@ -17,24 +17,23 @@ from typing import NoReturn
 from retroguide_jax.errors import StorageError, UserError
 from retroguide_jax.parallel import service
 
-# 128 + SIGALRM: what stopped was no fault of the command, and may go better if it is started again.
-# Within the 127..255 that xpk restarts.
+# 128 + SIGALRM: the command is not at fault, and a restart may succeed. xpk restarts on 127..255.
 STUCK_STATUS = 142
 _KEY = "failed"
-# For the others to end by an error of their own, which says more, and for the first process, whose
-# end JAX answers by aborting the others, to be the last.
+# Time for the others to exit with an error of their own, which says more. Process 0 exits last,
+# because JAX aborts the others once it is gone.
 _GRACE_SECONDS = 2.0
-# For the failing one to close its files, which may wait for a process that does not come.
+# Time for the failing process to close its files, which may block on a process that never comes.
 _CLOSING_SECONDS = 10.0
 _is_leaving = threading.Event()
 
 
 def choose_status(error: BaseException) -> int:
-    """The exit status of a process that ends by this error.
+    """The exit status of a process that ends with this error.
 
-    1 is a mistake that would come again. What JAX reports of its devices and connections (except
-    too little memory) is mostly the loss of another process: `STUCK_STATUS`. So is storage that
-    does not answer.
+    1 means an error that would recur. JAX's own errors (except too little memory or an invalid
+    argument) mostly come from the loss of another process, so they give `STUCK_STATUS`, as does
+    storage that does not answer. Ctrl-C gives 130.
     """
     if isinstance(error, StorageError):
         return STUCK_STATUS
@@ -46,7 +45,7 @@ def choose_status(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line: the first of its message, with its type unless it is the user's."""
+    """The first line of an error's message, with the error's type unless it is a `UserError`."""
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError) and lines:
         return lines[0]
@@ -54,28 +53,28 @@ def describe(error: BaseException) -> str:
 
 
 def follow_failures() -> None:
-    """Ends this process soon after any of the job has told that it failed."""
+    """Ends this process soon after any process of the job has reported that it failed."""
     service.watch(_KEY, _end_with)
 
 
 def tell_failure(error: BaseException | str, status: int) -> None:
-    """Tells all processes that this one ends, why and by which exit status; only the first counts.
+    """Reports to all processes that this one ends, why and with which exit status.
 
-    Does nothing in a process alone.
+    Only the first report of a job counts. Does nothing in a process that is alone.
     """
     if not service.is_joined():
         return
     text = error if isinstance(error, str) else describe(error)
     told = {"process": service.process_index(), "name": service.name_process()}
     notice = json.dumps(told | {"text": text, "status": status})
-    # A coordinator that is gone takes no words, and the end must not wait for it.
+    # The coordinator may be dead; do not let shutdown block on it.
     sender = threading.Thread(target=_send, args=(notice,), daemon=True)
     sender.start()
     sender.join(timeout=5)
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process at once, without the barrier at which JAX lets it wait for the others."""
+    """Ends this process at once, without JAX's shutdown barrier, which waits for the others."""
     _is_leaving.set()
     flush_output()
     if service.is_joined() and service.process_index() == 0:
@@ -90,9 +89,9 @@ def dump_stacks() -> None:
 
 
 def flush_output() -> None:
-    """Writes out what was printed."""
+    """Flushes stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # its reader has left
+        with contextlib.suppress(OSError):  # the reader of a pipe may be gone
             stream.flush()
 
 
@@ -109,5 +108,5 @@ def _end_with(notice: str) -> None:
         return
     print(f"{told['name']} failed: {told['text']}: ending", file=sys.stderr)
     if told["status"] == STUCK_STATUS:
-        dump_stacks()  # of a job that is stuck the places of all processes tell the cause
+        dump_stacks()  # the cause of a stuck job shows in the stacks of all processes together
     leave(told["status"])

@@ -12,11 +12,11 @@ _ROWS = "rows"
 
 
 class LocalDevices:
-    """The devices of this process, each with whole copies of the weights.
+    """The devices of this process, each with a full copy of the weights.
 
-    A device runs its rows by the program that a single device would run, with no exchange between
-    devices. So results do not depend on how many there are, bit by bit, as long as each is given
-    the same number of rows; and processes with unequal shares of the work never wait for another.
+    Each device runs the single-device program on its own rows, with no communication between
+    devices. So results are bit-identical for any number of devices, as long as each gets the same
+    number of rows, and processes with unequal shares of the work never wait for each other.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
@@ -29,7 +29,7 @@ class LocalDevices:
         """A jitted fn(variables, *rows) whose row arguments and results are spread over devices.
 
         Args:
-          fn: takes a tree of weights and arrays [rows of one device, ...]; gives a tree of arrays
+          fn: takes a tree of weights and arrays [rows of one device, ...]; returns a tree of arrays
             [rows of one device, ...]. Rows must not depend on each other.
 
         Returns:
@@ -40,7 +40,7 @@ class LocalDevices:
         @functools.wraps(fn)
         def apply(variables, *arrays):
             specs = (PartitionSpec(), *(rows for _ in arrays))
-            # Nothing is exchanged, so there is nothing to check for replication.
+            # Without collectives there is no replication to check.
             spread = jax.shard_map(
                 fn, mesh=self.mesh, in_specs=specs, out_specs=rows, check_vma=False
             )
@@ -49,14 +49,14 @@ class LocalDevices:
         return jax.jit(apply)
 
     def replicate(self, tree: Any) -> Any:
-        """Every array of a tree whole on each device; arrays may be sharded over processes.
+        """Copies every array of a tree to each device; arrays may be sharded over processes.
 
-        Every process must call this with arrays that are.
+        If they are, every process must call this.
         """
         return jax.device_put(_gather(tree), NamedSharding(self.mesh, PartitionSpec()))
 
     def spread(self, *arrays: np.ndarray) -> list[jax.Array]:
-        """Rows [B, ...] over the devices, filled up with the last row to a multiple of them."""
+        """Shards rows [B, ...] over the devices; repeats the last row to fill up their multiple."""
         fill = -len(arrays[0]) % self.num_devices
         rows = [np.concatenate([array, array[-1:].repeat(fill, 0)]) for array in arrays]
         return jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec(_ROWS)))

@@ -1,4 +1,4 @@
-"""`[3/16] ` before every line that one of several processes prints."""
+"""Output prefix of each process of a job, such as `[3/16] `."""
 
 import atexit
 import sys
@@ -7,28 +7,28 @@ from typing import TextIO
 
 
 class MarkedLines:
-    """A text stream that marks lines and passes them on whole: processes may share a pipe.
+    """A text stream that prefixes lines and writes only complete ones: processes may share a pipe.
 
-    A line is passed on when it ends, the last one by `finish`. It is no terminal, even where it
-    writes to one: bars that are drawn over and over would mix with the lines of other processes.
-    What libraries print past Python (C++ logs) is not marked.
+    A line is written when it ends, the last one by `finish`. The stream never claims to be a
+    terminal: redrawn progress bars would mix with the lines of other processes. Output that
+    bypasses Python (C++ logs) is not prefixed.
 
     Args:
       stream: receives the lines.
-      mark: goes before each.
+      mark: prefix of each line.
     """
 
     def __init__(self, stream: TextIO, mark: str):
         self._stream, self._mark = stream, mark
         self._begun = ""
-        # Reentrant, because a signal handler that prints may come in the middle of a write.
+        # Reentrant, because a signal handler that prints may interrupt a write.
         self._lock = threading.RLock()
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Takes text; writes the lines that it ends."""
+        """Buffers text and writes the lines that it completes."""
         with self._lock:
             *lines, self._begun = (self._begun + text).split("\n")
             if lines:
@@ -36,25 +36,25 @@ class MarkedLines:
         return len(text)
 
     def writelines(self, lines) -> None:
-        """Takes several texts."""
+        """Writes several texts, one after the other."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Flushes the whole lines."""
+        """Flushes the underlying stream; an incomplete line stays buffered."""
         self._stream.flush()
 
     def isatty(self) -> bool:
-        """False."""
+        """Always False."""
         return False
 
     def finish(self) -> None:
-        """Writes a line that was begun and not ended."""
+        """Writes an incomplete last line."""
         if self._begun:
             self.write("\n")
 
 
 def mark_lines(mark: str) -> None:
-    """Marks whatever Python prints to stdout and stderr from now on."""
+    """Prefixes everything that Python prints to stdout and stderr from now on."""
     sys.stdout, sys.stderr = MarkedLines(sys.stdout, mark), MarkedLines(sys.stderr, mark)
     for stream in (sys.stdout, sys.stderr):
         atexit.register(stream.finish)

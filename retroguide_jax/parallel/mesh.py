@@ -14,7 +14,7 @@ from retroguide_jax.errors import UserError
 AXES = ("slice", "data", "fsdp")
 # Every device holds its own rows of the batch, whichever axis its parameters are split over.
 BATCH_SPEC = PartitionSpec(AXES)
-_BUCKET = 128 * 2**20  # bytes that travel between slices at a time
+_BUCKET = 128 * 2**20  # bytes per exchange between slices
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -23,7 +23,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     Args:
       sizes: devices along `slice` (TPU slices, joined by the data centre's network; 1 elsewhere),
         `data` and `fsdp`, 1 where left out; at most one may be -1, meaning the rest.
-      devices: default: all of `jax.devices()`. Those of a described topology do as well.
+      devices: default: all of `jax.devices()`. The devices of a described topology work too.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices, or `slice` is not the number
@@ -47,22 +47,22 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 
 
 def count_slices(devices: Sequence[jax.Device] | None = None) -> int:
-    """How many TPU slices the devices (default: all) are of; 1 for other devices."""
+    """Number of TPU slices that the devices (default: all) belong to; 1 for other devices."""
     devices = list(devices or jax.devices())
-    # Other devices number their processes or nothing by this.
+    # On other platforms `slice_index` numbers processes or is absent.
     is_tpu = devices[0].platform == "tpu"
     return len({getattr(device, "slice_index", 0) for device in devices}) if is_tpu else 1
 
 
 def _arrange(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """Devices in an array of `shape`, neighbours of the inner axes near each other."""
+    """Arranges devices in an array of `shape`, neighbours along the inner axes close together."""
     num_slices = count_slices(devices)
     if devices[0].platform == "tpu" and num_slices != shape[0]:
         raise UserError(
             f"config.mesh.slice={shape[0]}: these devices are of {num_slices} slice(s); "
             f"set --config.mesh.slice={num_slices}"
         )
-    # An axis may need a part of a torus's side: data=64, fsdp=4 on 16 x 16 chips.
+    # An axis may need part of a torus's side, such as data=64, fsdp=4 on 16 x 16 chips.
     options = {"devices": devices, "allow_split_physical_axes": True}
     if num_slices > 1:
         return mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (shape[0], 1, 1), **options)
@@ -70,15 +70,15 @@ def _arrange(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.n
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows of the batch over all devices."""
+    """The sharding that splits the rows of a batch over all devices."""
     return NamedSharding(mesh, BATCH_SPEC)
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
-    """Options of the compiler for programs on a mesh, for `jax.jit`.
+    """Compiler options of `jax.jit` for programs on a mesh.
 
-    An exchange between TPU slices costs a latency of its own: at level O1 the gradients travel in a
-    few buckets rather than one by one. At its default level the compiler keeps them apart, to start
+    Every exchange between TPU slices adds latency: at level O1 the gradients travel in a few
+    buckets rather than one by one. At its default level the compiler keeps them apart, to start
     each while others are being computed.
     """
     if mesh.shape["slice"] == 1 or mesh.devices.flat[0].platform != "tpu":
@@ -87,10 +87,10 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Under `jit`: the arrays of a tree whole on every device, by an exchange at this place.
+    """Under `jit`: gathers the arrays of a tree in full on every device, at this point.
 
-    Left to itself the compiler may cut a gather and the product that needs it into a ring of many
-    small steps, or leave parameters split and gather the activations instead.
+    Without this constraint the compiler may cut a gather and the product that needs it into a ring
+    of many small steps, or leave parameters split and gather the activations instead.
     """
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
 

@@ -1,4 +1,4 @@
-"""Several processes on one job: how they start, and how they bring their results together."""
+"""Multi-process jobs: joining, barriers around files, gathering of results."""
 
 import contextlib
 import os
@@ -13,29 +13,30 @@ from retroguide_jax.parallel.marking import mark_lines
 from retroguide_jax.text import one_line
 
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# Gathered arrays pass through the devices' memory: this much of them at a time, over all processes.
+# Gathered arrays pass through device memory, so they are gathered in pieces of this total size.
 _PIECE_BYTES = 64 * 2**20
-# Heartbeats come from a thread of JAX's own, whatever Python and the devices do, so only a process
-# that is gone or out of reach is silent. Shorter than JAX's 100 s, because the others burn their
-# devices meanwhile; long enough for an interruption of the network.
+# JAX sends heartbeats from its own thread, whatever Python and the devices do, so only a process
+# that is dead or unreachable is silent. Shorter than JAX's 100 s, because the others waste device
+# time meanwhile; long enough to survive a network interruption.
 _HEARTBEAT_SECONDS = 60
 _FAILED = "failed: "
 
 
 def join_processes() -> None:
-    """Joins the other processes of a job, where the environment tells of any.
+    """Joins the other processes of a job, if the environment describes any.
 
-    By hand: JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Without the
-    first, what JAX detects (jax.distributed.initialize): the tasks of one `srun`, the workers of a
-    TPU slice on TPU VMs or on GKE, and several slices; JAX_NUM_PROCESSES=1 keeps a process alone
-    even there. One process alone returns at once. To be called before anything touches a device.
+    Set by hand: JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Without
+    the first, JAX detects the job (jax.distributed.initialize): the tasks of one `srun`, the
+    workers of a TPU slice on TPU VMs or on GKE, and several slices; JAX_NUM_PROCESSES=1 keeps a
+    process alone even there. Returns at once for a single process. Must be called before anything
+    touches a device.
 
-    From then on lines are marked `[i/n]`, and a process that tells of a failure ends all. JAX ends
-    a process by SIGABRT (status 134) where the others have not come after five minutes, or where
-    one has sent no heartbeat for a minute; at once where the first process is gone.
+    From then on output lines are prefixed `[i/n]`, and a process that reports a failure terminates
+    the job. JAX aborts a process by SIGABRT (status 134) if the others have not joined after five
+    minutes, if one has sent no heartbeat for a minute, or at once if process 0 is gone.
 
     Raises:
-      UserError: one of the three is missing or no number, or the others cannot be joined.
+      UserError: one of the three variables is missing or no number, or the others cannot be joined.
     """
     address, *numbers = (os.environ.get(name, "") for name in _VARIABLES)
     if address and not all(number.isdecimal() for number in numbers):
@@ -45,7 +46,7 @@ def join_processes() -> None:
         )
     if not address and numbers[0] == "1":
         return
-    # JAX's preemption service would take SIGTERM for itself, and who is told to end would go on.
+    # JAX's preemption service would take over SIGTERM, and a terminated process would keep running.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         if address:
@@ -68,13 +69,13 @@ def join_processes() -> None:
 
 
 def _count_detected() -> int:
-    """How many processes JAX would find the job to have; 1 where it would find no cluster."""
-    # Private, but the only ones to know every variable of their release, and how to ask a TPU VM's
-    # metadata server. Kubernetes without TPUs is left out: JAX needs a package and rights for it.
+    """Number of processes that JAX would detect for the job; 1 if it would detect no cluster."""
+    # Private classes, but only they know every variable of their JAX release and how to ask a TPU
+    # VM's metadata server. Kubernetes without TPUs is left out: JAX needs a package and rights.
     from jax._src.clusters import GceTpuCluster, GkeTpuCluster, SlurmCluster
 
     if SlurmCluster.is_env_present():
-        # In a shell on an allocation of many tasks JAX counts them all, and would wait for them.
+        # In a shell on an allocation of many tasks JAX would count, and wait for, all of them.
         return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if GkeTpuCluster.is_env_present():
         # get_process_count would ask a metadata server for slices, which single hosts may not have.
@@ -90,16 +91,16 @@ def is_writer() -> bool:
 
 @contextlib.contextmanager
 def writer_first(name: str) -> Iterator[None]:
-    """A block that the writing process has left before the others enter it.
+    """Context manager: the writing process completes the block before the others enter it.
 
-    For what is made once and then read by all. Every process must come here; no device waits,
-    however long it takes.
+    Use it for files that one process makes and all read. Every process must enter it. The wait
+    occupies no device, however long it takes.
 
     Args:
-      name: of the block.
+      name: name of the block, the same on all processes.
 
     Raises:
-      UserError: in the others, where the block failed in the writing process.
+      UserError: in the other processes, if the block failed in the writing process.
     """
     if not service.is_joined():
         yield
@@ -119,11 +120,11 @@ def writer_first(name: str) -> Iterator[None]:
 
 
 def gather_rows(rows: np.ndarray) -> np.ndarray:
-    """The rows of all processes one after the other, in the order of the processes, on each.
+    """Returns, on every process, the rows of all processes concatenated in process order.
 
-    Every process must call this, in the same order, with arrays that differ in their number of
-    rows (and in the length of strings) only. Bytes are moved, not numbers: float64 and text arrive
-    as they were.
+    Every process must call this, in the same order, with arrays that differ only in their number
+    of rows (and in the length of strings). Rows are sent as bytes, so float64 and text arrive
+    unchanged.
 
     Args:
       rows: [n, ...] of numbers, bool or str.

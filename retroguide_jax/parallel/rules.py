@@ -19,10 +19,10 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def partition_spec(tactic: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """The placement a tactic gives to one leaf.
+    """The PartitionSpec that a tactic gives to one leaf.
 
-    `replicate`: a copy everywhere. `fsdp`: the largest dimension that the `fsdp` axis divides is
-    split over it, and a leaf without one is replicated.
+    `replicate`: a copy on every device. `fsdp`: the largest dimension that the size of the `fsdp`
+    axis divides is split over that axis; a leaf without such a dimension is replicated.
 
     Raises:
       UserError: an unknown tactic.
@@ -57,7 +57,7 @@ def state_shardings(abstract_state: Any, rules: Rules, mesh: Mesh) -> Any:
 
 
 def sharding_table(abstract_state: Any, shardings: Any) -> list[tuple[str, tuple, str, str]]:
-    """Rows (path, shape, dtype, spec), one a leaf, for the log and for golden tests."""
+    """Rows (path, shape, dtype, spec), one per leaf, for the log and for golden tests."""
     leaves = jax.tree_util.tree_leaves_with_path(abstract_state)
     specs = jax.tree_util.tree_leaves(shardings)
     return [

@@ -1,8 +1,8 @@
-"""Words between the processes of a job, through JAX's coordination service; no device takes part.
+"""Messages between the processes of a job, through JAX's coordination service, without devices.
 
-So a process can be reached while its main thread waits in a collective. This is the only file that
-knows the service's client, which JAX keeps private (jax._src.distributed, the same in 0.10 and
-0.12); a new release of JAX is tried on tests/parallel/test_service.py first.
+So a process can be reached while its main thread waits in a collective. Only this file uses the
+service's client, which JAX keeps private (jax._src.distributed, the same in 0.10 and 0.12); try a
+new release of JAX on tests/parallel/test_service.py first.
 """
 
 import atexit
@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable
 
 _PREFIX = "retroguide"
-# A wait is asked for anew after so long: the service forgets none, but connections may be cut.
+# Long waits are requested again this often: the service forgets none, but connections may be cut.
 _SLICE_SECONDS = 600.0
 _num_uses: collections.Counter[str] = collections.Counter()
 _watchers: list[threading.Thread] = []
 
 
 def is_joined() -> bool:
-    """Whether this process is one of several of a job."""
-    # A command that never needed JAX has joined nothing, and must not wait for the import.
+    """Whether this process is one of several processes of a job."""
+    # A command that has not imported JAX has joined no job, and must not pay for the import.
     return "jax" in sys.modules and _state().client is not None and _state().num_processes > 1
 
 
@@ -35,7 +35,7 @@ def process_index() -> int:
 
 
 def num_processes() -> int:
-    """How many processes the job has."""
+    """Number of processes of the job."""
     return _state().num_processes
 
 
@@ -45,7 +45,7 @@ def name_process() -> str:
 
 
 def put(key: str, value: str) -> bool:
-    """Tells all processes a value; returns False where the key has one already, which stays."""
+    """Publishes a value to all processes; returns False if the key has one already, which stays."""
     import jax
 
     try:
@@ -58,10 +58,10 @@ def put(key: str, value: str) -> bool:
 
 
 def wait(key: str, seconds: float = math.inf) -> str:
-    """The value of a key, as soon as a process has put it.
+    """Waits until a process has put a value under a key, and returns the value.
 
     Raises:
-      TimeoutError: nobody has within `seconds`.
+      TimeoutError: no process has done so within `seconds`.
     """
     import jax
 
@@ -77,9 +77,9 @@ def wait(key: str, seconds: float = math.inf) -> str:
 
 
 def broadcast(topic: str, value: str = "") -> str:
-    """The value that the first process gives; the others wait for it, and give none.
+    """Returns the value that process 0 passes; the others wait for it, and their value is ignored.
 
-    Every process must come here, and in the same order where a topic is used more than once.
+    Every process must call this, in the same order if a topic is used more than once.
     """
     name = _name_use(topic)
     if process_index() == 0:
@@ -91,18 +91,18 @@ def broadcast(topic: str, value: str = "") -> str:
 def combine(
     topic: str, value: str, fn: Callable[[list[str]], str], seconds: float = math.inf
 ) -> str:
-    """`fn` of the values of all processes, in their order; the first process calls it.
+    """Returns `fn` of the values of all processes, in process order; process 0 calls `fn`.
 
-    Every process must come here, and in the same order where a topic is used more than once.
+    Every process must call this, in the same order if a topic is used more than once.
 
     Raises:
-      TimeoutError: not all have come within `seconds`; the message names the missing ones.
+      TimeoutError: some processes have not called within `seconds`; the message names them.
     """
     name = _name_use(topic)
     put(f"{name}/{process_index()}", value)
     if process_index() == 0:
         put(f"{name}/result", _combine(name, fn, seconds))
-    # The first process may have begun to wait only after this one.
+    # Twice the time, because process 0 may have begun to wait only after this one.
     result = json.loads(wait(f"{name}/result", 2 * seconds))
     if "missing" in result:
         raise TimeoutError(f"process {', '.join(map(str, result['missing']))}")
@@ -114,7 +114,7 @@ def _combine(name: str, fn: Callable[[list[str]], str], seconds: float) -> str:
     values, missing = [], []
     for index in range(num_processes()):
         try:
-            # A moment at least, to tell who has come from who has not once the time is over.
+            # At least 0.1 s, so that values already put are still read after the deadline.
             values.append(wait(f"{name}/{index}", max(deadline - time.monotonic(), 0.1)))
         except TimeoutError:
             missing.append(index)
@@ -122,16 +122,16 @@ def _combine(name: str, fn: Callable[[list[str]], str], seconds: float) -> str:
 
 
 def _name_use(topic: str) -> str:
-    # A key can be given a value once only.
+    # A key can be set only once, so every use of a topic needs its own.
     _num_uses[topic] += 1
     return f"{topic}/{_num_uses[topic]}"
 
 
 def watch(key: str, fn: Callable[[str], None]) -> None:
-    """Calls `fn` with the value of a key in a thread of its own, as soon as a process puts it."""
+    """Calls `fn` with the value of a key, in a separate thread, as soon as a process puts it."""
 
     def follow() -> None:
-        # It leaves the service, or has lost it, which JAX answers by ending the process.
+        # The process is leaving the service, or has lost it; then JAX ends the process.
         with contextlib.suppress(RuntimeError):
             fn(wait(key))
 
@@ -143,7 +143,7 @@ def watch(key: str, fn: Callable[[str], None]) -> None:
 
 
 def _leave_service() -> None:
-    """Ends the watchers: Python aborts at exit where a thread is still inside the client."""
+    """Ends the watchers: Python aborts at exit if a thread is still inside the client."""
     import jax
 
     jax.distributed.shutdown()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: all processes of a job end after the same step, whichever got the signal."""
+"""SIGINT and SIGTERM: all processes of a job stop after the same step, whichever got the signal."""
 
 import contextlib
 import signal
@@ -10,16 +10,16 @@ _KEY = "stop"
 
 
 class Stopper:
-    """While it is entered, the first signal asks for an end, and a second one ends at once.
+    """Context manager: the first signal requests a clean stop, the second ends the process at once.
 
-    Every process comes to `check` after every step. The one that got a signal tells the others.
-    Then, in each process, a thread holds the next check back and tells how many checks have been
-    passed: the end is at the first check that no process has passed. The threads talk through the
-    coordination service, so a main thread may meanwhile be inside a collective; and one that is
-    held back has dispatched all that the others need to come as far. Nothing is sent in normal
-    running.
+    Every process calls `check` after every step. The one that got a signal notifies the others.
+    Then, in each process, a thread blocks the next check and reports how many checks have been
+    passed: all stop at the first check that no process has passed. The threads communicate through
+    the coordination service, so a main thread may meanwhile be inside a collective; a blocked one
+    has already dispatched every step that the others need to get as far. Without a signal no
+    message is sent.
 
-    Checks are counted, not steps: a run that goes back to a checkpoint counts steps twice.
+    Checks are counted, not steps: a run that rolls back to a checkpoint counts steps twice.
     """
 
     def __init__(self):
@@ -28,7 +28,7 @@ class Stopper:
         self._condition = threading.Condition()
         self._is_held = False
         self._num_passed = 0
-        self._last: int | None = None  # the number of the check at which to end
+        self._last: int | None = None  # number of the check at which to stop
 
     def __enter__(self) -> "Stopper":
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -41,11 +41,11 @@ class Stopper:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if error is not None:
-            # Before files are closed, which may wait for the others.
+            # Report before closing files, which may block on the others.
             failure.tell_failure(error, failure.choose_status(error))
 
     def check(self) -> signal.Signals | None:
-        """The signal to end by now, or None; to be called once a step by every process."""
+        """The signal to stop for now, or None; every process must call this once per step."""
         if not service.is_joined():
             return self._signal
         with self._condition:
@@ -59,7 +59,7 @@ class Stopper:
         del frame
         signal.signal(number, self._previous[number])
         if service.is_joined():
-            # Not in the handler, which stands between any two lines of the main thread.
+            # Not in the handler itself, which may interrupt the main thread at any point.
             tell = threading.Thread(target=_tell, args=(number,), daemon=True)
             tell.start()
         else:
@@ -69,7 +69,7 @@ class Stopper:
         with self._condition:
             self._is_held = True
             num_passed = self._num_passed
-        # No time limit: a process that has not come so far yet (it compiles, say) will.
+        # No time limit: a process that is not there yet (still compiling, say) will be.
         most = service.combine("passed", str(num_passed), lambda values: str(max(map(int, values))))
         with self._condition:
             self._signal = signal.Signals(int(number))
@@ -79,5 +79,5 @@ class Stopper:
 
 
 def _tell(number: int) -> None:
-    with contextlib.suppress(RuntimeError):  # the coordinator is gone, and soon so is the job
+    with contextlib.suppress(RuntimeError):  # the coordinator is gone, so the job ends anyway
         service.put(_KEY, str(int(number)))

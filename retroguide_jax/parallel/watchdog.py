@@ -1,4 +1,4 @@
-"""Ends a job that stands still: in a collective that a process never joined, or for its data."""
+"""Aborts a job that hangs, for example in a collective that a process never joined, or on data."""
 
 import sys
 import threading
@@ -8,20 +8,20 @@ from retroguide_jax.parallel import failure, service
 
 
 class Watchdog:
-    """Ends the process by status 142 where no `beat` has come for so long.
+    """Ends the process with status 142 after `seconds` without a `beat`.
 
-    It says what the process was at, prints the stack of every thread, and tells the other
-    processes, which print theirs. It watches from the first beat on.
+    It prints the operation that the process was in and the stack of every thread, and notifies the
+    other processes, which print their stacks. It watches from the first beat on.
 
-    Beats must come from what cannot run on while the devices are stuck. Steps are dispatched
-    ahead of the devices, so beats of the loop alone would go on for a while; but the loop waits,
-    at every `log_every`, for the numbers of the interval before (`Reporter`), and comes to no beat
-    until the device has given them. So a stuck collective is noticed at the latest after the
-    steps of two intervals, which then only take the time of their dispatch, and `seconds`.
+    Call `beat` only from code that blocks when the devices hang. Steps are dispatched ahead of the
+    devices, so beats of the loop alone would continue for a while; but at every `log_every` the
+    loop waits for the metrics of the previous interval (`Reporter`), and sends no beat until the
+    device has delivered them. So a stuck collective is noticed at the latest `seconds` after the
+    steps of two intervals, which by then take only their dispatch time.
 
     Args:
-      seconds: must be longer than compiling the step, and any single batch of a validation, takes;
-        0 watches nothing.
+      seconds: must exceed the time to compile the step and that of any single validation batch;
+        0 disables the watchdog.
     """
 
     def __init__(self, seconds: float):
@@ -39,7 +39,7 @@ class Watchdog:
         self._has_ended.set()
 
     def beat(self, what: str) -> None:
-        """Reports progress; `what` says what comes next: "in step 7"."""
+        """Reports progress; `what` describes the next operation, such as "in step 7"."""
         self._last = (time.monotonic(), what)
 
     def _watch(self) -> None:
