@@ -1,1 +1,1 @@
-"""Scores of a trained model: retrieval ranks, image quality, diversity, and the job around them."""
+"""Scores of a trained model: retrieval ranks, image quality, diversity, and their job."""

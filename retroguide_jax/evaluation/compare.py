@@ -26,12 +26,11 @@ class PerImage:
     """A per-image file.
 
     Attributes:
-      path: where it lies.
+      path: of the file.
       ids: of its images.
-      scores: key -> float64 [N], the mean over several noises; NaN where not defined. Ranks are
-        turned into "r@1" and "mrr", whose averages mean something.
-      protocol: what they were measured under, see `results.write_per_image`; None where an earlier
-        version wrote the file.
+      scores: key -> float64 [N], the mean over the noises; NaN where undefined. Ranks are
+        converted to "r@1" and "mrr", which can be averaged.
+      protocol: of the scores, see `results.write_per_image`; None in files of earlier versions.
     """
 
     path: Path
@@ -47,14 +46,14 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
     the same images, measured under the same protocol.
 
     Args:
-      first, second: per-image CSV files, or work directories, whose newest such file is taken.
+      first, second: per-image CSV files, or work directories, whose newest such file is used.
 
     Returns:
       (table as text; {"metrics": {name: {"a", "b", "difference", "low", "high", "n", "verdict"}}}).
 
     Raises:
-      UserError: a file cannot be read, or they hold other images or no metric in common, or were
-        measured differently.
+      UserError: a file cannot be read, or the two hold different images, no common metric, or
+        scores measured under different protocols.
     """
     a, b = _read(_find(first)), _read(_find(second))
     only = sorted(set(a.ids) ^ set(b.ids))
@@ -104,18 +103,18 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
 
 
 def _compare_protocols(a: PerImage, b: PerImage, shared: Sequence[Score]) -> list[str]:
-    """What a reader should know of two protocols that allow a comparison.
+    """Notes on the differences of two protocols that allow a comparison.
 
     Raises:
-      UserError: they do not.
+      UserError: the protocols do not allow one.
     """
     if a.protocol is None or b.protocol is None:
         without = ", ".join(str(side.path) for side in (a, b) if side.protocol is None)
         return [f"no protocol in {without}: whether both were measured alike is not known"]
     kept = [_keep_decisive(side.protocol, shared) for side in (a, b)]
-    if kept[0]["real_images"] == kept[1]["real_images"]:  # then it does not matter where they lie
+    if kept[0]["real_images"] == kept[1]["real_images"]:  # same pixels, wherever they lie
         kept = [side | {"examples": _drop(side["examples"], *_PLACES)} for side in kept]
-    for part in ("examples", "judges", "networks"):  # of what both have
+    for part in ("examples", "judges", "networks"):  # only keys that both have
         both = kept[0][part].keys() & kept[1][part].keys()
         kept = [side | {part: {key: side[part][key] for key in both}} for side in kept]
     differences = find_differences(*kept)
@@ -129,9 +128,9 @@ def _compare_protocols(a: PerImage, b: PerImage, shared: Sequence[Score]) -> lis
 
 
 _PARTS = ("examples", "metrics", "judges", "networks")
-# Of the examples, what says where they come from, not what they are.
+# Keys of "examples" that describe where the images come from, not their content.
 _PLACES = ("dataset", "data", "split", "ids")
-_LESSER = ("seed", "num_noises", "formats")  # what leaves two sides comparable, with a note
+_LESSER = ("seed", "num_noises", "formats")  # a difference in these is noted, not refused
 
 
 def _keep_decisive(protocol: Mapping[str, Any], shared: Sequence[Score]) -> dict[str, Any]:

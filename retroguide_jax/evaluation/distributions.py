@@ -1,8 +1,8 @@
-"""Scores of whole sets of images, from the columns of frozen networks and judges.
+"""Scores of sets of images, from the columns of frozen networks and judges.
 
-fd_X           Frechet distance on the rows of X: a judge's embeddings of the target view, or a
-               network given by --features. FID is the name of that on Inception only
-kl_C, top1_C, top5_C, and _sure   of a classifier C, "places" or one given by --classifier: see
+fd_X           Frechet distance on the features of X: a judge's embeddings of the target view, or
+               the outputs of a network given by --features. FID means Inception features only
+kl_C, top1_C, top5_C, and _sure   by a classifier C, "places" or one given by --classifier: see
                classification.py
 inception_score_C, _top1, _top5   see `distribution.keep_top`
 """
@@ -25,12 +25,13 @@ def add_distances(
     features: Sequence[str],
     classifiers: Sequence[str] = (),
 ) -> None:
-    """Adds the distances between the generated and the real images, and what classifiers say.
+    """Adds the distances between generated and real images, and the scores by classifiers.
 
-    Of several noises a score is the mean; its interval is a jackknife's of noise 0, moved there.
+    With several noises a score is the mean over them; its interval is the jackknife interval of
+    noise 0, shifted to that mean.
 
     Args:
-      scores: receives them.
+      scores: receives the results.
       columns: see scoring.py.
       metrics: names of the registry.
       judges: names, for "fd_judge".
@@ -81,7 +82,8 @@ def _add(scores: Scores, score: Score, values: Sequence[float], replicates, num:
 def _add_frechet(scores: Scores, score: Score, rows: Rows) -> None:
     samples = list(_iterate_noises(rows))
     values = [distribution.frechet_between(rows[0], sample) for sample in samples]
-    # A distance of 2,048 features and more images takes seconds, and the jackknife one per group.
+    # With 2,048 features and more images than that, each distance takes seconds, and the jackknife
+    # computes one per group.
     num_groups = 10 if rows[0].shape[1] > 1024 else 20
     replicates = distribution.frechet_replicates(rows[0], samples[0], num_groups)
     _add(scores, score, values, replicates, len(rows[0]))
@@ -106,7 +108,7 @@ def _add_score(
 def _add_inception_score(scores: Scores, score: Score, rows: Rows) -> None:
     sets = [classification.compute_probabilities(logits) for logits in _iterate_noises(rows)]
     _add_score(scores, score, sets)
-    # What the real images score: the ceiling that a small set leaves.
+    # The ceiling: a small set limits the score of real images, too.
     _add_score(scores, score.of("real"), [classification.compute_probabilities(rows[0])])
 
 
@@ -118,7 +120,7 @@ _MAKERS: Mapping[str, Callable[[Scores, Score, Rows], None]] = {
 
 
 def _add_classifier(scores: Scores, name: str, rows: Rows, wanted: Sequence[str]) -> None:
-    """Adds those of "kl", "accuracy" and "inception_score" that are wanted."""
+    """Adds the scores "kl", "accuracy" and "inception_score" of a classifier, if in `wanted`."""
     real, samples = rows[0], list(_iterate_noises(rows))
     if "kl" in wanted:
         score = Score("kl", judge=name)

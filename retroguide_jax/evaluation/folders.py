@@ -1,4 +1,4 @@
-"""Folders of images of anyone's model beside the real ones, matched by name: what is scored."""
+"""Folders of generated images, of any model, and of real ones, matched by file name."""
 
 import collections
 import dataclasses
@@ -23,19 +23,19 @@ _BATCHES_AHEAD = 2
 
 @dataclasses.dataclass(frozen=True)
 class FolderPairs:
-    """Generated images with their references, and what else belongs to them.
+    """Generated images with their references and, where given, sources and sky masks.
 
     Attributes:
       ids: sorted; the path of an image inside its folder without its suffix, "city/0001".
       paths: for each role ("generated", "reference" and, where given, "source", "sky_mask",
         further samples "generated_1" ...) the files in the order of `ids`.
-      size: (height, width) in pixels of what is scored.
-      resize: how generated and reference images come to that size; None if they have it.
+      size: (height, width) in pixels at which images are scored.
+      resize: brings generated and reference images to that size; None if they have it.
       source_size: (height, width) in pixels of "source".
-      num_samples: K generated images of each place.
-      formats: for each role what formats its files have, "JPEG" or "JPEG, PNG".
-      notes: what a reader of the scores should know of the files.
-      remarks: what is found of images as they are read, hardly any picture in them above all.
+      num_samples: K generated images per place.
+      formats: for each role the formats of its files, "JPEG" or "JPEG, PNG".
+      notes: facts about the files that matter to a reader of the scores.
+      remarks: collected as images are read: conversions, and images of hardly any content.
     """
 
     ids: tuple[str, ...]
@@ -62,19 +62,19 @@ class FolderPairs:
         return "source" in self.paths
 
     def read(self, batches: Iterable[Sequence[int]]) -> Iterator[dict[str, np.ndarray]]:
-        """Decodes pairs by batches, while the next two batches are decoded by threads.
+        """Decodes pairs in batches; threads decode the next two batches ahead.
 
         Args:
-          batches: of B positions in `ids` each, in any order.
+          batches: B positions in `ids` each, in any order.
 
         Yields:
-          {"generated", "reference": uint8 [B, H, W, 3]} of `size`, so further samples, and, where
-          given, "source": uint8 [B, Hs, Ws, 3] of `source_size`, bicubic as in training, and
+          {"generated", "reference": uint8 [B, H, W, 3]} of `size`, further samples alike, and,
+          where given, "source": uint8 [B, Hs, Ws, 3] of `source_size`, bicubic as in training, and
           "sky_mask": bool [B, H, W], true where the mask is above 127, nearest neighbour.
 
         Raises:
-          UserError: images cannot be decoded. All such images of the folders are then looked for
-            and listed, the first ten and how many there are.
+          UserError: images cannot be decoded. All folders are then searched for such images; the
+            message gives the first ten and their number.
         """
         batches = iter(batches)
         waiting: collections.deque[dict[str, list[Future]]] = collections.deque()
@@ -119,7 +119,7 @@ class FolderPairs:
         return picture.pixels if is_source or not self.resize else self.resize.apply(picture.pixels)
 
     def _list_unreadable(self) -> None:
-        def check(role: str, path: Path) -> None:  # keeps no pixels
+        def check(role: str, path: Path) -> None:  # returns no pixels, to save memory
             self._decode(role, path)
 
         _run_all(
@@ -143,10 +143,10 @@ def match_folders(
     names: Mapping[str, str] | None = None,
     num_samples: int = 1,
 ) -> FolderPairs:
-    """Matches images of several folders by their names, and looks at the header of each file.
+    """Matches images of several folders by their names, and reads the header of each file.
 
     Names are compared without suffix and with the sub-folders they lie in (`listing.list_images`).
-    Every image of `generated` must have its reference and the reverse; `source` and `sky_mask` may
+    Every image of `generated` must have its reference and vice versa; `source` and `sky_mask` may
     hold more.
 
     Args:
@@ -156,18 +156,18 @@ def match_folders(
       sky_mask: folder of masks of the references, white where there is sky, as PNG.
       manifest: text file of ids, one per line, with or without a suffix; exactly these are
         evaluated.
-      resize: brings generated and reference images to one size. Without it they must all have one.
-      source_size: (height, width) in pixels to read sources at; without it they must have one size.
-      names: role -> pattern of the names that count, see `naming.parse_names`; others in the folder
-        are passed over, and noted.
-      num_samples: K generated images of each place, NAME_0.png to NAME_{K-1}.png.
+      resize: brings generated and reference images to one size. Without it all sizes must agree.
+      source_size: (height, width) in pixels to read sources at; without it their sizes must agree.
+      names: role -> pattern of the names to use, see `naming.parse_names`; other files are
+        skipped, which a note reports.
+      num_samples: K generated images per place, NAME_0.png to NAME_{K-1}.png.
 
     Raises:
       UserError: a folder is missing or holds no images; see `listing.list_images`,
         `listing.read_manifest`, `naming.select` and `naming.split_samples`; generated and
-        reference images lie in one folder and only names tell them apart; images without a
-        counterpart, unreadable ones or such of another size are listed, the first ten and how many
-        there are.
+        reference images lie in one folder and only their names distinguish them; images lack a
+        counterpart, are unreadable or of another size: the message gives the first ten and their
+        number.
     """
     folders = {"generated": Path(generated), "reference": Path(reference)}
     for role, folder in (("source", source), ("sky_mask", sky_mask)):
@@ -215,7 +215,7 @@ def match_folders(
 def _list_folders(
     folders: Mapping[str, Path], patterns: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """{role: {id: path}}, and notes of what the patterns pass over."""
+    """{role: {id: path}}, and notes on how many images fit each pattern."""
     found, notes = {}, []
     for role, folder in folders.items():
         found[role] = listing.list_images(folder)
@@ -283,7 +283,7 @@ def _inspect(paths: Mapping[str, Sequence[Path]]) -> dict[str, list[inspection.I
 def _describe_formats(
     paths: Mapping[str, Sequence[Path]], facts: Mapping[str, Sequence[inspection.ImageFacts]]
 ) -> dict[str, str]:
-    """Formats of the files of each role, and what is done to samples that are not plain."""
+    """Formats of the files of each role, and how pixels that are not opaque 8-bit are converted."""
 
     def read(role: str, path: Path) -> tuple[str, str]:
         picture = images.read_image(path, formats=images.READABLE_FORMATS)
@@ -309,10 +309,10 @@ def _describe_formats(
 
 
 def _run_all(calls: Sequence[Callable]) -> list:
-    """Results of calls on several threads.
+    """Runs calls on several threads and returns their results.
 
     Raises:
-      UserError: with all unreadable images, should there be any.
+      UserError: images are unreadable; one message covers all of them.
     """
 
     def attempt(call):

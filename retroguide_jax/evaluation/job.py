@@ -1,4 +1,4 @@
-"""The evaluation job: opens what is to be scored, scores it, makes the row of the ledger."""
+"""The evaluation job: opens the networks, scores the examples, makes the ledger row."""
 
 import dataclasses
 import time
@@ -24,19 +24,19 @@ from retroguide_jax.provenance import describe_machine
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a job is run, whatever is scored.
+    """Settings of a job that do not depend on what is scored.
 
     Attributes:
       metrics: names of the registry.
-      rows_per_device: images a device works on at a time, even. Scores do not depend on it beyond
-        the rounding of float32.
+      rows_per_device: images per device at a time, even. Scores depend on it only through the
+        rounding of float32.
       seed: of the noise and of the bootstrap.
-      weights: a file or folder to look for weights in first.
+      weights: a file or folder that is searched for weights first.
       features: further feature networks, name -> file.
-      classifiers: further classifiers, name -> file; what they give are logits.
-      max_bytes: memory for ranking beside the embeddings, whatever the size of the gallery.
-      reference_stats: a file that keeps what the frozen networks say of the real images; made if
-        it is not there.
+      classifiers: further classifiers, name -> file; their outputs are logits.
+      max_bytes: memory limit for ranking, excluding the embeddings, at any size of the gallery.
+      reference_stats: cache file of the frozen networks' outputs on the real images; made if it
+        is missing.
     """
 
     metrics: Sequence[str] = registry.DEFAULT
@@ -54,7 +54,7 @@ class Job:
 
     Attributes:
       metrics: those that can be computed.
-      absent: metric -> why it cannot be: a weights file that is nowhere.
+      absent: metric -> why it cannot be computed: a weights file was not found.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Job:
         Args:
           settings: of the job.
           judges: by name, a model's own embedder under `judges.EMBEDDER`.
-          layout: a network that reads the layout, see layout.py.
+          layout: the layout reader, see layout.py, or None.
 
         Raises:
           UserError: a network cannot be used or needs another name, or no metric is left.
@@ -173,7 +173,7 @@ def _hash_real(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def _rename_unverified(scores: Scores, net: str, paths: Sequence[str]) -> None:
-    """FID by whatever weights somebody has at hand is not FID."""
+    """Prefixes scores by unverified weights: they must not be taken for the published metric."""
     for score in list(scores.found):
         metric = registry.find_metric(score)
         if metric is not None and registry.METRICS[metric].net == net:

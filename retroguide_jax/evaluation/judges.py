@@ -1,4 +1,4 @@
-"""Judges: embedders that were trained on their own and score a model's images."""
+"""Judges: held-out embedders, trained independently, that score a model's images."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ EMBEDDER = "embedder"  # the model's own embedder as judge: the guide of its gen
 
 
 class Judge(Protocol):
-    """An embedder as evaluation asks it: an `inference.Model`, or what offers the same.
+    """Interface of an embedder that scores images: an `inference.Model` or an equivalent.
 
     Attributes:
-      config: of its training.
-      step: of its weights.
+      config: its training config.
+      step: the training step of its weights.
       variables: its weights.
     """
 
@@ -36,10 +36,10 @@ class Judge(Protocol):
 def name_judges(
     workdir: str | os.PathLike | None, judges: Iterable[str], flag: str = "--judge"
 ) -> dict[str, Path]:
-    """Names each judge after the last part of its directory, numbered where that is taken.
+    """Names each judge after the last part of its directory, numbered if that name is taken.
 
     Args:
-      workdir: of the model to be scored, which cannot judge itself; None where images are scored.
+      workdir: of the model to be scored, which cannot judge itself; None where folders are scored.
       judges: work directories.
       flag: where they were given, for errors.
 
@@ -68,7 +68,7 @@ def open_judges(
 ) -> dict[str, Model]:
     """Loads judges and checks that they were trained on images of these sizes.
 
-    A judge has one best state, whichever checkpoint of the model it scores: its newest.
+    The newest checkpoint of a judge is used, whichever checkpoint of the model it scores.
 
     Args:
       judges: name -> work directory.
@@ -87,7 +87,7 @@ def check_sizes(name: str, judge: Judge, sizes: Mapping[str, tuple[int, int]]) -
     """Checks that a judge was trained on images of these sizes, {view: (height, width)}.
 
     Raises:
-      UserError: it was not.
+      UserError: it was trained on another size.
     """
     for view, given in sizes.items():
         judged = tuple(judge.config.data[f"{view}_size"])
@@ -99,14 +99,14 @@ def check_sizes(name: str, judge: Judge, sizes: Mapping[str, tuple[int, int]]) -
 
 
 def check_independent(name: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Refuses a copy of the model's own embedder, which the generator was trained to please.
+    """Rejects a copy of the model's own embedder, which the generator was optimised for.
 
     Args:
       name: of the judge.
       columns: see scoring.py.
 
     Raises:
-      UserError: it gives the same embeddings.
+      UserError: the judge gives the same embeddings as the model's own embedder.
     """
     own, judged = columns.get(f"real/{EMBEDDER}"), columns[f"real/{name}"]
     if name == EMBEDDER or own is None:

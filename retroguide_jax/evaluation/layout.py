@@ -1,4 +1,4 @@
-"""The layout reader of a data set: opened from a folder, trained first where there is none."""
+"""Opens the layout reader of a data set from a folder; trains it first if it is missing."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ from retroguide_jax.progress import follow, make_bar
 def open_layout(
     metrics: Collection[str], model: Model, builder: tfds.core.DatasetBuilder, data_config
 ) -> FrozenNet | None:
-    """The layout reader of a model's data set, kept beside the data; trained first if need be.
+    """Opens the layout reader stored next to a model's data set; trains it first if it is missing.
 
     Args:
       metrics: names of the registry.
@@ -40,8 +40,8 @@ def open_layout(
       data_config: `config.data`.
 
     Returns:
-      None where the metric layout is not asked for or cannot be: it needs a generator of ground
-      images and a data set with labels.
+      None where the metric `layout` is not requested or not available: it needs a generator of
+      ground images and a data set with labels.
 
     Raises:
       UserError: see `open_layout_reader`.
@@ -72,18 +72,18 @@ def open_layout_reader(
     target_view: str = "ground",
     recipe: LayoutRecipe = LayoutRecipe(),  # noqa: B008, it is frozen
 ) -> FrozenNet:
-    """Opens the layout reader kept in a folder, training it first where there is none.
+    """Opens the layout reader stored in a folder; trains it first if it is missing.
 
-    It is kept as layout_reader-FINGERPRINT.safetensors, with the fingerprint of data set, version,
-    split, size, network and recipe: another of these is another file. Where several processes of a
-    machine want it at once, one trains and the others wait for its file.
+    Its file is layout_reader-FINGERPRINT.safetensors, with the fingerprint of data set, version,
+    split, size, network and recipe: a change of any of these leads to a new file. When several
+    processes on a machine need it at the same time, one trains and the others wait for its file.
 
     Args:
       builder: a built data set with labels and depth (`catalog.open_dataset`).
       data_config: `config.data`: train_split, ground_size, aerial_size, num_threads.
-      folder: where it is kept.
+      folder: of the file.
       progress_fn: of the training, see `train_layout_reader`.
-      target_view: "ground" or "aerial": what the images to be read show.
+      target_view: "ground" or "aerial", the view of the images to read.
       recipe: how it is trained.
 
     Returns:
@@ -143,9 +143,9 @@ def _write(path: Path, train_fn: Callable[[], Any]) -> None:
             if path.exists():  # trained by another process while this one waited
                 return
             stack.callback(beside.unlink, missing_ok=True)
-            beside.touch()  # what cannot be written is better known before the training
+            beside.touch()  # fails before the training if the folder is not writable
         tensors = traverse_util.flatten_dict(jax.device_get(train_fn()), sep="/")
-        # Where nothing is locked another may have been quicker: what it reads must not change.
+        # Without a lock another process may have written the file: do not change what it reads.
         if not path.exists():
             with _naming(path):
                 beside.write_bytes(save(tensors))

@@ -1,4 +1,4 @@
-"""Training of the layout reader, on real panoramas alone."""
+"""Training of the layout reader, on real panoramas only."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.models.layout_reader import LayoutReader
 
 _READ_BATCH = 32
-_METRICS_EVERY = 25  # steps; to look at a metric is to wait for its step
+_METRICS_EVERY = 25  # steps; reading a metric blocks until its step is done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +27,12 @@ class LayoutRecipe:
     """How a layout reader is trained; two equal recipes on the same data train the same reader.
 
     Attributes:
-      num_steps: of Adam.
-      pixels_per_step: a step costs the same at every size: 16 panoramas of 32 x 128, one of
-        128 x 512.
-      learning_rate: at its highest, after `warmup_steps`; it then falls to 0 along a cosine.
+      num_steps: number of Adam steps.
+      pixels_per_step: pixels per batch, so that a step costs the same at every size: 16 panoramas
+        of 32 x 128, one of 128 x 512.
+      learning_rate: peak, reached after `warmup_steps`; a cosine decay to 0 follows.
       warmup_steps: steps of linear increase, fewer than `num_steps`.
-      depth_weight: of the depth loss beside the label loss.
+      depth_weight: of the depth loss; the label loss has weight 1.
       seed: of the initial weights, the order and the augmentation.
     """
 
@@ -82,9 +82,9 @@ def train_layout_reader(
     Args:
       builder: a built data set with labels and depth (`catalog.open_dataset`).
       data_config: `config.data`: train_split, ground_size, aerial_size, num_threads.
-      recipe: how.
-      progress_fn: called every 25 steps and at the last with (steps done, steps in all, {"loss",
-        "label_agreement", "depth_error"}), all of that step's augmented batch.
+      recipe: of the training.
+      progress_fn: called every 25 steps and at the last with (steps done, total steps, {"loss",
+        "label_agreement", "depth_error"}), all on that step's augmented batch.
 
     Returns:
       The network's variables, float32.
@@ -138,7 +138,7 @@ def _compile_step(net: LayoutReader, optimizer: optax.GradientTransformation, de
 
 
 def _read_examples(builder, data_config, most: int) -> dict[str, np.ndarray]:
-    """The first `most` examples of the training split: more would never be looked at."""
+    """The first `most` examples of the training split: the training uses no more."""
     split = data_config.train_split
     batches = iterate_batches(builder, data_config, split, batch_size=_READ_BATCH, with_layout=True)
     parts = []

@@ -1,4 +1,4 @@
-"""Which file of a folder stands for which place, where names differ in more than their suffix."""
+"""Maps the files of a folder to places where names differ in more than their suffix."""
 
 import os
 import re
@@ -32,10 +32,10 @@ def parse_names(texts: Sequence[str]) -> dict[str, str]:
 
 
 def select(found: Mapping[str, Path], pattern: str, folder: Path) -> dict[str, Path]:
-    """The images whose name fits a pattern, by what its * stands for.
+    """The images whose names fit a pattern, keyed by the part that its * stands for.
 
     Raises:
-      UserError: none does.
+      UserError: no name fits.
     """
     before, after = pattern.split("*")
     form = re.compile(f"{re.escape(before)}(.+){re.escape(after)}", re.DOTALL)
@@ -50,10 +50,10 @@ def select(found: Mapping[str, Path], pattern: str, folder: Path) -> dict[str, P
 
 
 def split_samples(found: Mapping[str, Path], num: int, folder: Path) -> list[dict[str, Path]]:
-    """NAME_0, NAME_1 ... of a folder as `num` sets by NAME.
+    """Splits the files NAME_0, NAME_1 ... of a folder into `num` sets keyed by NAME.
 
     Raises:
-      UserError: a name does not end so, or a set is not complete.
+      UserError: a name does not end in _0 to _{num - 1}, or a set is incomplete.
     """
     samples: list[dict[str, Path]] = [{} for _ in range(num)]
     others = []
@@ -75,7 +75,7 @@ def split_samples(found: Mapping[str, Path], num: int, folder: Path) -> list[dic
 
 
 def suggest(generated: Sequence[str], reference: Sequence[str]) -> str:
-    """The flags by which names of two folders would match, or "" where none are seen."""
+    """The flags that would make the names of two folders match, or "" if none are found."""
     parts = [_find_common(names) for names in (generated, reference)]
     bare = [
         sorted(name[len(before) : len(name) - len(after)] for name in names)
@@ -94,7 +94,7 @@ def suggest(generated: Sequence[str], reference: Sequence[str]) -> str:
 
 
 def find_endings(names: Sequence[str]) -> list[str]:
-    """The endings by which names fall into sets of equal beginnings: "_fake_B", "_real_B"."""
+    """The endings that divide names into sets of equal beginnings: "_fake_B", "_real_B"."""
     breaks = [[match.start() for match in _BREAK.finditer(name)] for name in names]
     for k in range(min(map(len, breaks), default=0)):
         beginnings: dict[str, set[str]] = {}
@@ -108,7 +108,7 @@ def find_endings(names: Sequence[str]) -> list[str]:
 
 
 def _find_common(names: Sequence[str]) -> tuple[str, str]:
-    """What all names begin and end with, as far as the last and the first break between words."""
+    """Common prefix and suffix of all names, cut at the last and the first word break in them."""
     before = os.path.commonprefix(names)
     before = before[: max((match.end() for match in _BREAK.finditer(before)), default=0)]
     after = os.path.commonprefix([name[len(before) :][::-1] for name in names])[::-1]

@@ -1,4 +1,4 @@
-"""From metric names to the frozen networks they look through, or to why there is none."""
+"""Opens the frozen networks that metrics need, or records why one is not available."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from retroguide_jax.evaluation.registry import METRICS, list_weights
 from retroguide_jax.metric_nets.frozen import FrozenNet
 from retroguide_jax.weights.files import MissingWeightsError, load
 
-# Of a metric, the output of its network that it needs, where that is not "features".
+# The output of its network that a metric needs, where that is not "features".
 _OUTPUTS = {
     "inception_score": "logits",
     "kl_places": "probabilities",
@@ -25,9 +25,9 @@ class OpenedNets:
     Attributes:
       lpips: metric -> network with the output "distance".
       features: network name -> (network, outputs that metrics need).
-      absent: metric -> why it is absent: a weights file that is nowhere.
-      unverified: network name -> the weight files whose digest is not the published one's. Scores
-        by such a network must not bear the metric's name.
+      absent: metric -> why it is absent: a weights file was not found.
+      unverified: network name -> its weight files that differ from the published ones by digest.
+        Scores by such a network must not be reported under the metric's name.
     """
 
     lpips: dict[str, FrozenNet] = dataclasses.field(default_factory=dict)
@@ -47,7 +47,7 @@ def open_nets(
 
     Args:
       metrics: names of the registry.
-      weights: a file or folder to look in first, as --weights.
+      weights: a file or folder that is searched first, as --weights.
       features: further networks, name -> file, as --features=NAME=FILE and --classifier=NAME=FILE.
 
     Raises:

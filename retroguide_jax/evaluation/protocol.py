@@ -1,4 +1,4 @@
-"""What a number must be read with: the protocol it was measured under, and its digest."""
+"""The protocol that a score was measured under, and the digest of the protocol."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ def make_protocol(
     nets: Mapping[str, FrozenNet],
     **settings: Any,
 ) -> dict[str, Any]:
-    """Everything that decides a score, apart from the weights of the model that is scored.
+    """Everything that determines a score, except the weights of the model that is scored.
 
     Args:
-      examples_key: what names the images: data set, split, number; or the digest of the ids.
+      examples_key: identifies the images: data set, split, number; or the digest of the ids.
       metrics: names of the registry.
       judges: by name, without the model's own embedder.
       nets: by name.
-      **settings: seeds and the like, that JSON can hold.
+      **settings: further entries that JSON can hold, such as seeds.
 
     Returns:
       A dictionary that JSON can hold. Equal protocols have equal `hash_protocol`.
@@ -51,7 +51,7 @@ def hash_protocol(protocol: Mapping[str, Any]) -> str:
 
 
 def find_differences(first: Any, second: Any, place: str = "") -> list[str]:
-    """What two protocols, or parts of them, say differently: "resize: as stored, then ..."."""
+    """Where two protocols, or parts of them, differ: "resize: as stored against resized to ..."."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         keys = sorted({*first, *second})
         parts = ((first.get(key), second.get(key), f"{place}.{key}".strip(".")) for key in keys)

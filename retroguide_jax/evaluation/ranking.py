@@ -23,14 +23,15 @@ from retroguide_jax.parallel.processes import gather_rows
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """A gallery, and where N queries belong in it.
+    """A gallery and the right answers of N queries in it.
 
     Attributes:
-      shown: int [R], the pairs that the gallery is made of; further tiles follow after them.
-      matches: int [N, P], gallery rows that are right for query n, the own one first, filled up
-        with -1.
-      near: int [N, S], gallery rows that show the place too, but off their middle (VIGOR's
-        semi-positives), filled up with -1. Wrong in R@k, left out for the hit rate.
+      shown: int [R], the pairs whose images form the gallery; further tiles are appended.
+      matches: int [N, P], gallery rows that are right for query n, its own one first, padded with
+        -1.
+      near: int [N, S], gallery rows that show the place too, but away from their centre (VIGOR's
+        semi-positives), padded with -1. They count as wrong in R@k and are excluded from the hit
+        rate.
     """
 
     shown: np.ndarray
@@ -47,9 +48,10 @@ def find_places(
 ) -> Places:
     """Finds the right answers to each pair's query in a gallery of real images.
 
-    A gallery of aerials shows each of them once, whatever number of pairs share it (VIGOR); right
-    are the pair's own and its other `positives` (CVACT's test: all within 5 m). In a gallery of
-    ground images, those are right whose aerial or positives include the query's aerial.
+    An aerial gallery holds each image once, however many pairs share it (VIGOR); the right answers
+    are the pair's own image and its other `positives` (CVACT's test: all within 5 m). In a ground
+    gallery the right answers are the images whose aerial or positives include the query's
+    aerial.
 
     Args:
       columns: str [N] "aerial_id", "positives" and "semi_positives" (joined by line breaks).
@@ -61,7 +63,7 @@ def find_places(
     near = [text.split("\n") if text else [] for text in columns["semi_positives"].tolist()]
     if gallery_view == "aerial":
         names, shown = np.unique(own, return_index=True)
-        # In the order of the pairs, so that a gallery does not depend on how ids sort.
+        # Keep the order of the pairs, so that the gallery does not depend on how ids sort.
         shown = np.sort(shown)
         names = [*own[shown].tolist(), *(() if tile_ids is None else tile_ids.tolist())]
         rows = {}
@@ -82,7 +84,7 @@ def _list_rows(rows: Mapping[str, int], names: list[str]) -> list[int]:
 
 
 def _invert(own: np.ndarray, names: list[list[str]]) -> list[list[int]]:
-    """For each pair the pairs, itself first, whose `names` include its aerial."""
+    """For each pair, the pairs whose `names` include its aerial, itself first."""
     naming: dict[str, list[int]] = {}
     for row, listed in enumerate(names):
         for name in dict.fromkeys(listed):
@@ -108,10 +110,10 @@ def _name(metric: str, kind: str, judge: str) -> Score:
 
 
 class Ranker:
-    """Retrieval scores by one judge after the other.
+    """Adds retrieval scores, one judge at a time.
 
     Args:
-      scores: receives them.
+      scores: receives the results.
       columns: see scoring.py.
       views: (source, target), "aerial" and "ground" or the reverse.
       tiles: of the gallery, see `Scorer.embed_tiles`.
@@ -133,11 +135,11 @@ class Ranker:
         tile_ids = tiles.get("id")
         self._sources = find_places(columns, source_view, tile_ids)
         self._targets = find_places(columns, target_view)
-        # The generated images are one a pair, whichever view they are of.
+        # There is one generated image per pair, whichever view it is of.
         self._generated = find_places(columns, "ground")
 
     def add(self, judge: str, metrics: Sequence[str]) -> None:
-        """Adds those of `metrics` by one judge, as far as the columns go."""
+        """Adds the scores of `metrics` by one judge, as far as the columns allow."""
         columns = self._columns
         real, generated = columns[f"real/{judge}"], columns.get(f"generated/{judge}")
         samples = [] if generated is None else [generated[:, k] for k in range(generated.shape[1])]
@@ -148,8 +150,8 @@ class Ranker:
             self._add_kind("real", judge, [real], gallery, self._sources)
             if samples:
                 self._add_kind("generated", judge, samples, gallery, self._sources)
-                # Neighbours are partners unless they show one place; the last of an odd number has
-                # none.
+                # Adjacent rows are partners unless they show the same place; in an odd number
+                # the last has none.
                 rows, own = np.arange(len(real) // 2 * 2), columns["aerial_id"]
                 rows = rows[own[rows] != own[rows ^ 1]]
                 if len(rows):

@@ -1,4 +1,4 @@
-"""What the frozen networks say of the real images, kept from one evaluation to the next."""
+"""Cache of the frozen networks' outputs on the real images, for later evaluations."""
 
 import json
 import zipfile
@@ -17,10 +17,10 @@ _PREFIX = "real/"
 
 
 class Reference:
-    """Rows of the frozen networks on the real images, in memory and in a file.
+    """Outputs of the frozen networks on the real images, cached in memory and in a file.
 
     Args:
-      path: of the file; None keeps them in memory only, for the next checkpoint of a watching job.
+      path: of the file; None keeps them in memory only, for the next checkpoint under --watch.
     """
 
     def __init__(self, path: Path | None):
@@ -28,9 +28,9 @@ class Reference:
         self._known: tuple[str, dict[str, np.ndarray]] | None = None
 
     def read(self, described: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The columns that are known for this protocol; {} where there are none yet.
+        """The cached columns for this protocol; {} where there are none yet.
 
-        Whether they are of the same images their "real_digest" shows, as the images are read.
+        `Scorer.score` compares their "real_digest" with the images as it reads them.
 
         Raises:
           UserError: the file was made from other images, another resize or range, or other weights;
@@ -50,10 +50,10 @@ class Reference:
         return columns
 
     def write(self, described: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> None:
-        """Keeps the columns of frozen networks, by the first process where a file is asked for.
+        """Caches the columns of frozen networks; the first process writes the file, if any.
 
         Raises:
-          UserError: the file cannot be written, or what was read belongs to other images.
+          UserError: the file cannot be written, or the cached columns belong to other images.
         """
         ids = columns["id"]
         if self._known is not None:

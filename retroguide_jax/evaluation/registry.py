@@ -1,7 +1,7 @@
-"""Every metric by its protocol-qualified name: what it is, whose it is, what it needs.
+"""All metrics by protocol-qualified name, each with its definition, source and requirements.
 
-One name, one protocol: papers differ in what they call PSNR, SD, SSIM and FID by more than the
-methods that they compare, so a number without its protocol compares with nothing.
+One name, one protocol: what papers call PSNR, SD, SSIM and FID differs by more than the methods
+that they compare, so a number without its protocol cannot be compared with any other.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from retroguide_jax.text import find_nearest
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A line of the registry.
+    """An entry of the registry.
 
     Attributes:
       group: which part of the job computes it: "pair" (image against target, per image), "masked"
@@ -22,10 +22,10 @@ class Metric:
         images), "classifier", "retrieval", "noise" (over the noises of one source), "layout".
       better: "higher" or "lower"; "one" where 1 is best.
       unit: "dB", "" and so on.
-      text: formula and source in a line; the whole story is in the function's docstring.
-      net: the frozen network it looks through, a name of `nets.open_nets`; "" for none.
-      floors: whether it is also given for the image of another source and for the mean image.
-      parts: its scores, where it has several with names of their own, and how each is better.
+      text: formula and source in one line; the function's docstring has the details.
+      net: the frozen network it uses, a name of `nets.open_nets`; "" for none.
+      floors: whether it is also computed for the image of another source and for the mean image.
+      parts: name -> `better` of each of its scores, where it has several with their own names.
     """
 
     group: str
@@ -183,14 +183,14 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
-# What needs no weights from elsewhere, and fits on a screen.
+# Metrics that need no downloaded weights; their table fits on a screen.
 DEFAULT = tuple(
     name
     for name, metric in METRICS.items()
     if metric.group in ("pair", "masked", "alone", "noise") and not metric.net
 ) + ("retrieval", "fd_judge")
 
-# The columns that a paper of each family prints, in its order.
+# The metrics that papers of each family report, in their order.
 PRESETS: dict[str, tuple[str, ...]] = {
     "legacy_gan": (
         "inception_score_places", "accuracy_places", "kl_places", "ssim_lua", "psnr_legacy",
@@ -207,7 +207,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 def choose_metrics(
     names: str | None, preset: str | None = None, flag: str = "--metrics"
 ) -> tuple[str, ...]:
-    """The metrics that --metrics=a,b,c and --preset=NAME ask for, in the order asked.
+    """The metrics that --metrics=a,b,c and --preset=NAME request, in that order.
 
     Args:
       names: comma-separated; "all" stands for every metric, "default" for `DEFAULT`.
@@ -215,7 +215,7 @@ def choose_metrics(
       flag: where `names` were given, for errors.
 
     Raises:
-      UserError: there is no metric or preset of a name.
+      UserError: a name is that of no metric or preset.
     """
     if preset is not None and preset not in PRESETS:
         raise UserError(f"--preset={preset}: {_suggest(preset, PRESETS)}")
@@ -236,7 +236,7 @@ def list_group(names: Sequence[str], *groups: str) -> list[str]:
 
 
 def list_weights(net: str) -> tuple[str, ...]:
-    """Names in the catalog of the weight files that a network is made of."""
+    """Catalog names of the weight files of a network."""
     kind, _, variant = net.partition("_")
     if kind == "lpips":
         return {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}[variant], net
@@ -244,7 +244,7 @@ def list_weights(net: str) -> tuple[str, ...]:
 
 
 def find_metric(score: Score) -> str | None:
-    """The metric that asks for a score: "layout" of `Score("mean_iou")`.
+    """The metric that a score belongs to: "layout" for `Score("mean_iou")`.
 
     None for scores by a classifier of the user and for names that this version does not know.
     """
@@ -270,7 +270,7 @@ _BY_RANK = ("r@", "mrr", "hit_rate", "rank")
 def find_direction(score: Score) -> str:
     """Whether "higher" or "lower" is better, or "one" is best."""
     stem, name = score.metric.removeprefix(UNVERIFIED), find_metric(score)
-    if name is None:  # of a classifier
+    if name is None:  # by a classifier of the user
         return "lower" if stem == "kl" else "higher"
     return METRICS[name].parts.get(stem, METRICS[name].better)
 
@@ -282,7 +282,7 @@ def measure_merit(score: Score, value: float) -> float:
 
 
 def describe_metrics() -> str:
-    """The registry as text: name, what it is, and whether it needs weights."""
+    """The registry as text: name, definition and required weights of each metric."""
     width = max(map(len, METRICS))
     lines = []
     for name, metric in METRICS.items():

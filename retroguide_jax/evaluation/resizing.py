@@ -1,4 +1,4 @@
-"""Resizing images before they are scored, by protocols that are named: they move every metric."""
+"""Resizes images before scoring, by named protocols: the choice changes every metric."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ _PILLOW = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 METHODS = (*_PILLOW, "area")
-_MOST = 16_384  # pixels a side
+_MOST = 16_384  # pixels per side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Resize:
     """A resize of uint8 images to one size.
 
     Attributes:
-      method: of `METHODS`. The names of Pillow are Pillow's filters, antialiased (all but nearest)
-        and rounded to uint8 after each of their two passes. "area" weighs pixels by the share of
-        them that is covered, as OpenCV's INTER_AREA does (SAFA, GPG2A); Pillow's box takes whole
-        pixels, which is the same only where the factor is a whole number.
+      method: of `METHODS`. Pillow's names mean Pillow's filters, antialiased (all but nearest)
+        and rounded to uint8 after each of their two passes. "area" weights each pixel by the
+        share of it that is covered, as OpenCV's INTER_AREA does (SAFA, GPG2A); Pillow's box takes
+        entire pixels, which is the same only for integer factors.
       height, width: pixels.
     """
 
@@ -37,15 +37,15 @@ class Resize:
 
     @property
     def protocol(self) -> str:
-        """The resize in words, as it stands beside the numbers."""
+        """The resize in words, as reported with the scores."""
         how = "OpenCV's INTER_AREA" if self.method == "area" else f"Pillow's {self.method}"
         smooth = "" if self.method == "nearest" else ", antialiased"
         return f"resized to {self.height}x{self.width} by {how}{smooth}, on uint8"
 
     def check(self, height: int, width: int) -> None:
-        """Raises UserError if images of that size cannot be resized so.
+        """Raises UserError if images of that size cannot be resized by the method.
 
-        OpenCV enlarges by another method than areas.
+        OpenCV's INTER_AREA enlarges by another method than areas.
         """
         if self.method == "area" and (height < self.height or width < self.width):
             raise UserError(
@@ -101,7 +101,7 @@ def _sum_spans(values: np.ndarray, num: int, axis: int) -> np.ndarray:
     ends = np.arange(num + 1) * length / num
     whole = np.minimum(ends.astype(np.int64), length - 1)
     parts = np.expand_dims(ends - whole, tuple(i for i in range(values.ndim) if i != axis))
-    # Up to an end: the pixels until it, less the share of the last one that lies behind it.
+    # Sum up to each end: all pixels up to it, minus the part of the last one that is beyond it.
     until = np.cumsum(values, axis=axis, dtype=np.int32 if values.dtype == np.uint8 else None)
     sums = until.take(whole, axis) + (parts - 1) * values.take(whole, axis)
     return np.diff(sums, axis=axis)

@@ -1,4 +1,4 @@
-"""The files of an evaluation: the ledger of a work directory, JSON, one line an image."""
+"""The files of an evaluation: the ledger of a work directory, JSON, and CSV with per-image rows."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from retroguide_jax import files
 from retroguide_jax.files import to_path, write_beside
 
-PROTOCOL = "protocol"  # the column of a per-image file that holds it
+PROTOCOL = "protocol"  # the column of a per-image file that holds the protocol
 RESULTS_PATH = Path("eval") / "results.jsonl"
 
 
@@ -28,10 +28,10 @@ def read_rows(workdir: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def write_json(path: str | os.PathLike, row: dict[str, Any]) -> None:
-    """Writes `row` as an indented JSON file, beside its place first and then renamed.
+    """Writes `row` as an indented JSON file: to a temporary name, then renamed.
 
     Raises:
-        UserError: the file cannot be written.
+      UserError: the file cannot be written.
     """
     _write_text(path, json.dumps(row, indent=2, allow_nan=False) + "\n")
 
@@ -44,16 +44,16 @@ def _write_text(path: str | os.PathLike, text: str) -> None:
 def write_per_image(
     path: str | os.PathLike, columns: Mapping[str, np.ndarray], row: Mapping[str, Any]
 ) -> None:
-    """Writes one line per image as CSV, beside its place first and then renamed.
+    """Writes one line per image as CSV: to a temporary name, then renamed.
 
-    The last column, "protocol", has in its first line what the scores were measured under, as JSON:
-    the file can be taken elsewhere and still be compared only with what compares.
+    The first line of the last column, "protocol", holds the protocol of the scores as JSON, so that
+    a file that was moved is still compared only with files of a compatible protocol.
 
     Args:
       path: of the file.
       columns: "id" str [N], then scores [N], or [N, K] for K noises: these become K columns
-        NAME#0, NAME#1 and so on. A score that is not defined is an empty cell, an infinite "inf".
-      row: of `Job.score`: its "protocol" and "real_images" are kept.
+        NAME#0, NAME#1 and so on. An undefined score is an empty cell, an infinite one "inf".
+      row: of `Job.score`: its "protocol" and "real_images" are written.
 
     Raises:
       UserError: the file cannot be written.

@@ -1,6 +1,6 @@
 """The scores of one row: their keys, their names as text, and how they are gathered.
 
-A name in results.jsonl, and its key:
+Names in results.jsonl and their keys:
 
 psnr, psnr_shuffled            Score("psnr"), Score("psnr", "shuffled")
 r@1_real/J, r@1_same_view/J    Score("r@1", "real", "J"), Score("r@1_same_view", judge="J")
@@ -20,7 +20,7 @@ from retroguide_jax.metrics import statistics
 
 VARIANTS = ("generated", "shuffled", "mean_image", "real")
 UNVERIFIED = "unverified_"
-# Metrics by a judge, a feature network or a classifier: what stands around its name.
+# What precedes and follows the name of a judge, feature network or classifier, by metric.
 _OF_FEATURES = {"fd": ("fd_", "")}
 _OF_CLASSIFIER = {
     "kl": ("kl_", ""),
@@ -30,7 +30,7 @@ _OF_CLASSIFIER = {
     "inception_score": ("inception_score_", ""),
 }
 _AROUND = _OF_FEATURES | _OF_CLASSIFIER
-# Ways to retrieve that have no variants: a part of the metric, "r@1_same_view".
+# Kinds of retrieval without variants; they are part of the metric: "r@1_same_view".
 _WITHOUT_VARIANTS = ("_same_view", "_reverse")
 
 
@@ -59,7 +59,7 @@ class Score:
 
     @property
     def label(self) -> str:
-        """The name of its line in a table, where variants are columns: "r@1/judge"."""
+        """The name of its row in a table, where variants are columns: "r@1/judge"."""
         return self._join("")
 
     def _join(self, suffix: str) -> str:
@@ -69,7 +69,7 @@ class Score:
         return self.metric + suffix + (f"/{self.judge}" if self.judge else "")
 
     def of(self, variant: str) -> "Score":
-        """The same score of other images."""
+        """The same score of another variant."""
         return dataclasses.replace(self, variant=variant)
 
     @classmethod
@@ -99,7 +99,7 @@ def check_names(
       judges, features, classifiers: names of the networks that score.
 
     Raises:
-      UserError: a score of one reads as another score; the network needs another name.
+      UserError: the name of a network's score would be read as that of another score.
     """
     owners: dict[str, str] = {}
     kinds = (
@@ -130,10 +130,10 @@ class Scores:
     """The scores of one row, those that are absent, and what they were made from.
 
     Attributes:
-      found: key -> {"value", "low", "high", "n"} with the ends of the 95 % interval, and of several
-        noises "noise_std", the standard deviation of the score over them. An infinite score has no
-        number in JSON: value, low and high are then None and "infinite" says how many images are
-        so.
+      found: key -> {"value", "low", "high", "n"} with the ends of the 95 % interval, and for
+        several noises "noise_std", the standard deviation of the score over them. JSON has no
+        infinity: value, low and high of an infinite score are None and "infinite" is the number
+        of images with an infinite value.
       absent: [{"name", "reason"}].
       ties: "KIND/J" -> number of queries with tied items.
       seed: of the bootstrap.
@@ -148,12 +148,12 @@ class Scores:
         self.per_image: dict[str, np.ndarray] = {}
 
     def add_mean(self, score: Score, values: np.ndarray, *, keep: bool = True) -> None:
-        """Adds the mean of [N] or [N, K] values; rows that are NaN are left out of it.
+        """Adds the mean of [N] or [N, K] values; rows with a NaN are left out.
 
         Args:
           score: its key.
           values: one per image, or one per image and noise.
-          keep: also list them image by image.
+          keep: also keep them in `per_image`.
         """
         values = np.asarray(values, np.float64)
         table = values[:, None] if values.ndim == 1 else values
@@ -197,7 +197,7 @@ class Scores:
 
     @contextlib.contextmanager
     def explain(self, name: str) -> Iterator[None]:
-        """Lists `name` as absent where what happens inside raises a UserError."""
+        """Context manager: lists `name` as absent if the body raises a UserError."""
         try:
             yield
         except UserError as error:

@@ -1,14 +1,14 @@
-"""One pass over the examples: whatever can be said of each image on its own.
+"""One pass over the examples: everything that is computed per image.
 
 The result is columns, one row per example, from which summary.py makes scores:
 
-id, aerial_id, positives, semi_positives   which example it is, see `pipeline.iterate_batches`
-real_digest     of the target's pixels: what names and sizes of files do not say
+id, aerial_id, positives, semi_positives   identify the example, see `pipeline.iterate_batches`
+real_digest     of the target's pixels, which names and sizes of files do not identify
 source/J, real/J [N, D], generated/J [N, K, D]   embeddings by judge J
-real/NET.OUTPUT [N, D], generated/NET.OUTPUT [N, K, D]   rows of frozen networks
+real/NET.OUTPUT [N, D], generated/NET.OUTPUT [N, K, D]   outputs of frozen networks
 METRIC [N, K]   scores of each image under each of K noises
-METRIC_shuffled, METRIC_mean_image [N]   floors: the image drawn from another source, and the
-                mean training target, against the target. NaN in the one row that has no partner
+METRIC_shuffled, METRIC_mean_image [N]   floors: the image generated from another source, and
+                the mean training target, against the target. NaN in rows without a partner
 METRIC_real [N]   of the target alone
 diversity [N], label_consistency [N]   between the noises, see diversity.py and layout.py
 SURFACE [N, K, 3], SURFACE_real [N, 3]   mean colour of the sky; with labels, of light and facades
@@ -39,13 +39,13 @@ IDS = ("id", "aerial_id", "positives", "semi_positives")
 
 @dataclasses.dataclass(frozen=True)
 class Instruments:
-    """What images are looked at through.
+    """The networks that score images.
 
     Attributes:
       judges: by name, the model's own embedder among them.
       lpips: metric name -> network with the output "distance".
       features: network name -> (network, outputs to keep).
-      layout: reads labels and depth off a panorama, or None.
+      layout: the layout reader, which gives labels and depth of a panorama, or None.
     """
 
     judges: Mapping[str, Judge]
@@ -57,7 +57,7 @@ class Instruments:
 
 
 class Scorer:
-    """The functions of one job, compiled once each, on all devices of this process.
+    """Scoring functions of one job, each compiled once, on all devices of this process.
 
     Attributes:
       absent: metric -> why it cannot be computed on images of this size; known after `score`.
@@ -65,7 +65,7 @@ class Scorer:
 
     def __init__(self, metrics: Sequence[str], instruments: Instruments, rows_per_device: int):
         if rows_per_device < 2 or rows_per_device % 2:
-            # Neighbours in a batch are each other's shuffled floor.
+            # Adjacent rows of a batch are each other's shuffled baseline.
             raise UserError(f"{rows_per_device} images a device at a time: must be even")
         self.metrics, self.instruments = tuple(metrics), instruments
         self.absent: dict[str, str] = {}
@@ -91,20 +91,20 @@ class Scorer:
         real: Mapping[str, np.ndarray] | None = None,
         progress_fn: Callable[[int, int], None] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Goes through the examples once.
+        """Scores all examples in one pass.
 
         Args:
           examples: what is scored.
           real: columns of frozen networks on the real targets that are known already, with the
-            targets' "real_digest"; those networks are then not asked again.
-          progress_fn: called with (this process's examples done, its share in all).
+            targets' "real_digest"; those networks are then not run again.
+          progress_fn: called with (this process's examples done, its total).
 
         Returns:
           The columns of all processes in the order of the examples, the same on every process.
 
         Raises:
-          UserError: an example is missing, a generated image is not finite, or `real` is of other
-            images.
+          UserError: an example is missing, a generated image is not finite, or `real` belongs to
+            other images.
         """
         has_floors = self._floored or self.instruments.layout is not None
         mean_image = examples.mean_image if has_floors and examples.has_generated else None
@@ -164,7 +164,7 @@ class Scorer:
 
     @contextlib.contextmanager
     def _explain(self, name: str) -> Iterator[None]:
-        """What a metric cannot do is known when it is traced: images too small for its window."""
+        """Lists a metric as absent if tracing it fails: images too small for its window."""
         try:
             yield
         except UserError as error:
@@ -295,9 +295,9 @@ class _Records:
         self._num_rows += len(rows)
 
     def gather(self) -> dict[str, np.ndarray]:
-        """All rows of all processes, by "index" where there is one.
+        """All rows of all processes, sorted by "index" if there is one.
 
-        The parts are let go one by one, so that nothing is held twice.
+        The parts are freed column by column, so that only one column is held twice at a time.
         """
         columns = {n: gather_rows(np.concatenate(self._parts.pop(n))) for n in list(self._parts)}
         if "index" in columns:
@@ -308,7 +308,7 @@ class _Records:
 
 
 def _hash_images(images: np.ndarray) -> np.ndarray:
-    """str [B] of uint8 [B, H, W, 3]."""
+    """Digests, str [B], of images uint8 [B, H, W, 3]."""
     images = np.ascontiguousarray(images)
     return np.array([hashlib.blake2b(image, digest_size=16).hexdigest() for image in images])
 
@@ -327,7 +327,7 @@ def _check_known(real: Mapping, record: Mapping, mask: np.ndarray) -> None:
 
 
 def _check_whole(index: np.ndarray, examples) -> None:
-    """Fewer examples than there are, or one twice, would be the score of another set."""
+    """Checks that each example was read exactly once: else the score is that of another set."""
     missing = np.setdiff1d(np.arange(examples.num), index)
     if len(missing) or len(index) != examples.num:
         named = ", ".join(str(number) for number in missing[:10]) or "-"

@@ -1,4 +1,4 @@
-"""From columns, one row an image, to scores with intervals.
+"""Computes scores with intervals from columns with one row per image.
 
 Names of scores:
 
@@ -7,7 +7,7 @@ METRIC_shuffled     floor: the image generated from another source against the t
 METRIC_mean_image   floor: the mean training target against each real target
 METRIC_real         of the real images
 
-Those of retrieval are in ranking.py, those of whole sets of images in distributions.py.
+Retrieval scores are in ranking.py, scores of sets of images in distributions.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def _add_variants(scores: Scores, columns: Mapping, name: str) -> None:
             scores.add_mean(score, columns[score.text], keep=score.variant == "generated")
 
 
-# Scores of the metric `layout`: of each image, and between the noises of one source.
+# Scores of the metric `layout`: per image, and between the noises of one source.
 LAYOUT = ("label_agreement", "mean_iou", "skyline_error", "depth_error", "label_consistency")
 LAYOUT_SURFACES = ("light", "facade")
 

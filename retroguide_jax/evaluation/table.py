@@ -1,4 +1,4 @@
-"""A row of results as text: each metric beside its floors, its ceiling and its uncertainty."""
+"""A row of results as text: each metric with its floors, its ceiling and its interval."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from retroguide_jax.evaluation.scores import VARIANTS, Score, parse_scores
 from retroguide_jax.text import align
 
-# By definition, real images compared with themselves score this. (PSNR would be infinite.)
+# Scores of real images compared with themselves, by definition. (PSNR would be infinite.)
 _PERFECT_SCORES = {
     "ssim_rgb": 1.0,
     "ssim_lua": 1.0,
@@ -23,7 +23,7 @@ _PERFECT_SCORES = {
 def format_table(row: dict[str, Any]) -> str:
     """The row as aligned text.
 
-    Columns: the generated images with the ends of the interval (95 %) and, of several noises, the
+    Columns: the generated images with the ends of the interval (95 %) and, for several noises, the
     standard deviation of the score over them; the floors `shuffled` (the image generated from
     another source) and `mean image` (the training set's mean, for every source); the ceiling `real`
     (what the real images score); the number of images. Metrics that could not be computed follow
@@ -44,7 +44,7 @@ def format_table(row: dict[str, Any]) -> str:
 
 
 def _describe_ties(row: Mapping[str, Any]) -> list[str]:
-    """Lines on rankings that are hardly any: most queries are tied with another item."""
+    """Warnings about rankings in which most queries are tied with another item."""
     lines = []
     for kind, num_tied in row.get("ties", {}).items():
         num = row["metrics"].get(f"r@1_{kind}", {}).get("n", 0)
@@ -57,14 +57,14 @@ def _describe_ties(row: Mapping[str, Any]) -> list[str]:
 
 
 def group_variants(scores: Mapping[Score, dict[str, Any]]) -> dict[Score, dict[str, dict]]:
-    """The scores of a row by what was scored.
+    """Groups the scores of a row that differ only in their variant.
 
     Args:
       scores: key -> {"value", "low", "high", "n", ...}.
 
     Returns:
-      key of the generated images -> {variant: entry}, as far as there are such; a ceiling that
-      holds by definition is {"value"} alone.
+      key of the generated images -> {variant: entry} for the variants that exist; a ceiling that
+      holds by definition is {"value"} only.
     """
     grouped: dict[Score, dict[str, dict]] = {}
     for score, entry in scores.items():

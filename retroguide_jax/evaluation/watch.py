@@ -1,4 +1,4 @@
-"""Scoring beside training: each new checkpoint of a work directory, once."""
+"""Scores each new checkpoint of a work directory once, during training."""
 
 import contextlib
 import fcntl
@@ -29,22 +29,22 @@ def watch(
 ) -> int:
     """Scores checkpoints as they appear, oldest first, until training has ended.
 
-    A checkpoint is done when its row is in the ledger, W/eval/results.jsonl, and only then: a
-    job that is killed does that one again, and none twice. Checkpoints that are damaged, or that
-    training deletes before their turn, are told on stderr and left out.
+    A checkpoint counts as done only when its row is in the ledger, W/eval/results.jsonl: after a
+    kill the unfinished checkpoint is scored again, and none twice. Checkpoints that are damaged,
+    or that training deletes before they are scored, are reported on stderr and skipped.
 
     Args:
       workdir: of a `retroguide train` run; need not hold a checkpoint yet.
-      protocol_hash: what rows of this protocol bear as "protocol_hash".
+      protocol_hash: the "protocol_hash" of rows of this protocol.
       score_fn: makes the row of a step.
-      poll_seconds: between two looks.
+      poll_seconds: between two polls.
 
     Returns:
-      How many checkpoints were scored.
+      The number of checkpoints scored.
 
     Raises:
       UserError: another job watches this work directory under the same protocol; in a bucket
-        that is not noticed.
+        this is not detected.
     """
     num_scored, damaged = 0, set()
     with _locked(workdir / "eval", protocol_hash):
@@ -55,7 +55,7 @@ def watch(
             try:
                 row = score_fn(step)
             except UserError as error:
-                time.sleep(poll_seconds)  # a folder that is being deleted takes its time to go
+                time.sleep(poll_seconds)  # deleting a folder takes some time
                 if step in list_steps(workdir):
                     if not isinstance(error, DamagedCheckpointError):
                         raise
@@ -71,10 +71,13 @@ def watch(
 
 
 def wait_for_checkpoint(workdir: Path, poll_seconds: float) -> int:
-    """The newest step of a training that has perhaps not begun yet; waits until there is one.
+    """Waits for the first checkpoint of a training, which may not have begun.
+
+    Returns:
+      The newest step.
 
     Raises:
-      UserError: training has ended without any.
+      UserError: training has ended without a checkpoint.
     """
     while True:
         has_ended = is_finished(workdir)
@@ -87,10 +90,10 @@ def wait_for_checkpoint(workdir: Path, poll_seconds: float) -> int:
 
 
 def _choose(workdir: Path, protocol_hash: str, damaged: Collection[int]) -> int:
-    """The next step to score; the first process decides for all, which may see another disk."""
+    """The next step to score; the first process decides, as others may see another disk."""
     step = 0
     if is_writer():
-        # Asked before looking: what is saved between the two is then found at the next look.
+        # Ask before listing: a checkpoint saved in between is then found by the next poll.
         has_ended = is_finished(workdir)
         rows = results.read_rows(workdir)
         done = {row.get("step") for row in rows if row.get("protocol_hash") == protocol_hash}
@@ -105,13 +108,13 @@ def _choose(workdir: Path, protocol_hash: str, damaged: Collection[int]) -> int:
 
 @contextlib.contextmanager
 def _locked(folder: Path, protocol_hash: str) -> Iterator[None]:
-    """Two jobs on one ledger would each score what the other is scoring."""
+    """Locks the ledger: two jobs on it would score the same checkpoints."""
     if not is_writer() or is_in_bucket(folder):  # a bucket has no locks
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".watch-{protocol_hash[:16]}"
-    # Held by the process, not by the file: one that is killed lets go.
+    # The lock belongs to the process: killing the process releases it.
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

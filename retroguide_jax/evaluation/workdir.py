@@ -1,4 +1,4 @@
-"""Scoring a work directory: its checkpoints, its data set, independent judges, the ledger."""
+"""Scores checkpoints of a work directory, on its data set by independent judges, or folders."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,17 +27,17 @@ from retroguide_jax.provenance import describe_command, format_time
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What of a work directory is scored.
+    """What to score of a work directory.
 
     Attributes:
       workdir: of a `retroguide train` run.
       judges: name -> work directory of an independent embedder.
       checkpoint: "latest" or "best".
-      step: this one instead.
+      step: the checkpoint of this step instead.
       split: TFDS split; None for `config.data.test_split`.
-      data_dir: where data sets lie; None for TFDS's own place.
-      num_noises: images generated a source.
-      max_examples: only the first so many examples.
+      data_dir: folder of the data sets; None for TFDS's default.
+      num_noises: images generated per source.
+      max_examples: number of examples to score, from the start; all when None.
       all_tiles: search the gallery's further tiles too.
       save_images: a folder for the images as they were scored.
       per_image: a file for the scores of each image; None for one in WORKDIR/eval/per_image.
@@ -101,10 +101,10 @@ class WorkdirJob:
         self.protocol_hash = protocol.hash_protocol(self.described)
 
     def use(self, step: int) -> None:
-        """Takes the weights of another checkpoint.
+        """Loads the weights of another checkpoint.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the checkpoint cannot be read.
         """
         load_model(self.target.workdir, step=step, into=self.examples.model)
 
@@ -161,15 +161,15 @@ def score_folders(
       folders: {"generated", "reference", "source", "sky_mask"} -> path; the last two may be None.
       judges: name -> work directory of an embedder, which must take images of these sizes.
       settings: of the job.
-      direction: "a2g" or "g2a", what was generated.
+      direction: "a2g" (ground images were generated) or "g2a" (aerial images).
       resize: see `resizing.parse_resize`; None where sizes agree.
       manifest: text file of the ids to score, one per line.
       names: role -> pattern, see `match_folders`.
-      num_samples: generated images of each place, see `match_folders`.
+      num_samples: generated images per place, see `match_folders`.
       progress_fn: see `Scorer.score`.
 
     Returns:
-      (row, columns of one line an image); see `Job.score`.
+      (row, columns of the per-image file); see `Job.score`.
 
     Raises:
       UserError: see `match_folders` and `Job.score`; or a judge takes images of another size.
