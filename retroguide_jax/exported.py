@@ -1,8 +1,8 @@
-"""Programs in files, StableHLO of jax.export and ONNX, opened with care.
+"""Opens programs from files safely: StableHLO of jax.export and ONNX.
 
-Such a file holds a function with its constants, so that it runs with no code of whoever made it.
-PyTorch's own programs are refused: torch.export.load unpickles what a .pt2 file holds, and
-PyTorch's documentation says of torch.jit.load that a malicious file makes it execute code.
+Such a file holds a function with its constants, so that it runs without its author's code. PyTorch
+programs are refused: torch.export.load unpickles the content of a .pt2 file, and according to
+PyTorch's documentation, a malicious file can make torch.jit.load execute code.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from retroguide_jax.onnx_files import hash_files, read_external
 from retroguide_jax.parallel.local import LocalDevices
 from retroguide_jax.text import one_line
 
-# What jax.export writes for ordinary networks. Others call code of the machine's with arguments
-# that the file chooses.
+# The custom calls that jax.export writes for ordinary networks. Any other could run native code of
+# this machine with arguments that the file chooses.
 _HARMLESS_CALLS = {"Sharding", "shape_assertion", "mhlo.erf", "stablehlo.dynamic_reduce_window"}
 _LIST_CALLS = r"""
 import json, re, sys
@@ -39,13 +39,13 @@ class Program:
 
     Attributes:
       path: the file.
-      library: what runs it.
+      library: the library that runs it.
       fingerprint: SHA-256 of all of its files, hexadecimal.
-      inputs: shapes; a side is an int, or something else where the caller chooses it.
-      outputs: shapes alike.
-      dtypes: of all of them.
+      inputs: shapes; a side is an int, or another object if the caller chooses it.
+      outputs: shapes, likewise.
+      dtypes: types of all inputs and outputs.
       call: (*arrays) -> list of arrays; traceable by jit, unless `on_host`.
-      on_host: `call` takes and gives NumPy arrays.
+      on_host: `call` takes and returns NumPy arrays.
     """
 
     path: Path
@@ -77,17 +77,17 @@ class Program:
 
 
 def open_program(path: str | Path, what: str) -> Program:
-    """Opens a program; nothing of it is run yet.
+    """Opens a program without running any of it.
 
     Args:
-      path: an .onnx file (run by ONNX Runtime on the host's CPU), or a .stablehlo file (what
-        jax.export.Exported.serialize gives; runs on the devices). An ONNX program for a fixed
-        number of rows is run as often as the rows need, so that here their number is free.
-      what: what it should be, for messages: "a feature network".
+      path: an .onnx file (run by ONNX Runtime on the host's CPU), or a .stablehlo file (written by
+        jax.export.Exported.serialize; runs on the devices). An ONNX program for a fixed number of
+        rows is run once per batch of that size, so that `call` takes any number of rows.
+      what: description of the expected program, for messages: "a feature network".
 
     Raises:
       UserError: the file is missing, damaged, of another kind, or made for other devices; it calls
-        the machine's code; a library is missing.
+        native code of this machine; a library is missing.
     """
     path = Path(path)
     open_fn = {".onnx": _open_onnx, ".stablehlo": _open_stablehlo}.get(path.suffix.lower())
@@ -101,9 +101,9 @@ def open_program(path: str | Path, what: str) -> Program:
 
 
 def require_flatbuffers(what: str) -> None:
-    """Raises UserError if the library that StableHLO files are written with is missing."""
+    """Raises UserError if flatbuffers, which StableHLO files need, is missing."""
     try:
-        import flatbuffers  # noqa: F401  jax.export needs it, and would say so less clearly
+        import flatbuffers  # noqa: F401  jax.export needs it, but its own error is less clear
     except ImportError as error:
         raise UserError(f"{what}: needs flatbuffers; pip install flatbuffers") from error
 
@@ -114,13 +114,13 @@ def _open_onnx(path: Path, content: bytes) -> Program:
     except ImportError as error:
         raise UserError(f"{path}: needs ONNX Runtime; pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is said below
+    options.log_severity_level = 4  # errors are reported below
     try:
         external = read_external(path, content)
         options.add_external_initializers_from_files_in_memory(
             list(external), list(external.values()), [len(part) for part in external.values()]
         )
-        # From bytes, so that the file cannot name others that should be read as well.
+        # From bytes, so that the program cannot make ONNX Runtime read other files.
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except UserError:
         raise
@@ -151,7 +151,7 @@ def _open_onnx(path: Path, content: bytes) -> Program:
 
 
 def _in_batches(call, size: int):
-    """Calls with exactly `size` rows, the last batch filled up and cut."""
+    """Wraps `call` to run in batches of exactly `size` rows; the last is padded, then cut."""
 
     def call_all(*rows):
         num = len(rows[0])
@@ -203,9 +203,9 @@ def _open_stablehlo(path: Path, content: bytes) -> Program:
 
 
 def _list_calls(path: Path, content: bytes) -> list[str]:
-    """What the program calls. In a process of its own: the parser crashes on some damaged files."""
+    """Custom calls of a program, listed in a subprocess: the parser crashes on damaged files."""
     command = [sys.executable, "-P", "-c", _LIST_CALLS]  # -P: nothing from the current folder
-    env = os.environ | {"JAX_PLATFORMS": "cpu"}  # it shall not take the devices
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}  # the subprocess must not take the devices
     done = subprocess.run(command, input=content, capture_output=True, env=env)
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -227,17 +227,17 @@ def _report_damage(path: Path, library: str, error: Exception) -> str:
 
 
 class ExportedGenerator:
-    """What `retroguide weights export` writes as generate.stablehlo or generate.onnx.
+    """A generator that `retroguide weights export` wrote: generate.stablehlo or generate.onnx.
 
-    Anyone's program of that signature will do: float32 source [b, H, W, 3] in [-1, 1] and noise
-    [b, Z] to images [b, H', W', 3] in [-1, 1]. StableHLO runs on this process's devices, each its
-    share of the rows; ONNX on the host.
+    Any program with that signature works: float32 source [b, H, W, 3] in [-1, 1] and noise [b, Z]
+    to images [b, H', W', 3] in [-1, 1]. StableHLO runs on this process's devices, with the rows
+    divided among them; ONNX runs on the host.
 
     Args:
       path: the file.
 
     Raises:
-      UserError: see `exported.open_program`; or the signature is another.
+      UserError: see `exported.open_program`; or the program has another signature.
     """
 
     def __init__(self, path: str | Path):

@@ -1,4 +1,4 @@
-"""Digests that name what a result stands on: bytes, a config, a data set, weights."""
+"""Digests that identify the inputs of a result: texts, configs, data sets, weights."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import numpy as np
 
 from retroguide_jax.config import config_to_json
 
-_SHORT = 16  # hexadecimal digits of a digest that is shown beside a number
+_SHORT = 16  # hexadecimal digits of a digest that is shown beside a score
 
 
 def hash_text(text: str) -> str:
@@ -18,7 +18,7 @@ def hash_text(text: str) -> str:
 
 
 def hash_weights(tree: Any) -> str:
-    """sha256 (hexadecimal) of the arrays of a tree, with their names, types and shapes."""
+    """SHA-256 (hexadecimal) of the arrays of a tree, with their names, types and shapes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf)
@@ -33,7 +33,7 @@ def hash_config(config: Any) -> str:
 
 
 def hash_dataset(builder: Any, split: str) -> str:
-    """Short digest of what names a built split: version, shards, bytes, number."""
+    """Short digest of what identifies a built split: version, examples per shard, bytes."""
     info = builder.info
     splits = {
         name: [list(part.shard_lengths), int(part.num_bytes)]

@@ -1,7 +1,7 @@
-"""The files that an ONNX program consists of: it may keep its weights in others ("external data").
+"""Reads all files of an ONNX program, which may keep its weights in other files ("external data").
 
-What torch.onnx.export writes by default holds the graph only. ONNX Runtime looks for the rest
-wherever the process stands, so that it is read here, from beside the graph.
+By default, torch.onnx.export writes a file with the graph only. ONNX Runtime looks for the others
+in the working directory of the process, so they are read here, from the folder of the graph.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import find_inside
 
 _REMEDY = "or export with torch.onnx.export(..., external_data=False)"
-# Where messages that hold tensors stand in others, by field number (onnx.proto).
+# For each kind of message, the fields that can contain tensors, by number (onnx.proto).
 _TENSOR, _ENTRY = "tensor", "entry"
 _FIELDS = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -30,15 +30,15 @@ def read_external(path: Path, content: bytes) -> dict[str, bytes]:
     """Reads the files that an ONNX program keeps weights in.
 
     Args:
-      path: of the program.
-      content: its bytes.
+      path: path of the program.
+      content: bytes of the program.
 
     Returns:
-      Contents by name as the program has it, relative to its folder; {} where it holds all itself.
+      {name in the program, relative to its folder: content}; {} if it has no external data.
 
     Raises:
       UserError: a file is missing, or its name leads out of the program's folder.
-      ValueError: the program is no protocol buffer.
+      ValueError: the program is not a protocol buffer.
     """
     files: dict[str, bytes] = {}
     for name in sorted(set(_list_locations(content))):
@@ -59,7 +59,7 @@ def read_external(path: Path, content: bytes) -> dict[str, bytes]:
 
 
 def hash_files(content: bytes, external: dict[str, bytes]) -> str:
-    """SHA-256 (hexadecimal) of a program and of all of its files; of one alone, the file's own."""
+    """SHA-256 (hexadecimal) of a program and its external files; without any, the program's own."""
     digest = hashlib.sha256(content)
     for name, part in external.items():
         digest.update(f"\n{name} {hashlib.sha256(part).hexdigest()}".encode())
@@ -67,7 +67,7 @@ def hash_files(content: bytes, external: dict[str, bytes]) -> str:
 
 
 def _list_locations(content: bytes) -> Iterator[str]:
-    """Names of further files, of all tensors of a program, those inside of functions too."""
+    """Yields the external file of each tensor of a program, including those inside functions."""
     waiting = [("model", memoryview(content))]
     while waiting:
         kind, message = waiting.pop()
@@ -85,14 +85,14 @@ def _find(message: memoryview, wanted: int) -> memoryview:
 
 
 def _split(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a protocol buffer that hold bytes: (number, content)."""
+    """Yields the fields of a protocol buffer that hold bytes: (number, content)."""
     place = 0
     while place < len(message):
         key, place = _read_varint(message, place)
         number, wire = key >> 3, key & 7
         if wire == 0:
             _, place = _read_varint(message, place)
-        elif wire in (1, 5):  # of 8 and 4 bytes
+        elif wire in (1, 5):  # fixed size: 8 and 4 bytes
             place += 8 if wire == 1 else 4
         elif wire == 2:
             length, place = _read_varint(message, place)

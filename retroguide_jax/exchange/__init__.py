@@ -1,1 +1,1 @@
-"""Models in and out: the weights of other programs as work directories, our models for others."""
+"""Import of other programs' weights into work directories, and export of our models."""

@@ -1,10 +1,10 @@
-"""Between PyTorch's order of axes and ours, exactly and both ways."""
+"""Converts arrays between PyTorch's order of axes and ours, exactly, in both directions."""
 
 import jax
 import numpy as np
 
-# Ours from PyTorch's, by the number of axes of a kernel: a matrix, a convolution (a depthwise one
-# has one input channel in both).
+# From PyTorch's order to ours, by the number of axes of a kernel: a matrix, or a convolution (a
+# depthwise one has one input channel in both orders).
 _TRANSFORMS = {2: ("transposed", (1, 0)), 4: ("OIHW to HWIO", (2, 3, 1, 0))}
 _SAME = "as it is"
 
@@ -12,18 +12,18 @@ _SAME = "as it is"
 def from_torch(
     name: str, array: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, str] | None:
-    """One of our arrays from PyTorch's.
+    """Converts a PyTorch array to one of ours.
 
     A learned position embedding [h, w, C] may also come as [1, h w, C], or on another grid: it is
     then resized bicubically, as the embedder itself does for images of another size.
 
     Args:
-      name: ours, such as "embedder/towers_aerial/stem/Conv_0/kernel".
-      array: in PyTorch's order of axes.
-      shape: of ours.
+      name: our name, such as "embedder/towers_aerial/stem/Conv_0/kernel".
+      array: array in PyTorch's order of axes.
+      shape: shape of our array.
 
     Returns:
-      The array and, in words, what was done to it; None if it cannot have this shape.
+      The array and a description of the conversion; None if it cannot have this shape.
     """
     if name.endswith("/position"):
         return _fit_position(array, shape)
@@ -35,7 +35,7 @@ def from_torch(
 
 
 def to_torch(name: str, array: np.ndarray) -> np.ndarray:
-    """The inverse of `from_torch`, of arrays of any shape of ours."""
+    """Inverse of `from_torch`, for an array of ours of any shape."""
     _, axes = _get_transform(name, array.ndim)
     return array.transpose(np.argsort(axes)) if axes else array
 

@@ -1,4 +1,4 @@
-"""The model card of an export: what the model is, where it comes from, how well it does."""
+"""The model card of an export: description, provenance and scores of the model."""
 
 import datetime
 import json
@@ -81,14 +81,13 @@ _RETRIEVAL = (
 def write_card(model: Model, workdir: Path, output: Path, files: Mapping[str, str]) -> None:
     """Writes README.md and config.json into the folder of an export.
 
-    Only what is recorded is said: scores are those of the ledger that were measured on these very
-    weights.
+    The card states recorded facts only: its scores are the ledger's rows for exactly these weights.
 
     Args:
-      model: the exported weights.
-      workdir: where they come from.
+      model: the exported model.
+      workdir: the work directory that it comes from.
       output: the folder.
-      files: what lies in it: file name -> what it holds.
+      files: the folder's files: file name -> description.
 
     Raises:
       UserError: a file cannot be read or written.

@@ -1,4 +1,4 @@
-"""From a PyTorch weight file to a work directory that stands at step 0."""
+"""Imports PyTorch weight files into a work directory at step 0."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -27,18 +27,18 @@ LAYOUTS: dict[str, Callable[[Mapping[str, np.ndarray]], Source]] = {
     "timm-convnext": timm_convnext.open_source,
     "saig": saig.open_source,
 }
-RECORD = "imported.json"  # in the work directory: where its weights come from
+RECORD = "imported.json"  # in the work directory: the provenance of its weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Weight files that were read and compared with a config's networks.
+    """The mapping from weight files to a config's networks; nothing is written yet.
 
     Attributes:
-      origins: {path: sha256} of the files.
-      layout: of `LAYOUTS`.
-      note: what differs in spite of equal weights.
-      match: what becomes what.
+      origins: {path: SHA-256} of the files.
+      layout: weight layout, a key of `LAYOUTS`.
+      note: known differences in outputs in spite of equal weights.
+      match: which array of the files becomes which of ours.
     """
 
     origins: Mapping[str, str]
@@ -47,14 +47,14 @@ class Plan:
     match: Match
 
     def check(self) -> None:
-        """Raises UserError where an array is missing, or left over unnamed."""
+        """Raises UserError if an array is missing, or left over without permission."""
         try:
             self.match.check()
         except UserError as error:
             raise UserError(f"{', '.join(self.origins)}: {error}") from None
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON can hold it."""
+        """The report as a tree of JSON types."""
         return {
             "files": dict(self.origins),
             "layout": self.layout,
@@ -74,18 +74,18 @@ def plan_import(
     allow_leftover: Sequence[str] = (),
     entry: str = "",
 ) -> Plan:
-    """Reads weight files and finds an array for each of the config's; initialises nothing.
+    """Reads weight files and maps their arrays to the config's networks; initialises nothing.
 
     Args:
-      config: of the networks.
-      layout: of `LAYOUTS`.
-      paths: the files; together they are read as one.
+      config: config of the networks.
+      layout: weight layout, a key of `LAYOUTS`.
+      paths: the files, whose arrays are pooled.
       only, allow_leftover: see `matching.match`.
       entry: see `reading.read_arrays`.
 
     Raises:
-      UserError: see `reading.read_arrays`, the layout and `matching.match`; or an array is in two
-        files.
+      UserError: see `reading.read_arrays`, `open_source` of the layout, and `matching.match`; or
+        an array is in two files.
     """
     arrays: dict[str, np.ndarray] = {}
     for path in paths:
@@ -103,21 +103,21 @@ def plan_import(
 
 
 def write_workdir(config: ConfigDict, plan: Plan, workdir: Path) -> None:
-    """Makes a work directory with the plan's weights, trained and averaged ones alike, at step 0.
+    """Writes a work directory at step 0, with the imported weights as both trained and averaged.
 
-    Arrays that the plan has nothing for are initialised from `config.seed`.
+    Arrays that the plan does not import are initialised from `config.seed`.
 
     Args:
-      config: of the run that may go on from it.
-      plan: a checked one.
+      config: config of the run that may continue from it.
+      plan: the mapping, for which `Plan.check` has passed.
       workdir: a new or empty folder.
 
     Raises:
-      UserError: there is a run already, or the files cannot be written.
+      UserError: the folder is not empty, or the files cannot be written.
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir}: is not empty; nothing is written over: name a new folder")
-    # Checkpoints do not depend on the mesh, and the run's own need not fit these devices.
+    # Checkpoints do not depend on the mesh, and the config's mesh need not fit these devices.
     mesh = make_mesh({}, jax.devices()[:1])
     state = create_state(config, make_networks(config), mesh)
     networks = variables.replace(variables.get_networks(state), plan.match.arrays)

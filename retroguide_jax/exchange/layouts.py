@@ -1,7 +1,7 @@
-"""What a layout is: whose names the arrays of a PyTorch weight file have.
+"""Weight layouts: the conventions by which PyTorch weight files name their arrays.
 
-A layout is a function `open_source` from a file's arrays to a `Source`, in which each of our arrays
-finds its own. They stand in files of their own: twin.py, timm_convnext.py, saig.py.
+A weight layout is a function `open_source` from a file's arrays to a `Source`, which maps each of
+our names to the file's. There is one module per weight layout: twin.py, timm_convnext.py, saig.py.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file's arrays, and which of them is which of ours.
+    """A file's arrays, and the mapping from our names to theirs.
 
     Attributes:
-      arrays: by the file's names, in PyTorch's order of axes.
-      name_fn: from our name (`embedder/towers_aerial/norm/scale`) to the file's; None where the
-        layout has no such thing.
-      remarks: what a reader of the report must know of an array, by the file's names.
-      note: what he must know of all of them.
+      arrays: arrays by the file's names, in PyTorch's order of axes.
+      name_fn: from our name (`embedder/towers_aerial/norm/scale`) to the file's; None if the weight
+        layout has no such array.
+      remarks: remarks for the report on single arrays, by the file's names.
+      note: remark for the report on all arrays.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -33,9 +33,9 @@ class Source:
 
 
 def find_prefix(arrays: Mapping[str, np.ndarray], anchor: str) -> str | None:
-    """What the names of a network begin with in a file, by one of its names; None if it is absent.
+    """The prefix of a network's names in a file, found by one of these names; None if it is absent.
 
-    Training scripts put a network into others: `model.`, `net.backbone.`
+    Training scripts nest a network in others, which gives prefixes: `model.`, `net.backbone.`
 
     Raises:
       UserError: the file holds several such networks.
@@ -55,5 +55,5 @@ def find_prefix(arrays: Mapping[str, np.ndarray], anchor: str) -> str | None:
 
 
 def name_leaf(leaf: str) -> str:
-    """PyTorch's name of a parameter or statistic of ours: `kernel` is `weight`."""
+    """PyTorch's name for a parameter or statistic of ours: `weight` for `kernel`."""
     return _LEAVES.get(leaf, leaf)

@@ -1,4 +1,4 @@
-"""Which array of a file becomes which of ours, what does not fit, and what is left over."""
+"""Matches the arrays of a file with ours; lists those that do not fit or are left over."""
 
 import dataclasses
 import fnmatch
@@ -16,7 +16,7 @@ _MOST_NAMED = 5
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One array that was taken: names and shapes in the file and here, and what was done to it."""
+    """One imported array: its names and shapes in the file and here, and its conversion."""
 
     source: str
     source_shape: tuple[int, ...]
@@ -28,15 +28,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A file's arrays against those of the networks.
+    """A file's arrays matched with those of the networks.
 
     Attributes:
-      arrays: by our names.
-      rows: where each of them comes from.
-      kept: our names that nothing was to be taken for.
-      missing: our name -> what is wrong: the file has no such array, or of another shape.
-      leftover: the file's names that became nothing.
-      refused: those of them that nobody named.
+      arrays: imported arrays by our names.
+      rows: one row per imported array, with its source.
+      kept: our names that `only` excludes from the import.
+      missing: our name -> reason: the file has no such array, or one of another shape.
+      leftover: the file's names that were not imported.
+      refused: those of them that `allow_leftover` does not cover.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -47,7 +47,7 @@ class Match:
     refused: Sequence[str]
 
     def check(self) -> None:
-        """Raises UserError where anything is missing or left over unnamed, naming the first few."""
+        """Raises UserError with the first few names if `missing` or `refused` has any."""
         wrong = []
         if self.missing:
             named = _name_few(f"{name} ({reason})" for name, reason in self.missing.items())
@@ -73,14 +73,14 @@ def match(
     only: Sequence[str] = (),
     allow_leftover: Sequence[str] = (),
 ) -> Match:
-    """Finds an array for each of ours.
+    """Finds an array of the file for each of ours.
 
     Args:
       source: the file.
-      shapes: of our arrays, by name.
-      only: patterns, as of file names, of our names to find arrays for; a network or module stands
-        for all that is in it. () for all.
-      allow_leftover: patterns of names in the file that may become nothing.
+      shapes: shapes of our arrays, by name.
+      only: shell-style patterns of our names to import; a network or module stands for all arrays
+        inside. () imports all.
+      allow_leftover: shell-style patterns of the file's names that need not be imported.
 
     Raises:
       UserError: a pattern of `only` matches nothing.
@@ -107,7 +107,7 @@ def match(
         elif theirs[name] is None:
             missing[name] = "this layout has none"
         else:
-            # Comparing names is slow: only for those that `check` tells.
+            # Comparing names is slow, so only the names that `check` prints get a hint.
             hint = _hint(theirs[name], leftover) if len(missing) < _MOST_NAMED else ""
             missing[name] = f"{theirs[name]} is missing{hint}"
     kept = [name for name in shapes if name not in theirs]

@@ -1,4 +1,4 @@
-"""A trained model as ONNX files, converted by jax2onnx and compared with JAX before they stay."""
+"""Exports a trained model as ONNX by jax2onnx, and compares it with JAX before writing files."""
 
 import logging
 from pathlib import Path
@@ -12,9 +12,9 @@ from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
 from retroguide_jax.text import one_line
 
-# Outputs are of the order of one, and float32 in another order of summation differs by some 1e-6.
+# Outputs are of order one, and another order of summation in float32 changes them by about 1e-6.
 _LARGEST_DIFFERENCE = 1e-4
-# jax2onnx excludes the checkpoint library's releases that this package needs, and works with them.
+# --no-deps: jax2onnx excludes the Orbax releases that this package needs, but works with them.
 _INSTALL = (
     "pip install onnx onnxruntime onnx-ir equinox einops dm-pix && "
     "pip install --no-deps jax2onnx==0.17.1"
@@ -24,19 +24,19 @@ _INSTALL = (
 def export_onnx(model: Model, output: Path) -> dict[str, str]:
     """Writes NAME.onnx for each function, for any batch size, computing in float32.
 
-    Arrays are those of the function: images are [b, H, W, 3], not channels first. The file's
-    metadata names the views, their sizes and the layout.
+    Arrays have the shapes of the function: images are [b, H, W, 3], not channels first. The file's
+    metadata names the views, their sizes and the order of axes.
 
     Args:
-      model: with its weights.
+      model: the trained model.
       output: the folder.
 
     Returns:
-      {name of a file: what it holds, with the largest difference from JAX}.
+      {file name: description with the largest difference from JAX}.
 
     Raises:
-      UserError: a library is missing; a function cannot be converted; ONNX Runtime computes
-        something else than JAX; a file cannot be written.
+      UserError: a library is missing; a function cannot be converted; the outputs of ONNX Runtime
+        differ from JAX's; a file cannot be written.
     """
     try:
         import jax2onnx
@@ -44,11 +44,11 @@ def export_onnx(model: Model, output: Path) -> dict[str, str]:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"--format=onnx: needs {error.name}; {_INSTALL}") from error
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # shapes that it leaves to be inferred
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # hides warnings of unknown shapes
     contents, files = {}, {}
     for function in list_functions(model, dtype="float32"):
         try:
-            # Nested jits are what jax2onnx 0.17.1 cannot read with JAX 0.12.
+            # With JAX 0.12, jax2onnx 0.17.1 cannot read nested jits.
             with jax.disable_jit():
                 proto = jax2onnx.to_onnx(
                     function.call,
@@ -61,7 +61,7 @@ def export_onnx(model: Model, output: Path) -> dict[str, str]:
             content = proto.SerializeToString()
             session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             difference = max(_compare(function, session, num_rows) for num_rows in (1, 3))
-        except Exception as error:  # each library has its own
+        except Exception as error:  # each library has its own exceptions
             raise UserError(
                 f"--format=onnx: {function.name} cannot be converted ({one_line(error)}); use "
                 "--format=stablehlo, or jax2onnx 0.17.1, which this was written for"

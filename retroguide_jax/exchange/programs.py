@@ -1,4 +1,4 @@
-"""A trained model as programs with their weights inside, which run with none of our code."""
+"""Exports a trained model as programs that contain its weights and run without our code."""
 
 import contextlib
 import dataclasses
@@ -26,11 +26,11 @@ class Function:
 
     Attributes:
       name: "generate", "embed_aerial" or "embed_ground".
-      call: traceable, of float32 arrays in the order of `inputs`; its result is named `output`.
+      call: traceable function of float32 arrays, in the order of `inputs`.
       inputs: name -> shape of one row.
       output: name of the result.
-      view: of the images it takes.
-      description: for a reader of the exported folder.
+      view: view of the images it takes.
+      description: description for a reader of the exported folder.
     """
 
     name: str
@@ -44,16 +44,16 @@ class Function:
 def list_functions(model: Model, dtype: str | None = None) -> list[Function]:
     """The functions of a model, with its averaged weights as constants.
 
-    The fine per-layer noise is a constant as well, the pattern of `Model.generate`: the programs
-    draw no random numbers, whose algorithm would be JAX's own.
+    The per-layer noise is a constant as well, with the maps that `Model.generate` draws: programs
+    that drew random numbers would depend on JAX's own algorithm.
 
     Args:
-      model: with its weights.
-      dtype: of the computation; by default the config's.
+      model: the trained model.
+      dtype: type of the computation; by default the config's.
     """
     config = model.config.copy_and_resolve_references()
     config.dtype = dtype or config.dtype
-    config.train.remat = "none"  # nothing is kept for a backward pass
+    config.train.remat = "none"  # there is no backward pass
     plain = Model(config, make_networks(config))
     variables = jax.device_get(model.variables)
     functions = []
@@ -78,11 +78,11 @@ def export_stablehlo(model: Model, output: Path) -> dict[str, str]:
     """Writes NAME.stablehlo for each function, for any batch size, on CPUs, NVIDIA GPUs and TPUs.
 
     Args:
-      model: with its weights.
+      model: the trained model.
       output: the folder.
 
     Returns:
-      {name of a file: what it holds}.
+      {file name: description}.
 
     Raises:
       UserError: flatbuffers is missing, or a file cannot be written.
@@ -105,7 +105,7 @@ def export_stablehlo(model: Model, output: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _without_folders() -> Iterator[None]:
-    """Source locations in a program name files, not where they lie on this machine."""
+    """Keeps this machine's folders out of a program's source locations: only file names stay."""
     flag = "jax_hlo_source_file_canonicalization_regex"
     before = getattr(jax.config, flag)
     jax.config.update(flag, r".*[/\\]")
@@ -116,7 +116,7 @@ def _without_folders() -> Iterator[None]:
 
 
 def _fix_noise(generate: Callable[..., jax.Array], inputs: dict) -> Callable[..., jax.Array]:
-    """`generate` with the maps that its noise layers draw for one row, as constants."""
+    """Returns `generate` with the maps that its noise layers draw for one row as constants."""
 
     def is_draw(context) -> bool:
         return context.method_name == "draw" and isinstance(context.module, NoiseInjection)

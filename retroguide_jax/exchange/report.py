@@ -1,4 +1,4 @@
-"""What became of every array of an import, as text."""
+"""Reports on an import as text: each array with its source and conversion."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from retroguide_jax.exchange.importing import Plan
 
 
 def summarise(plan: Plan) -> str:
-    """A few lines: how many arrays were taken, by which transform, and what was not."""
+    """A few lines: number of imported arrays per transform, remarks, and arrays not imported."""
     found = plan.match
     counts = Counter(row.transform for row in found.rows)
     done = ", ".join(f"{count} {transform}" for transform, count in counts.items())
@@ -22,7 +22,7 @@ def summarise(plan: Plan) -> str:
 
 
 def format_report(plan: Plan) -> str:
-    """A line for each array: the file's name and shape, ours, and what was done to it."""
+    """One line per array: the file's name and shape, ours, and the conversion."""
     found = plan.match
     lines = [f"{path} sha256 {digest}" for path, digest in plan.origins.items()]
     lines.append(f"layout {plan.layout}")

@@ -1,4 +1,4 @@
-"""A trained model as .safetensors files, one a network, under PyTorch's names."""
+"""Exports a trained model as .safetensors files, one per network, under PyTorch's names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +17,19 @@ from retroguide_jax.weights import reading
 
 
 def export(model: Model, workdir: Path, output: Path) -> dict[str, str]:
-    """Writes embedder.safetensors, and generator and discriminator where there are such.
+    """Writes embedder.safetensors, and those of the generator and discriminator if there are any.
 
-    The names are those of the layout `torch`, the order of axes PyTorch's, the values bit by bit
-    those of the work directory. The discriminator is not averaged, and is kept only in checkpoints
-    to train on from: of the best checkpoint there may be none.
+    Names are those of the weight layout `torch`, in PyTorch's order of axes; values are bit-exact
+    copies of those in the work directory. The discriminator is not averaged, and only checkpoints
+    to resume from contain it: the best checkpoint may have none.
 
     Args:
       model: the averaged weights.
-      workdir: where they come from.
+      workdir: the work directory that they come from.
       output: a folder.
 
     Returns:
-      File name -> what it holds.
+      File name -> description.
 
     Raises:
       UserError: a file cannot be read or written.
@@ -55,7 +55,7 @@ def _to_torch(networks: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _read_discriminator(model: Model, workdir: Path) -> dict[str, Any]:
-    """{discriminator} of the model's step; {} where no checkpoint holds one."""
+    """{"discriminator": its parameters at the model's step}; {} if no checkpoint contains it."""
     if not model.has_generator or model.step not in list_steps(workdir):
         return {}
     reader = Reader(workdir / "checkpoints")

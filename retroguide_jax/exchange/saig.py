@@ -1,7 +1,7 @@
-"""The layout of SAIG's public PyTorch code (Zhu, Yang et al., arXiv 2302.01572).
+"""The weight layout of SAIG's public PyTorch code (Zhu, Yang et al., arXiv 2302.01572).
 
 Two kinds of files exist: a pair of towers with their heads (`model_grd.*`, `model_sat.*`), and a
-tower pretrained on ImageNet, which both towers then start from.
+tower pretrained on ImageNet, from which both towers then start.
 """
 
 import math
@@ -23,12 +23,12 @@ _NOTE = (
 
 
 def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
-    """The arrays as an embedder's with backbone saig.
+    """The arrays as those of an embedder with backbone saig.
 
-    The position embedding of a pretrained tower is a square [s, s, C], as its authors take it.
+    The position embedding of a pretrained tower is read as a square [s, s, C], as its authors do.
 
     Raises:
-      UserError: there are neither towers nor a tower, or several.
+      UserError: the file holds neither a pair of towers nor one tower, or holds several.
     """
     is_plain = any(name.startswith("model_grd.") for name in arrays)
     pair = "" if is_plain else find_prefix(arrays, f"model_grd.backbone.{_POSITION}")
@@ -78,7 +78,7 @@ def _name_in_tower(path: str) -> str | None:
     leaf = name_leaf(leaf)
     if module == "norm":
         return f"norm.{leaf}"
-    # The stem is one sequence of convolution, normalisation and activation, in turn.
+    # The stem is one nn.Sequential that cycles through convolution, normalisation, activation.
     if match := re.fullmatch(r"stem/(Conv|BatchNorm)_(\d+)", module):
         index = 3 * int(match[2]) + (match[1] == "BatchNorm")
         return f"patch_embed.conv_stem.{index}.{leaf}"

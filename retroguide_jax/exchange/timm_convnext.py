@@ -1,6 +1,6 @@
-"""The layout of timm's ConvNeXt, alone or inside of others (Sample4Geo, arXiv 2303.11851).
+"""The weight layout of timm's ConvNeXt, alone or inside others (Sample4Geo, arXiv 2303.11851).
 
-Its features before the last normalisation are ours.
+With the same weights, its features before the last normalisation equal ours.
 """
 
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from retroguide_jax.errors import UserError
 from retroguide_jax.exchange.layouts import Source, find_prefix, name_leaf
 
-# Of the images that timm's ConvNeXts were trained with, as red, green, blue in [0, 1].
+# Normalisation of the images that timm's ConvNeXts were trained on: RGB in [0, 1].
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 _SCALE = "logit_scale"
@@ -33,12 +33,12 @@ _MODULES = (
 
 
 def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
-    """The arrays as an embedder's with backbone convnext; both towers take the same.
+    """The arrays as those of an embedder with backbone convnext; both towers get the same.
 
-    The first convolution is made to take images in [-1, 1].
+    The first convolution is converted to take images in [-1, 1].
 
     Raises:
-      UserError: there is no such first convolution, or several.
+      UserError: the file has no ConvNeXt stem, or has several.
     """
     prefix = find_prefix(arrays, "stem.0.weight") or ""
     weight, bias = (f"{prefix}stem.0.{leaf}" for leaf in ("weight", "bias"))
@@ -51,7 +51,7 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     folded = _fold_normalisation(arrays[weight], arrays[bias])
     arrays = {**arrays, weight: folded[0], bias: folded[1]}
     remarks = dict.fromkeys((weight, bias), "ImageNet's normalisation of images folded in")
-    # Models with norm_pre normalise each token, as ours.
+    # Models with norm_pre normalise each token, as ours do.
     norm = "norm_pre" if f"{prefix}norm_pre.weight" in arrays else "head.norm"
     note = _NOTE if norm == "head.norm" else ""
     scale = prefix.removesuffix("model.") + _SCALE
@@ -59,9 +59,9 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
 
 
 def _fold_normalisation(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same convolution of x in [-1, 1] instead of ((x + 1) / 2 - mean) / std.
+    """Converts a convolution of ((x + 1) / 2 - mean) / std to one of x in [-1, 1].
 
-    It has no padding, hence the change is exact at the edges too. Computed in float64.
+    It has no padding, so the conversion is exact at the edges too. Computed in float64.
     """
     wide = weight.astype(np.float64)
     offset = (0.5 - _MEAN) / _STD

@@ -1,9 +1,9 @@
-"""The layout `torch`: our networks as benchmarks/torch_reference writes them in PyTorch.
+"""The weight layout `torch`: our networks, written in PyTorch in benchmarks/torch_reference.
 
 A Linen path becomes a PyTorch name part by part: `structure_1/AttentionalAdaIN_0/gate/kernel` is
-`structure.1.adain.0.gate.weight`. Numbers are those of a ModuleList. Only the order of axes
-differs: a convolution's kernel is [k, k, in, out] here and [out, in, k, k] there, a matrix is
-transposed.
+`structure.1.adain.0.gate.weight`, where numbers are indices of a ModuleList. Only the order of axes
+differs: a convolution's kernel is [k, k, in, out] here and [out, in, k, k] in PyTorch, and a matrix
+is transposed.
 """
 
 import re
@@ -28,7 +28,7 @@ _VIEWS = re.compile(r"(towers|heads)_(aerial|ground)")
 
 
 def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
-    """Arrays of one network or several; names may begin with the network's (`generator.rgb.`)."""
+    """Arrays of one or several networks; names may begin with the network (`generator.rgb.`)."""
 
     def name_array(name: str) -> str:
         network, _, path = name.partition("/")
@@ -39,7 +39,7 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
 
 
 def name_parameter(path: str) -> str:
-    """The PyTorch name of a Linen path, which is joined by slashes."""
+    """The PyTorch name for a Linen path, whose parts are joined by slashes."""
     *modules, leaf = path.split("/")
     is_norm = bool(modules) and bool(re.search(r"Norm_\d+$|norm$", modules[-1]))
     parts = []
@@ -51,6 +51,6 @@ def name_parameter(path: str) -> str:
             parts += [_MODULES.get(numbered[1], numbered[1]), numbered[2]]
         else:
             parts.append(module)
-    # The weights of the noise are called scale in PyTorch too.
+    # NoiseInjection's weights are called scale in the PyTorch reference too.
     leaf = leaf if leaf == "scale" and not is_norm else name_leaf(leaf)
     return ".".join([*parts, leaf])

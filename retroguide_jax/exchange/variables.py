@@ -1,4 +1,4 @@
-"""The arrays of the networks in a training state, by names such as `generator/rgb/kernel`."""
+"""The networks' arrays in a training state, by names such as `generator/rgb/kernel`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,9 @@ from retroguide_jax.state import TrainState, initial_state
 
 
 def get_networks(state: TrainState) -> dict[str, Any]:
-    """The networks of a state, as of `state`: {embedder, generator?, discriminator?}.
+    """The networks of a training state: {embedder, generator?, discriminator?}.
 
-    The embedder is {params, stats} and, with the generator, averaged if the state has been trained.
+    The embedder, which is {params, stats}, and the generator are the averaged ones.
     """
     params = state.params
     discriminator = {name: params[name] for name in ("discriminator",) if name in params}
@@ -22,7 +22,7 @@ def get_networks(state: TrainState) -> dict[str, Any]:
 
 
 def put_networks(state: TrainState, networks: Mapping[str, Any]) -> TrainState:
-    """A state with these networks, both as what is trained and as its average."""
+    """A state with these networks as both the trained and the averaged ones."""
     params, stats = dict(state.params), dict(state.stats)
     for name in params:
         params[name] = networks[name]["params"] if name == "embedder" else networks[name]
@@ -33,23 +33,24 @@ def put_networks(state: TrainState, networks: Mapping[str, Any]) -> TrainState:
 
 
 def flatten(networks: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> leaf. The embedder's `params` and `stats` share one space of names.
+    """Name -> leaf. The embedder's `params` and `stats` share one namespace.
 
-    Linen names a normalisation's parameters otherwise than its statistics (scale, bias; mean, var).
+    They cannot collide: Linen names a normalisation's parameters scale and bias, its statistics
+    mean and var.
     """
     leaves = jax.tree_util.tree_leaves_with_path(networks)
     return {_join(path): leaf for path, leaf in leaves}
 
 
 def list_shapes(config: ConfigDict) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of all arrays of a config's networks; computes nothing."""
+    """Name -> shape of all arrays of a config's networks, without computing them."""
     networks = make_networks(config)
     state = jax.eval_shape(lambda: initial_state(config, networks))
     return {name: leaf.shape for name, leaf in flatten(get_networks(state)).items()}
 
 
 def replace(networks: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The networks with those leaves replaced that `arrays` has, placed as the ones before."""
+    """The networks with the leaves named in `arrays` replaced, with the same sharding."""
 
     def choose(path, leaf):
         name = _join(path)

@@ -1,1 +1,1 @@
-"""Weight files of other people's networks: where they are found, fetched from, and safely read."""
+"""Weight files of published networks: finding, fetching and safely reading them."""

@@ -1,8 +1,8 @@
-"""The weight files that metrics are defined by: what each is, where it is published, its digest.
+"""The weight files that metrics depend on: purpose, published address and digest of each.
 
-Digests were compared with independent public records of the same files (several each); those of the
-LPIPS heads were computed from the files inside the `lpips` 0.1.4 and `torchmetrics` 1.9.0 wheels,
-which are the same. PyTorch's files carry the beginning of their digest in their names.
+Digests were compared with several independent public records of each file; those of the LPIPS heads
+were computed from the files inside the `lpips` 0.1.4 and `torchmetrics` 1.9.0 wheels, which are the
+same. The names of PyTorch's files contain the first digits of their digests.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ class Weights:
     """A published weight file.
 
     Attributes:
-      name: what commands call it.
-      file_name: what it is called in a cache.
+      name: its name in commands.
+      file_name: its name in a cache.
       purpose: what it is and which metrics need it.
-      url: where it is published.
-      licence: under which terms, as far as its publisher says.
-      sha256: hexadecimal digest; "" where none is known.
-      size: bytes; None where not known.
-      aliases: other names of the same file, elsewhere.
-      packages: installed packages that carry it, as (package, path inside it).
+      url: the published address.
+      licence: its terms, as far as the publisher states them.
+      sha256: hexadecimal digest; "" if unknown.
+      size: bytes; None if unknown.
+      aliases: names of the same file in other places.
+      packages: packages that contain it, as (package, path inside it).
     """
 
     name: str
@@ -117,7 +117,7 @@ _ALL = (
         name="places_alexnet",
         file_name="alexnet_places365.pth.tar",
         purpose="AlexNet on Places365: KL score, accuracy and Inception Score of the GAN papers",
-        # Its publisher gives neither a digest nor an https address: the first copy is trusted.
+        # The publisher offers neither a digest nor https, so the first copy fetched is trusted.
         url="http://places2.csail.mit.edu/models_places365/alexnet_places365.pth.tar",
         licence="CC BY",
     ),
@@ -127,7 +127,7 @@ CATALOG: dict[str, Weights] = {weights.name: weights for weights in _ALL}
 
 
 def get_weights(name: str) -> Weights:
-    """The catalog's entry of that name.
+    """Returns the catalog's entry of that name.
 
     Raises:
       UserError: there is none.

@@ -1,4 +1,4 @@
-"""One file over http or https: continued where it was cut off, and checked while it comes."""
+"""Downloads one file over http or https, resuming and verifying it."""
 
 import hashlib
 import http.client
@@ -13,37 +13,37 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.progress import make_bar
 
 _TIMEOUT = 30  # seconds without a byte
-_PAUSES = (1, 2, 4)  # seconds before each further try; a try that got bytes starts them anew
+_PAUSES = (1, 2, 4)  # seconds before each retry; starts again after a try that got bytes
 _CHUNK = 1 << 20
-_MOST = 1 << 30  # bytes of a file whose size is not known
-_PASSING = (408, 416, 429, 500, 502, 503, 504)  # statuses after which another try may help
+_MOST = 1 << 30  # size limit, in bytes, of a file whose size is unknown
+_PASSING = (408, 416, 429, 500, 502, 503, 504)  # HTTP statuses worth a retry
 
 
 class Download:
-    """A file on its way.
+    """The download of one file.
 
     Args:
-      name: what the progress bar calls it.
-      address: where it comes from, http or https.
-      file: what it is written to, open for reading and appending, unbuffered. What is in it already
-        is taken for the file's beginning if `sha256` can tell in the end.
-      size: bytes, or None where not known.
-      sha256: its digest, hexadecimal; "" where not known.
+      name: its name in the progress bar.
+      address: its http or https address.
+      file: the file to write to, open for reading and appending, unbuffered. With a `sha256`, which
+        can verify the result, its content is taken for the beginning and the download resumes.
+      size: bytes, or None if unknown.
+      sha256: expected digest, hexadecimal; "" if unknown.
     """
 
     def __init__(self, name: str, address: str, file: Any, size: int | None, sha256: str):
         self._name, self._address, self._file = name, address, file
         self._size, self._sha256 = size, sha256
         self._digest, self._num_bytes = hashlib.sha256(), 0
-        self._etag = ""  # the server's name for this state of the file
+        self._etag = ""  # the server's identifier of this version of the file
 
     def run(self) -> str:
         """Receives the file and returns its digest.
 
         Raises:
-          UserError: the network or the server fails (what came is kept, to go on from), or what
-            came is another file (nothing is kept).
-          OSError: it cannot be written.
+          UserError: the network or the server fails, or the file cannot be written (the bytes
+            received are kept, to resume from); or its digest is another (nothing is kept).
+          OSError: the file cannot be read or emptied.
         """
         if self._sha256:
             self._take_up()
@@ -59,7 +59,7 @@ class Download:
             unit_divisor=1024,
         ) as self._bar:
             self._receive_all()
-            if is_continued and self._is_other():  # what was there was of another file
+            if is_continued and self._is_other():  # resumed from another file
                 self._start_anew()
                 self._receive_all()
         digest = self._digest.hexdigest()
@@ -88,9 +88,9 @@ class Download:
         self._num_bytes += len(chunk)
 
     def _receive_all(self) -> None:
-        """Tries until everything is here, after longer and longer pauses where nothing comes."""
+        """Retries until the file is complete, after growing pauses while no bytes arrive."""
         pauses = iter(_PAUSES)
-        while self._num_bytes != self._size:  # a part may be complete already
+        while self._num_bytes != self._size:  # the file may be complete already
             before = self._num_bytes
             try:
                 with self._open() as response:
@@ -101,7 +101,7 @@ class Download:
                 problem = _explain(error, self._address)
                 if not _may_pass(error):
                     raise UserError(problem) from None
-                if getattr(error, "code", None) == 416:  # more is here than the file has
+                if getattr(error, "code", None) == 416:  # the local part is longer than the file
                     self._start_anew()
             if self._num_bytes > before:
                 pauses = iter(_PAUSES)
@@ -120,7 +120,7 @@ class Download:
         return _make_opener().open(request, timeout=_TIMEOUT)
 
     def _agree(self, response: http.client.HTTPResponse) -> int | None:
-        """Starts anew if the server does; returns how many bytes there will be in the end."""
+        """Starts again if the server sends all of the file; returns its size, None if unknown."""
         place = response.headers.get("Content-Range", "").partition("-")[0]
         goes_on = response.status == 206 and place == f"bytes {self._num_bytes}"
         if not goes_on:
@@ -154,13 +154,13 @@ class Download:
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
-        except OSError as error:  # not to be taken for the network's
+        except OSError as error:  # must not count as a network error, which is retried
             raise UserError(f"cannot write {self._file.name}: {error.strerror}") from None
 
 
 def _make_opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
-    # For http and https alone: a redirect to file:// or ftp:// finds nobody to follow it.
+    # Handlers for http and https only, so that no redirect to file:// or ftp:// is followed.
     for make_handler in (
         urllib.request.ProxyHandler,
         urllib.request.HTTPHandler,
@@ -177,7 +177,7 @@ def _make_opener() -> urllib.request.OpenerDirector:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return error.code in _PASSING
-    # A reason in words is about the address itself.
+    # A reason that is a text is about the address itself, which no retry can change.
     return not (
         isinstance(error, urllib.error.URLError)
         and isinstance(error.reason, (str, ssl.SSLCertVerificationError))
@@ -185,7 +185,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _explain(error: Exception, address: str) -> str:
-    """What happened, on one line, with a way out."""
+    """One-line description of an error, with a remedy."""
     way_out = "try another --mirror or --url, or fetch it elsewhere and name it with --weights"
     if isinstance(error, urllib.error.HTTPError):
         return f"{address}: the server answers {error.code} {error.reason}; {way_out}"

@@ -1,4 +1,4 @@
-"""Fetches weight files into our cache: whole and with the right digest, or not at all."""
+"""Fetches weight files into our cache: only complete files with the right digest get there."""
 
 import fcntl
 import os
@@ -14,15 +14,16 @@ from retroguide_jax.weights.download import Download
 def fetch(name: str, *, mirror: str | None = None, url: str | None = None) -> Path:
     """Downloads weights into our cache, unless they are there.
 
-    A download that was cut off goes on where it ended, now or at the next call, if the server can
-    do that. The digest is compared with the known one before the file gets its name; where none is
-    known, the first copy's is recorded beside it in NAME.sha256, and a later copy must have it too.
+    An interrupted download resumes where it ended, in this call or the next one, if the server
+    supports that. The digest is compared with the known one before the file gets its name; if none
+    is known, that of the first copy is recorded beside it in NAME.sha256, and later copies must
+    match it.
 
     Args:
-      name: of the catalog.
-      mirror: where files of the published names lie, in place of their publisher:
+      name: name in the catalog.
+      mirror: folder with files of the published names, used in place of the publisher:
         "https://host/folder".
-      url: the address of the file itself.
+      url: address of the file itself.
 
     Returns:
       The file's path: `files.get_cache_folder()` / file name.
@@ -39,15 +40,15 @@ def fetch(name: str, *, mirror: str | None = None, url: str | None = None) -> Pa
     expected = weights.sha256 or files.read_recorded(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Unbuffered and appending: what is on disk is what was received, whenever this is killed.
+        # Unbuffered and appending, so that a killed process leaves all received bytes on disk.
         with open(part, "ab+", buffering=0) as file:
             _lock(file, path)
             try:
-                if path.exists():  # it was there, or another process has just brought it
+                if path.exists():  # it was there, or another process has just fetched it
                     _check_present(path, expected)
                 else:
                     digest = Download(name, address, file, weights.size, expected).run()
-                    if not weights.sha256:  # before the file is there, so that none is without
+                    if not weights.sha256:  # first, so that no file is ever without its record
                         _record(path, digest)
                     os.replace(part, path)
             finally:
@@ -73,7 +74,7 @@ def _choose_address(weights: Weights, mirror: str | None, url: str | None) -> st
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         is_web = False
-    # Any other scheme would let an address read this machine's files.
+    # Other schemes, such as file://, could read this machine's files.
     if not is_web:
         raise UserError(f"{address!r} is not an http:// or https:// address; give one of these")
     return address

@@ -1,6 +1,6 @@
-"""Weight files on this machine: where they lie, whether they are what they claim, what they hold.
+"""Weight files on this machine: finds, verifies and reads them.
 
-Files come from strangers: nothing that a file asks to have executed is executed.
+The files are not trusted: no code that a file contains or names is executed.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ ENVIRONMENT = "RETROGUIDE_WEIGHTS"
 
 
 class MissingWeightsError(UserError):
-    """Weights that are nowhere on this machine.
+    """Weights that were not found on this machine.
 
     Attributes:
       name: their name in the catalog.
@@ -40,14 +40,14 @@ class WeightsFile:
     """A weight file that was read.
 
     Attributes:
-      path: where it lies.
+      path: its path.
       sha256: its digest, hexadecimal.
-      arrays: float32 arrays by the names that the publisher's network gives them.
-      origin: digest of the published file: `sha256`, or what `retroguide weights convert` noted of
-        the file that it made this one from.
-      is_verified: whether `origin` is the published file's known digest or, where none is known,
-        the one recorded when it was first fetched. False for arrays that somebody stored in another
-        format, and for files of which neither is known.
+      arrays: float32 arrays by their names in the publisher's network.
+      origin: digest of the published file: `sha256` or, for a file that `retroguide weights
+        convert` made, the recorded digest of the file it was made from.
+      is_verified: whether `origin` is the published file's known digest or, if none is known, the
+        one recorded when it was first fetched. False for arrays that somebody stored in another
+        format, and for files for which neither digest is known.
     """
 
     path: Path
@@ -63,16 +63,16 @@ def get_cache_folder() -> Path:
 
 
 def find(name: str, extra: str | os.PathLike | None = None) -> Path | None:
-    """Looks for weights; reads no file.
+    """Looks for weights without reading any file.
 
-    Searched in this order: `extra`, $RETROGUIDE_WEIGHTS (either a file or a folder), PyTorch's
-    cache ($TORCH_HOME or ~/.cache/torch)/hub/checkpoints, the data of installed packages, our own
-    cache. A folder holds them if it has the published file, under any of its names and of the
-    published size, or a .safetensors or .npz called after it or after `name`. A file given by
-    itself may have another name if it has the published size.
+    Places are searched in this order: `extra`, $RETROGUIDE_WEIGHTS (either a file or a folder),
+    PyTorch's cache ($TORCH_HOME or ~/.cache/torch)/hub/checkpoints, the data of installed packages,
+    our own cache. A folder has the weights if it contains the published file, under any of its
+    names and with the published size, or a .safetensors or .npz file named after it or after
+    `name`. A file that is given itself may have another name if it has the published size.
 
     Args:
-      name: of the catalog.
+      name: name in the catalog.
       extra: a file or folder to look in first.
 
     Returns:
@@ -88,13 +88,13 @@ def load(name: str, extra: str | os.PathLike | None = None) -> WeightsFile:
     """Finds weights, compares their digest with the known one, and reads them.
 
     Args:
-      name: of the catalog.
+      name: name in the catalog.
       extra: see `find`.
 
     Raises:
-      MissingWeightsError: they are nowhere.
-      UserError: as `find` and `reading.read_arrays`; or the file, or the one it was converted from,
-        is not the published one.
+      MissingWeightsError: they were not found.
+      UserError: see `find` and `reading.read_arrays`; or the file, or the one it was converted
+        from, is not the published one.
     """
     weights = get_weights(name)
     path, places = _search(weights, extra)
@@ -104,7 +104,7 @@ def load(name: str, extra: str | os.PathLike | None = None) -> WeightsFile:
 
 
 def check(weights: Weights, path: Path) -> WeightsFile:
-    """Reads a file as certain weights; see `load`."""
+    """Verifies a file against the catalog's entry and reads it; see `load`."""
     digest = compute_sha256(path)
     is_converted = path.suffix in reading.CONVERTED
     origin = reading.read_origin(path) if is_converted else digest
@@ -132,7 +132,7 @@ def compute_sha256(path: str | os.PathLike) -> str:
 
 
 def get_record_path(path: Path) -> Path:
-    """Where the digest of a file's first copy is kept, in the format of `sha256sum`."""
+    """Path of the record of the first copy's digest, in the format of `sha256sum`."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -145,7 +145,7 @@ def read_recorded(path: Path) -> str:
 
 
 def _search(weights: Weights, extra) -> tuple[Path | None, list[str]]:
-    """The path, and the places looked at with what was passed over there."""
+    """The path or None, and the places searched, each with the reason why a file was rejected."""
     published = (weights.file_name, *weights.aliases)
     stems = dict.fromkeys((reading.get_stem(weights.file_name), weights.name))
     converted = [stem + suffix for stem in stems for suffix in reading.CONVERTED]
@@ -177,7 +177,7 @@ def _explain_size(weights: Weights, path: Path) -> str:
 
 
 def _list_places(weights: Weights, extra) -> Iterator[tuple[Path, bool]]:
-    """Folders and files to look at in order, with whether the user named them."""
+    """Yields folders and files to search in order, and whether the user named them."""
     for flag, text in (("--weights", extra), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))):
         if text:
             path = Path(text).expanduser()
@@ -193,7 +193,7 @@ def _list_places(weights: Weights, extra) -> Iterator[tuple[Path, bool]]:
 
 
 def _find_package(name: str) -> list[Path]:
-    """The folders of an installed package, which is not imported."""
+    """The folders of an installed package, found without importing it."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # a half-installed or replaced package

@@ -1,4 +1,4 @@
-"""Arrays out of weight files and into safetensors, without executing anything that a file says."""
+"""Reads arrays from weight files and writes safetensors, without executing code of any file."""
 
 import os
 import pickle
@@ -12,7 +12,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 from retroguide_jax.weights import torch_files
 
-CONVERTED = (".safetensors", ".npz")  # what can be read without PyTorch
+CONVERTED = (".safetensors", ".npz")  # suffixes that can be read without PyTorch
 _PICKLED = (".pth", ".pt", ".pth.tar", ".ckpt", ".bin", ".tar")
 _WRAPPERS = ("module", "_orig_mod")
 _STATE_DICT = "name a file of torch.save(model.state_dict())"
@@ -20,29 +20,29 @@ _ORIGIN = "source_sha256"
 
 
 def get_stem(name: str) -> str:
-    """The name of a weight file without its suffix, of which ".pth.tar" is one."""
+    """The name of a weight file without its suffix; ".pth.tar" is one suffix."""
     return os.path.splitext(name.removesuffix(".tar"))[0]
 
 
 def read_arrays(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarray]:
     """Reads the arrays of a .safetensors or .npz file, or of one that torch.save wrote.
 
-    Of what a training script stored the set of arrays is taken, wherever in it that is; parts of
-    names that wrappers add are dropped: "module" (DataParallel) and "_orig_mod" (torch.compile).
+    In a training script's checkpoint, the set of arrays is found at whichever key it has. The parts
+    of names that wrappers add are dropped: "module" (DataParallel) and "_orig_mod" (torch.compile).
     Arrays that are not floats (num_batches_tracked) are left out.
 
     Args:
-      path: of the file.
-      entry: where a file holds several sets (its weights and their average, several networks), the
-        one to take; or the beginning of the names to take, as far as a dot.
+      path: path of the file.
+      entry: which set to read if the file holds several (weights and their average, several
+        networks); or a prefix of the names to read, up to a dot.
 
     Returns:
       float32 arrays by name.
 
     Raises:
-      UserError: the file is missing, damaged, of another kind, asks for an action (which is
-        refused, not executed), holds several sets or none, or values that are not finite; or
-        PyTorch is needed and missing or older than 2.6.
+      UserError: the file is missing, damaged, of another kind, asks to run code (which is refused),
+        holds several sets or none, or holds values that are not finite; or PyTorch is needed and
+        missing or older than 2.6.
     """
     path = Path(path)
     kinds = {
@@ -59,7 +59,7 @@ def read_arrays(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarra
         found = _choose(path, read_fn(path), entry)
     except UserError:
         raise
-    except Exception as error:  # parsers of hostile bytes raise nearly anything
+    except Exception as error:  # on hostile bytes, parsers raise nearly any exception
         reason, remedy = _describe(path, error)
         raise UserError(f"{path}: {reason}; {remedy}") from None
     if not found:
@@ -79,12 +79,12 @@ def read_arrays(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarra
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], origin: str) -> None:
-    """Writes arrays as .safetensors; a reader never sees half a file.
+    """Writes arrays as .safetensors, atomically: a reader never sees an incomplete file.
 
     Args:
       path: the file, which must end in ".safetensors". Missing parent folders are made.
       arrays: float32 arrays by name.
-      origin: sha256 of the file that they were read from; `read_origin` gives it back.
+      origin: SHA-256 of the file that they were read from; `read_origin` returns it.
 
     Raises:
       UserError: `path` has another suffix, or cannot be written.
@@ -94,21 +94,21 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], orig
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: name an output that ends in .safetensors")
-    # The library writes the memory as it lies, whatever the strides. Not `ascontiguousarray`, which
-    # makes a vector of a scalar.
+    # The library ignores strides and writes raw memory. Not `ascontiguousarray`, which turns a
+    # scalar into a vector.
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_beside(path) as beside:
         beside.write_bytes(save(plain, {_ORIGIN: origin}))
 
 
 def read_origin(path: str | os.PathLike) -> str:
-    """sha256 of the file that a .safetensors was converted from; "" where none is noted."""
+    """SHA-256 of the file that a .safetensors was converted from; "" if none is recorded."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
             return (file.metadata() or {}).get(_ORIGIN, "")
-    except (SafetensorError, OSError):  # what is wrong is told by `read_arrays`
+    except (SafetensorError, OSError):  # `read_arrays` reports what is wrong
         return ""
 
 
@@ -127,7 +127,7 @@ def _keep_floats(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         name: array.astype(np.float32, copy=False)
         for name, array in arrays.items()
-        if "float" in array.dtype.name  # bfloat16 is of no kind that NumPy knows
+        if "float" in array.dtype.name  # by name, as NumPy has no kind for bfloat16
     }
 
 
@@ -176,7 +176,7 @@ def _choose(path: Path, sets: Mapping[str, Mapping[str, Any]], entry: str) -> di
 
 
 def _describe(path: Path, error: Exception) -> tuple[str, str]:
-    """What is wrong with a file, and the next step."""
+    """What is wrong with a file, and the remedy."""
     start = path.read_bytes()[:64]
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, not the weights", "fetch the file itself with git lfs pull"
@@ -190,7 +190,7 @@ def _describe(path: Path, error: Exception) -> tuple[str, str]:
     is_torch = start.startswith((b"PK", b"\x80"))
     if path.suffix.lower() in (".ckpt", ".bin", ".tar") and not is_torch:
         return "not a file of torch.save", _STATE_DICT
-    # PyTorch explains at length how to load the file all the same.
+    # PyTorch's own message explains at length how to load the file unsafely.
     reason, remedy = "PyTorch's safe reader refuses it", f"fetch it again, or {_STATE_DICT}"
     if not isinstance(error, pickle.UnpicklingError):
         reason = "".join(filter(str.isprintable, text))[:200] or type(error).__name__

@@ -1,7 +1,7 @@
-"""What torch.save wrote, read by PyTorch's safe reader: nothing that a file names is executed.
+"""Reads files of torch.save with PyTorch's safe reader: nothing that a file names is executed.
 
-Training scripts store more than arrays: arguments, scores, paths, configs. In place of every object
-of a foreign class stands one that does nothing, so that the arrays beside it can be read.
+Training scripts store more than arrays: arguments, scores, paths, configs. Every object of a
+foreign class is replaced by one that does nothing, so that the arrays beside it can be read.
 """
 
 import re
@@ -13,17 +13,17 @@ from typing import Any
 
 from retroguide_jax.errors import UserError
 
-# Older ones can be made to execute code even by torch.load(weights_only=True): CVE-2025-32434.
+# In older versions, even torch.load(weights_only=True) can execute code: CVE-2025-32434.
 _SAFE_TORCH = (2, 6)
-# Of Python's own modules, those whose objects are values. Whoever asks for another wants an action.
+# Standard library modules whose objects are plain values; names in any other could run code.
 _VALUES = ("argparse", "collections", "pathlib", "datetime", "decimal", "enum", "types", "uuid")
 _BUILTINS = ("dict", "list", "tuple", "set", "frozenset", "int", "float", "str", "bool", "bytes",
              "complex", "object", "range", "slice")  # fmt: skip
-_MOST_CLASSES = 200  # in one file; every new one is found by another attempt
+_MOST_CLASSES = 200  # in one file; finding each takes one more attempt to load it
 
 
 class StandIn:
-    """Takes the place of an object of any class, and does nothing."""
+    """Replaces an object of any class, and does nothing."""
 
     def __init__(self, *args, **kwargs):
         del args, kwargs
@@ -33,7 +33,7 @@ class StandIn:
 
 
 class _DictStandIn:
-    """Takes the place of a class of dictionaries: what is put into it is kept."""
+    """Replaces a class of dictionaries, and keeps the items."""
 
     def __new__(cls, *args, **kwargs):
         del cls, args, kwargs
@@ -41,14 +41,14 @@ class _DictStandIn:
 
 
 class _ListStandIn:
-    """Takes the place of a class of lists."""
+    """Replaces a class of lists, and keeps the items."""
 
     def __new__(cls, *args, **kwargs):
         del cls, args, kwargs
         return []
 
 
-# By what PyTorch says of a stand-in that something is put into.
+# By PyTorch's message when items are added to a stand-in: the class that can hold them.
 _CONTAINERS = {
     r"SETITEMS? for dict.*StandIn:([\w.]+)": _DictStandIn,
     r"(?:append to|extend) lists.*StandIn:([\w.]+)": _ListStandIn,
@@ -59,7 +59,7 @@ def load(path: Path) -> Any:
     """Reads a file of torch.save; objects of foreign classes are `StandIn`s.
 
     Raises:
-      UserError: PyTorch is missing or older than 2.6, or the file asks for an action.
+      UserError: PyTorch is missing or older than 2.6, or the file asks to run code.
       Exception: whatever PyTorch raises on a damaged file.
     """
     try:
@@ -89,7 +89,7 @@ def load(path: Path) -> Any:
 
 
 def _add_class(known: dict[str, type], path: Path, message: str) -> bool:
-    """Puts a stand-in where reading ended for want of a class; whether there was one to put."""
+    """Adds a stand-in for the class that PyTorch's message names; returns whether it did."""
     for pattern, container in _CONTAINERS.items():
         used = re.search(pattern, message)
         if used and known.get(used[1]) is not container:
@@ -110,7 +110,7 @@ def _add_class(known: dict[str, type], path: Path, message: str) -> bool:
 
 
 def _is_value(name: str) -> bool:
-    """Whether a file of arrays may well hold an object of a class; what stands in is harmless."""
+    """Whether a stand-in may replace a class: a plain value's, or one from outside Python."""
     module, _, leaf = name.partition(".")
     if module == "builtins":
         return leaf in _BUILTINS
@@ -118,13 +118,13 @@ def _is_value(name: str) -> bool:
 
 
 def find_sets(content: Any) -> dict[str, dict[str, Any]]:
-    """The sets of arrays in what a file holds: {where: {name: float tensor}}.
+    """The sets of arrays in the content of a file: {where: {name: float tensor}}.
 
-    Looks into dictionaries in dictionaries, and not at the state of optimisers. "" is the file
-    itself.
+    Searches nested dictionaries, skipping the state of optimisers, schedulers and scalers. `where`
+    is the path of keys joined by dots, "" for the file itself.
 
     Raises:
-      ValueError: there is none; the message says what there is instead.
+      ValueError: there is none; the message says what the file holds instead.
     """
     import torch
 
@@ -150,7 +150,7 @@ def find_sets(content: Any) -> dict[str, dict[str, Any]]:
 
     look(content, "", 2)
     if len(found) > 1 and "" in found:
-        del found[""]  # a number or two beside the sets, such as the best score
+        del found[""]  # scalars beside the sets, such as the best score
     if not found:
         raise ValueError(_describe_content(content))
     return found
