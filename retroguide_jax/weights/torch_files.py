@@ -15,7 +15,7 @@ from retroguide_jax.errors import UserError
 
 # In older versions, even torch.load(weights_only=True) can execute code: CVE-2025-32434.
 _SAFE_TORCH = (2, 6)
-# Standard library modules whose objects are plain values; names in any other could run code.
+# Standard library modules whose objects are plain values; names in its other modules may run code.
 _VALUES = ("argparse", "collections", "pathlib", "datetime", "decimal", "enum", "types", "uuid")
 _BUILTINS = ("dict", "list", "tuple", "set", "frozenset", "int", "float", "str", "bool", "bytes",
              "complex", "object", "range", "slice")  # fmt: skip
@@ -110,7 +110,7 @@ def _add_class(known: dict[str, type], path: Path, message: str) -> bool:
 
 
 def _is_value(name: str) -> bool:
-    """Whether a stand-in may replace a class: a plain value's, or one from outside Python."""
+    """Whether a stand-in may replace a class: a plain value's, or one of another package."""
     module, _, leaf = name.partition(".")
     if module == "builtins":
         return leaf in _BUILTINS
