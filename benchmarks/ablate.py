@@ -1,18 +1,19 @@
-"""Every ablation and baseline, several seeds each, trained and judged alike; tables of them.
+"""Trains and scores every ablation and baseline over several seeds, and prints their tables.
 
     python benchmarks/ablate.py --output=runs/ablations [--names=full,no_style] [--num_seeds=3]
     python benchmarks/ablate.py --output=runs/ablations --num_workers=2 --judges=runs/judges
     python benchmarks/ablate.py --output=runs/ablations --table
 
-Two judges of two families (configs/city_judge.py) are trained once and kept in --judges, for other
-outputs too. For each seed an embedder is trained, which is then frozen.
-With it run every change of configs/ablations.py, every baseline of configs/baselines.py and
-`nearest`, the training panorama that the embedder finds nearest. All generators see equally many
-images (the embedder has seen its own before, which a baseline without it has not), and are scored
-on the same places with the same noise. Further --config.FIELD=VALUE go to all trainings.
+Two judges of two families (configs/city_judge.py) are trained once and kept in --judges, where
+other outputs can use them too. Each seed trains one embedder, which is then frozen and shared by
+every change of configs/ablations.py, every baseline of configs/baselines.py and `nearest`, the
+training panorama that the embedder finds nearest. All generators see equally many images (the
+embedder was trained on images before, which a baseline without it was not), and are scored on the
+same places with the same noise. Further --config.FIELD=VALUE apply to all trainings.
 
-What is finished is kept: started again it goes on, and --table prints what there is. Seeds are the
-outer loop, so that the table of few seeds is of all names. What fails is told and passed over.
+Finished tasks are kept: run the same command again to resume; --table prints the scores so far.
+Seeds are the outer loop, so that the first seeds already cover all names. A task that fails is
+reported, and the others go on.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from ablation.tasks import NAMES, list_tasks
 
 
 def main() -> int:
-    """Runs what is missing, prints the tables; 1 if something failed."""
+    """Runs the missing tasks and prints the tables; returns 1 if a task failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,8 +56,8 @@ def main() -> int:
 
 
 def _run_all(args: argparse.Namespace, names: list[str], overrides: list[str]) -> list[Path]:
-    """Returns the folders of what failed."""
-    # Runs of other seeds share their programs; huge pages as in the demo.
+    """Returns the folders of failed tasks."""
+    # Runs that differ only in the seed share compiled programs; huge pages as in the demo.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.output.absolute() / "compiled"))
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     judges = args.judges or args.output / "judge"

@@ -1,19 +1,19 @@
-"""How far our metrics agree with the field's own tools, on the same images in the same run.
+"""Compares our metrics with the field's own tools, on the same images in the same run.
 
     pip install scikit-image torchmetrics pytorch-fid torch-fidelity clean-fid lpips
     python benchmarks/agreement.py [--num_images=32] [--json=FILE]
     python benchmarks/agreement.py --generated=DIR --reference=DIR [--weights=DIR]
 
 Each line gives the mean by ours and by the other, the largest absolute difference, and the largest
-relative one (of features: the length of the difference over that of the image's row). What is not
-installed is left out and said. LPIPS is of the first eight pairs. Inception and LPIPS look through
-the user's weights where these are at hand, else through the same random ones on both sides; the
-last lines say which.
+relative one (of features: the length of the difference over that of the image's row). Tools that
+are not installed are left out and named. LPIPS is of the first eight pairs. Inception and LPIPS use
+the user's weights where these are available, else the same random ones on both sides; the last
+lines say which.
 
-Where a tool follows another protocol by default there is a line for it "as it is" and one like for
-like. KID takes all images as one subset, as ours does, and torchmetrics' Inception Score one split:
-it draws at random. Without folders: panoramas of procedural_city, 128 x 512, and copies of them
-blurred and compressed. Results: docs/agreement.md.
+A tool that follows another protocol by default gets two lines: one "as it is" and one under the
+same protocol. KID takes all images as one subset, as ours does, and torchmetrics' Inception Score
+one split, since it splits at random. Without folders: panoramas of procedural_city, 128 x 512, and
+blurred and compressed copies of them. Results: docs/agreement.md.
 """
 
 import argparse
@@ -39,12 +39,12 @@ SECTIONS = (
 
 
 def main() -> None:
-    """Compares tool by tool, prints the table as it grows."""
+    """Compares tool by tool and prints each line as it is ready."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     inputs.add_arguments(parser, num_images=32)
     parser.add_argument("--json", type=Path, help="file to write the table to as well")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")  # the tools' own; they would tear the table apart
+    warnings.filterwarnings("ignore")  # warnings of the tools would interrupt the table
     tools.use_all_cores()
     subject = Subject(*inputs.load_images(args), inputs.Weights(args.weights))
     num, height, width, _ = subject.reference.shape

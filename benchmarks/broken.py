@@ -1,9 +1,9 @@
-"""False alarms of `broken_share`: how many real targets it takes for broken.
+"""False alarms of `broken_share`: how many real targets it classifies as broken.
 
     python benchmarks/broken.py [--config=city] [--config.FIELD=VALUE ...] [--data_dir=DIR]
 
-Every real target of the data set, by the range of the others of its split, as `broken_share_real`
-has it; and by the range of 128 and of 512 drawn at random, 200 times. Results: docs/evaluation.md.
+Each real target is classified by the range of the others of its split, as in `broken_share_real`,
+and by the range of 128 and of 512 targets drawn at random, 200 times. Results: docs/evaluation.md.
 """
 
 import argparse
@@ -20,7 +20,7 @@ BATCH, DRAWS = 256, 200
 
 
 def main() -> None:
-    """Prints one line per split and per size of the drawn sets."""
+    """Prints one line per split and one per size of the drawn sets."""
     overrides, rest = split_overrides(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="city")

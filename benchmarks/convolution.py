@@ -1,9 +1,10 @@
-"""Why `models/convolution.py` exists: gradients of a convolution on this machine, in milliseconds.
+"""Time of a convolution's gradient by XLA's rule and by `models/convolution.py`, in milliseconds.
 
     python benchmarks/convolution.py
 
-Prints the median of seven runs for the forward pass and for the gradient of a two-layer stack (32
-images of 32 x 32, 48 channels), by XLA's own rule and by ours, plain and inside a conditional.
+Shows why that module exists. Prints the median of seven runs for the forward pass and for the
+gradient of a two-layer stack (32 images of 32 x 32, 48 channels), by XLA's own rule and by ours,
+plain and inside a conditional.
 """
 
 import statistics
@@ -17,14 +18,14 @@ from retroguide_jax.models import convolution
 
 
 def stack(convolve, kernel, bias, x):
-    """Sum of squares of two convolutions with a rectifier between, a scalar."""
+    """Sum of squares of two convolutions with a ReLU between them, a scalar."""
     for _ in range(2):
         x = jax.nn.relu(convolve(x, kernel, bias, 1, (1, 1)))
     return jnp.square(x).sum()
 
 
 def measure(fn, *args) -> float:
-    """Median milliseconds of seven runs after one that compiles."""
+    """Median milliseconds of seven runs, after one that compiles."""
     fn = jax.jit(fn)
     jax.block_until_ready(fn(*args))
     times = []

@@ -1,4 +1,4 @@
-"""How fast data sets are built and read, each as a ratio to a plain way of doing the same work.
+"""Speed of building and reading data sets, as ratios to plain implementations of the same work.
 
     pip install 'torch==2.13.0'      # for the comparison with a PyTorch DataLoader; else left out
     python benchmarks/data.py [--num_pairs=5000] [--folder=DIR]
@@ -41,7 +41,7 @@ BATCH_SIZE = 32
 
 
 def main() -> None:
-    """Makes the files, times both sides of each comparison, prints the ratios."""
+    """Makes the files, times both sides of each comparison and prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num_pairs", type=int, default=5000)
     parser.add_argument("--num_batches", type=int, default=60)
@@ -170,7 +170,7 @@ class TorchPairs:
 
 
 def _write_images(folder: Path, num: int, size: tuple[int, int], names=None) -> None:
-    """JPEGs of smooth noise with some grain: about as many bytes as photographs of that size."""
+    """Writes JPEGs of smooth noise with some grain, about as large as photographs of that size."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     kinds = []
@@ -183,7 +183,7 @@ def _write_images(folder: Path, num: int, size: tuple[int, int], names=None) -> 
         kinds.append(buffer.getvalue())
     for number in range(num):
         name = names[number] if names else f"{number:06d}.jpg"
-        # A comment of its own makes every file another one.
+        # A JPEG comment of its own makes every file unique.
         content = kinds[number % len(kinds)]
         comment = b"\xff\xfe" + (2 + 8).to_bytes(2) + number.to_bytes(8)
         (folder / name).write_bytes(content[:2] + comment + content[2:])

@@ -3,8 +3,9 @@
     pip install -e '.[pages]' httpx
     python benchmarks/demo.py --workdir=runs/city --index=panoramas.index [--num_clients=100]
 
-Starts `retroguide demo` on a free port of this machine and asks it from threads of this process,
-which takes the same cores. Prints seconds, answers by their status, and the server's peak memory.
+Starts `retroguide demo` on a free port of this machine and sends requests from threads of this
+process, which uses the same cores. Prints seconds, the number of answers per status, and the
+server's peak memory.
 """
 
 import argparse
@@ -24,11 +25,11 @@ import httpx
 import numpy as np
 from PIL import Image
 
-_SIZE = 2450  # random pixels do not compress: some 18 MB
+_SIZE = 2450  # random pixels do not compress: about 18 MB
 
 
 def main() -> None:
-    """Prints a line a measurement."""
+    """Prints one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--index", required=True)
@@ -62,7 +63,7 @@ def _ask_together(address: str, image: bytes, num_clients: int, name: str) -> No
 
 
 def _ask(address: str, image: bytes, seed: int = 0) -> tuple[int, float]:
-    """The status, and seconds until the whole answer is here."""
+    """The status, and seconds until the answer is complete."""
     started = time.monotonic()
     files, data = {"image": ("a.png", image)}, {"seed": str(seed)}
     answer = httpx.post(f"{address}/generate", files=files, data=data, timeout=120)

@@ -1,4 +1,4 @@
-"""All that is to be learned from one NVIDIA GPU in a few minutes, in one command.
+"""Parity, speed and a short training on one NVIDIA GPU in a few minutes, in one command.
 
     retroguide data build procedural_city --config_name=city_256  # beforehand: takes CPU
     pip install -e '.[cuda13,torch]'
@@ -6,15 +6,15 @@
 
 Parts, in this order:
   machine   versions, the device, bfloat16 FLOP/s of a large product, bytes/s of a large copy
-  parity    two training steps beside the PyTorch twin, in float32 and float64 (parity.py)
-  eager     step, inference, embedding and peak memory beside the twin as it is (step.py)
-  compiled  the same beside the twin under torch.compile
-  train     the config from scratch for the minutes that are left; pictures in OUT/run/samples
-  evaluate  what it has learned, on the test split
+  parity    two training steps compared with the PyTorch twin, in float32 and float64 (parity.py)
+  eager     step, inference, embedding and peak memory compared with the plain twin (step.py)
+  compiled  the same compared with the twin under torch.compile
+  train     the config from scratch for the remaining minutes; pictures in OUT/run/samples
+  evaluate  scores of that model on the test split
 
-Each part is a process of its own, which is ended when its share of the minutes is over. After each,
-OUT/gpu.json has what it printed, its exit status and its seconds; a part that was ended keeps what
-it had printed. Without a GPU everything runs on the CPU, which is good for tests alone.
+Each part is a process of its own, which is terminated when its share of the minutes is over. After
+each part, OUT/gpu.json has its output, exit status and seconds; the output of a part that was
+terminated is kept. Without a GPU everything runs on the CPU, which is useful only for tests.
 """
 
 import argparse
@@ -29,18 +29,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 _HERE = Path(__file__).parent
-# A run of minutes: the config's own embedder would be trained alone for most of them.
+# In a run of minutes, the config's own warm-up would train the embedder alone most of the time.
 SHORT_RUN = [
     "--config.train.contrastive_warmup_steps=300",
     "--config.train.sample_every=250",
     "--config.train.checkpoint_every=500",
     "--config.eval.every=1000",
 ]
-_GRACE = 30.0  # seconds to save a checkpoint in
+_GRACE = 30.0  # seconds for saving a checkpoint after the signal to stop
 
 
 class Part(NamedTuple):
-    """A command and the time by which it is ended, as a share of all minutes."""
+    """A command and its deadline, as a share of all minutes."""
 
     name: str
     command: list[str]
@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 def main() -> int:
-    """Runs the parts; returns 0 if all of them ended well, else 1."""
+    """Runs the parts; returns 0 if all of them succeeded, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="for all parts together")
     parser.add_argument("--out", type=Path, default=Path("gpu"), help="folder for all results")
@@ -77,7 +77,7 @@ def list_parts(args: argparse.Namespace, overrides: list[str]) -> Iterator[Part]
     data = [f"--data_dir={args.data_dir}"] if args.data_dir else []
     cache = {"JAX_COMPILATION_CACHE_DIR": str(args.out.resolve() / "compiled")}
     yield Part("machine", [python, str(_HERE / "gpu.py"), "--measure_machine"], 0.1)
-    # parity.py is on the CPU unless told otherwise; rounding to TF32 would hide a difference.
+    # parity.py uses the CPU by default; rounding to TF32 would hide a difference.
     exact = {"JAX_PLATFORMS": "", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     parity = ["--sections=", "--steps=tiny", "--num_steps=2", f"--json={args.out / 'parity.json'}"]
     yield Part("parity", [python, str(_HERE / "parity.py"), *parity], 0.2, exact)
@@ -92,7 +92,7 @@ def list_parts(args: argparse.Namespace, overrides: list[str]) -> Iterator[Part]
 
 
 def run_parts(parts: list[Part], seconds: float, path: Path) -> dict[str, dict]:
-    """Runs each part until its share of the seconds is over; writes the results after each.
+    """Runs each part until its deadline; writes the results after each.
 
     Returns:
       {name: {command, status, ended_by_time, seconds, printed}}.
@@ -107,7 +107,7 @@ def run_parts(parts: list[Part], seconds: float, path: Path) -> dict[str, dict]:
 
 
 def run_part(part: Part, limit: float) -> dict:
-    """Runs one part for at most `limit` seconds and the grace to save in; shows what it prints."""
+    """Runs one part for at most `limit` seconds plus a grace period; shows what it prints."""
     start, ended_by_time = time.monotonic(), False
     process = subprocess.Popen(
         part.command,
@@ -115,7 +115,7 @@ def run_part(part: Part, limit: float) -> dict:
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | part.env,
-        start_new_session=True,  # its own processes end with it
+        start_new_session=True,  # a process group, so that its child processes can be killed too
     )
     try:
         printed, _ = process.communicate(timeout=limit)
@@ -130,7 +130,7 @@ def run_part(part: Part, limit: float) -> dict:
     print(printed, flush=True)
     return {
         "command": part.command,
-        # Training that was stopped in order has done its part.
+        # Training is meant to be stopped by the deadline, so that is a success.
         "status": 0 if ended_by_time and part.name == "train" else process.returncode,
         "ended_by_time": ended_by_time,
         "seconds": round(time.monotonic() - start, 1),
@@ -139,7 +139,7 @@ def run_part(part: Part, limit: float) -> dict:
 
 
 def measure_machine() -> dict:
-    """Versions, the device, its memory, and the rates that it reaches."""
+    """Versions, the device, its memory, and its measured FLOP/s and bytes/s."""
     import jax
     import jax.numpy as jnp
 
@@ -159,7 +159,7 @@ def measure_machine() -> dict:
 
 
 def _time(fn, x, num: int = 20) -> float:
-    """Seconds per call, the mean of `num`, compiled before."""
+    """Mean seconds per call over `num` calls, after one that compiles."""
     import jax
 
     jax.block_until_ready(fn(x))

@@ -1,18 +1,18 @@
-"""How fast metrics are computed on the CPU, as ratios to what users run today.
+"""Speed of the metrics on the CPU, as ratios to the field's own tools.
 
     pip install scikit-image torchmetrics pytorch-fid torch-fidelity lpips     # else left out
     python benchmarks/metrics.py [--num_images=64] [--num_rows=5000] [--seconds=30]
 
-Both sides go from the same uint8 arrays to figures on the host, 16 images at a time, on all cores.
+Both sides go from the same uint8 arrays to scores on the host, 16 images at a time, on all cores.
 They take turns, round by round, so that a busy machine slows both; a ratio, above 1 where this
 package is faster, is the other's time over ours in the same round. Ours runs as in `retroguide
-evaluate`; what its first run took beyond the others is compilation, printed by itself. `value`
+evaluate`; the excess of its first run over the others is compilation, printed separately. `value`
 shows whether both did the same work: torchmetrics' SSIM and Inception follow other protocols, see
 agreement.py.
 
-LPIPS is of 16 pairs. "FID statistics" go from --num_rows random rows of 2,048 features a side to
-the distance, "whole FID" from --num_images images a side. No contest begins another round after
---seconds, so that the slow ones have but one. Images and weights: see agreement.py. Results:
+LPIPS is of 16 pairs. "FID statistics" go from --num_rows random rows of 2,048 features per side to
+the distance, "whole FID" from --num_images images per side. No contest begins another round after
+--seconds, so that slow ones have only one. Images and weights: see agreement.py. Results:
 docs/agreement.md.
 """
 
@@ -29,19 +29,19 @@ from field import inputs, networks, tools
 from field.lines import compile_pixels
 
 OURS = "retroguide_jax"
-# By the name of a distribution: opens a side of a contest, which then gives figures for arrays.
+# Name of a distribution -> opens its side of a contest: a function from arrays to scores.
 Openers = Mapping[str, Callable[[], Callable[..., object]]]
 
 
 def main() -> None:
-    """Times contest by contest, prints the table as it grows."""
+    """Times contest by contest and prints each line as it is ready."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     inputs.add_arguments(parser, num_images=64)
     parser.add_argument("--num_rows", type=int, default=5000, help="of the FID statistics")
     parser.add_argument("--num_rounds", type=int, default=5, help="at most")
     parser.add_argument("--seconds", type=float, default=30, help="after which no round begins")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")  # the tools' own; they would tear the table apart
+    warnings.filterwarnings("ignore")  # warnings of the tools would interrupt the table
     tools.use_all_cores()
     pair, weights = inputs.load_images(args), inputs.Weights(args.weights)
     few = tuple(side[: inputs.NUM_ROWS] for side in pair)
@@ -72,19 +72,19 @@ def _run(
     seconds: float,
     is_warm: bool = False,
 ) -> None:
-    """Times the sides of a contest by turns.
+    """Times the sides of a contest in turn.
 
     Args:
       openers: ours first.
-      arrays: what each side is given, [N, ...]; "per s" counts N.
+      arrays: the inputs of each side, [N, ...]; "per s" counts N.
       num_rounds: at most.
-      seconds: after which no round begins.
-      is_warm: nothing is left to be compiled.
+      seconds: time after which no further round begins.
+      is_warm: whether everything is compiled already.
     """
     sides = {tool: fn() for tool, fn in openers.items() if not tools.list_missing(tool)}
     first = {}
     for tool, fn in sides.items() if not is_warm else ():
-        # The others set up little; ours compiles for the very shape.
+        # Two rows are enough to set up the others; ours compiles for the full shape.
         first[tool] = _time(fn, arrays if tool == OURS else [array[:2] for array in arrays])[0]
     rounds, start = [], time.perf_counter()
     while not rounds or (len(rounds) < num_rounds and time.perf_counter() - start < seconds):
@@ -105,7 +105,7 @@ def _run(
 
 
 def _time(fn: Callable[..., object], arrays) -> tuple[float, float]:
-    """(seconds, mean of the figures)."""
+    """(seconds, mean of the scores)."""
     start = time.perf_counter()
     figures = fn(*arrays)
     return time.perf_counter() - start, float(np.mean(figures))

@@ -1,16 +1,16 @@
-"""How far our networks, losses and training steps agree with their PyTorch twin.
+"""Compares our networks, losses and training steps with their PyTorch twin.
 
     pip install -e '.[torch]'
     python benchmarks/parity.py [--sections=layers,networks] [--steps=tiny,city] [--num_steps=10]
         [--json=FILE]
 
-Both sides get the same weights, inputs and random numbers on the CPU. A case's line gives, in
-float32 and in float64, max |a - b| / max |a| of its worst output and of its worst gradient, by any
-parameter or input; "zero" counts gradients that are nothing but rounding on both sides. In float64
-rounding is too small to hide a difference.
+Both sides get the same weights, inputs and random numbers on the CPU. The line of a case gives, in
+float32 and in float64, max |a - b| / max |a| of its worst output and of its worst gradient, with
+respect to any parameter or input; "zero" counts gradients that are zero up to rounding on both
+sides. In float64 rounding is too small to hide a difference.
 
-A step's line gives the worst relative difference of a loss, then the length of the difference of
-the parameters over the length of what training has changed, for each network and the averages.
+The line of a step gives the worst relative difference of a loss, then the length of the difference
+of the parameters over the length of their change in training, for each network and the averages.
 "rounding" is a control of the twin alone: float32 against float64 from the same inputs.
 Results: docs/parity.md.
 """
@@ -33,7 +33,7 @@ DTYPES = ("float32", "float64")
 
 
 def main() -> None:
-    """Compares case by case, prints the table as it grows."""
+    """Compares case by case and prints each line as it is ready."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sections", default=",".join(SECTIONS), help="of single cases")
     parser.add_argument("--steps", default="tiny", help="sizes of training steps: tiny, city")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compare_cases(section: str) -> list[dict]:
-    """Prints a table of the section's cases; returns its lines."""
+    """Prints a table of the section's cases and returns its lines."""
     print(f"\n| {section} | float32: output | gradient | float64: output | gradient | zero |")
     print("|---|---|---|---|---|---|")
     lines = []
@@ -72,7 +72,7 @@ def compare_cases(section: str) -> list[dict]:
 
 
 def compare_steps(size: str, num_steps: int) -> list[dict]:
-    """Prints tables of steps in both precisions and of rounding alone; returns their lines."""
+    """Prints tables of steps in both precisions and of rounding alone, and returns their lines."""
     config, lines = CONFIGS[size](), []
     runs = {dtype: steps.compare_steps(config, num_steps, np.dtype(dtype)) for dtype in DTYPES}
     runs["rounding"] = steps.compare_rounding(config, num_steps)

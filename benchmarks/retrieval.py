@@ -1,18 +1,18 @@
-"""How fast the nearest items of a gallery are found, as ratios to faiss and to plain NumPy.
+"""Speed of finding the nearest items of a gallery, as ratios to faiss and to plain NumPy.
 
     pip install faiss-cpu            # for the comparison with its flat index; else left out
     python benchmarks/retrieval.py [--num_rounds=5] [--folder=DIR]
     python benchmarks/retrieval.py --vigor [--folder=DIR]
 
-The first gives 2,000 queries and a gallery of 100,000 random unit rows [512] to each in turn, every
-time in a process of its own, and prints the time of the search by the wall clock and summed over
+The first command gives 2,000 queries and a gallery of 100,000 random unit rows [512] to each method
+in turn, every time in a new process. It prints the search time by the wall clock and summed over
 processors, ratios above 1 where this package is faster (round by round, so that a busy machine
-slows both sides), and the peak memory beyond the embeddings. Faiss's is mostly its own copy of the
-gallery, which its time leaves out.
+slows both sides), and the peak memory beyond the embeddings. The memory of faiss is mostly its own
+copy of the gallery; the time of that copy is not counted.
 
-The second ranks as many queries in as large a gallery as VIGOR's same-area test has, at 3,072
-dimensions (52,605 x 90,618), and checks 50 ranks against float64. It takes minutes, and 2 GB in DIR
-(default: a temporary folder). Figures: docs/agreement.md.
+The second command ranks as many queries in as large a gallery as in VIGOR's same-area test, at
+3,072 dimensions (52,605 x 90,618), and checks 50 ranks against float64. It takes minutes, and 2 GB
+in DIR (default: a temporary folder). Results: docs/agreement.md.
 """
 
 import argparse
@@ -24,13 +24,13 @@ import tempfile
 import time
 from pathlib import Path
 
-# The parent stays small: a child's peak memory starts from its parent's.
+# Keep the parent small: the peak memory of a child process starts from its parent's.
 METHODS = ("ours", "faiss", "numpy")
 VIGOR = 52_605, 90_618, 3_072
 
 
 def main() -> None:
-    """Makes the rows, times the methods by turns, prints the table."""
+    """Makes the rows, times the methods in turn and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num_queries", type=int, default=2_000)
     parser.add_argument("--num_items", type=int, default=100_000)
@@ -78,7 +78,7 @@ def _compare(folder: str, args: argparse.Namespace) -> None:
 
 
 def _summarise(found: list[dict], ours: list[dict], key: str) -> tuple[tuple, tuple]:
-    """Least, middle and largest time, and the same of its ratio to ours in the same round."""
+    """Minimum, median and maximum of the time, and of its ratio to ours in the same round."""
     times = sorted(run[key] for run in found)
     ratios = sorted(run[key] / own[key] for run, own in zip(found, ours, strict=True))
     return tuple((x[0], x[len(x) // 2], x[-1]) for x in (times, ratios))
@@ -95,7 +95,7 @@ def _tell_ranks(run: dict, args: argparse.Namespace) -> None:
 
 
 def _run(work: str, folder: str, args: argparse.Namespace) -> dict | None:
-    """What the work printed, in a process of its own; None where its library is missing."""
+    """Runs the work in a new process; returns what it printed, None if its library is missing."""
     names = ("num_queries", "num_items", "dim", "k")
     options = [f"--{name}={getattr(args, name)}" for name in names]
     command = [sys.executable, __file__, f"--work={work}", f"--folder={folder}", *options]
@@ -103,7 +103,7 @@ def _run(work: str, folder: str, args: argparse.Namespace) -> dict | None:
 
 
 def _make(folder: Path, args: argparse.Namespace) -> dict:
-    """Random unit rows; each query resembles its match, item 7 q mod R, somewhat or hardly."""
+    """Saves random unit rows; query q resembles its match, item 7 q mod R, to a random degree."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -202,7 +202,7 @@ def _time(folder: Path, search_fn, before: int | None = None) -> dict:
         "processor_seconds": time.process_time() - busy,
         "peak": _peak() - before,
     }
-    path = folder / "found.npy"  # by the first method, this package's
+    path = folder / "found.npy"  # the results of the first method, this package's
     if not path.exists():
         np.save(path, found)
     return run | {"same": float(np.mean(np.sort(found, 1) == np.sort(np.load(path), 1)))}

@@ -4,21 +4,21 @@
     python benchmarks/search.py [--num_items=1000000] [--num_threads=2] [--num_rounds=5]
         [--folder=DIR]
 
-Writes random unit rows [512] to a file in DIR (2 GB; default: a temporary folder) and gives them to
-each method in turn, every time in a process of its own, on as many cores as it has threads: a batch
-of 256 queries, and one query. On a busy machine threads wait for each other, and --num_threads=1
-tells more. A query resembles one item, so that there is something to find. Once, in the end, it
-compares what both found.
+Writes random unit rows [512] to a file in DIR (2 GB; default: a temporary folder). Each method in
+turn searches them for a batch of 256 queries and for one query, every time in a new process, on as
+many cores as it has threads. On a busy machine threads wait for each other; --num_threads=1 is then
+more reliable. Each query resembles one item, so that it has a match. At the end the results of both
+are compared once.
 
 Prints seconds, the ratio to ours round by round (above 1: ours is faster; a busy machine slows both
-sides), and memory in MB, at its peak:
+sides), and peak memory in MB:
 
-    own   the process's anonymous memory (RssAnon, looked at every 5 ms) beyond what it had before
-          the gallery was opened; for faiss mostly its copy of the gallery
-    RSS   all resident memory (ru_maxrss), libraries too, and those pages of the mapped file that
-          the kernel holds in memory anyway and takes back when others need room
+    own   the process's anonymous memory (RssAnon, sampled every 5 ms) beyond its value before the
+          gallery was opened; for faiss mostly its copy of the gallery
+    RSS   all resident memory (ru_maxrss), including libraries and those pages of the mapped file
+          that the kernel caches anyway and reclaims when other processes need memory
 
-Figures: docs/retrieve.md.
+Results: docs/retrieve.md.
 """
 
 import argparse
@@ -32,14 +32,14 @@ import threading
 import time
 from pathlib import Path
 
-# The parent stays small: a child's peak memory starts from its parent's.
+# Keep the parent small: the peak memory of a child process starts from its parent's.
 DIM, K, NUM_QUERIES = 512, 10, 256
 METHODS = {"ours, 1 GiB": 2**30, "ours, 64 MiB": 2**26, "faiss": None}  # max_bytes
 _BLOCK = 50_000
 
 
 def main() -> None:
-    """Makes the rows, times the methods by turns, prints the table."""
+    """Makes the rows, times the methods in turn and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num_items", type=int, default=1_000_000)
     parser.add_argument("--num_threads", type=int, default=2)
@@ -90,7 +90,7 @@ def _median(found: list[dict], key: str) -> float:
 
 
 def _run(work: str, folder: str, args: argparse.Namespace) -> dict:
-    """What the work printed, in a process of its own."""
+    """Runs the work in a new process and returns what it printed."""
     options = [f"--{name}={getattr(args, name)}" for name in ("num_items", "num_threads")]
     variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     threads = dict.fromkeys(variables, str(args.num_threads))
@@ -186,7 +186,7 @@ def _measure(fn) -> tuple[float, object]:
 
 
 class _Watch(threading.Thread):
-    """Looks at the process's own memory until it is stopped."""
+    """Samples the process's own memory until it is stopped."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -198,7 +198,7 @@ class _Watch(threading.Thread):
             self._most = max(self._most, _read_own_memory())
 
     def stop(self) -> int:
-        """The most that was seen, in bytes."""
+        """Stops sampling and returns the peak in bytes."""
         self._stopped.set()
         self.join()
         return self._most

@@ -1,22 +1,22 @@
-"""The training step, drawing and embedding beside the PyTorch twin: time, memory, the first step.
+"""Training step, generation and embedding against the PyTorch twin: time, memory, first step.
 
     pip install -e '.[torch]'
     python benchmarks/step.py --config=city [--works=step,G,'generate 1'] [--json=F] [--config.F=V]
     python benchmarks/step.py --config=city --first_step
 
-Each side lives in a process of its own: ours, and torch_reference/ as it is ("eager") and under
-torch.compile ("compiled"), on the GPU where there is one, else on all cores. They take turns, round
+Each side runs in a process of its own: ours, and torch_reference/ plain ("eager") and under
+torch.compile ("compiled"), on the GPU if there is one, else on all cores. They take turns, round
 by round, so that a busy machine slows all; a ratio, above 1 where ours is faster, is the time of
-the twin's best side over ours in the same round. `--config.dtype=bfloat16` is autocast there.
+the faster twin over ours in the same round. In the twin, `--config.dtype=bfloat16` is autocast.
 
-Works: `step` is the whole update, over whole periods of the lazy penalty; `embedder`, `D`, `G` and
+Works: `step` is the full update, over full periods of the lazy penalty; `embedder`, `D`, `G` and
 `R1` are the gradients of its phases alone (the twin's `D` has the same inputs); `generate N` and
-`embed N` are inference on N images, from the host's memory and back to it.
+`embed N` are inference on N images, from host memory back to host memory.
 
---first_step starts each side twice, with an empty and with a filled cache of compiled programs, and
-counts from the start of the process to the end of its first step.
+--first_step starts each side twice, with an empty and with a filled compilation cache, and measures
+from the start of the process to the end of its first step.
 
-Peak memory is the device's; on a CPU it is the process's, libraries included.
+Peak memory is that of the device; on a CPU it is that of the process, including libraries.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WORKS = ("step", "embedder", "D", "G", "R1", "generate 1", "generate 32", "embed
 
 
 def main() -> None:
-    """Prints the table as it grows."""
+    """Prints each line of the table as it is ready."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="city", help="as of `retroguide train`")
     parser.add_argument("--works", default=",".join(WORKS), help="comma-separated")
@@ -63,8 +63,8 @@ def _describe_machine() -> str:
 
 
 def _compare(args: argparse.Namespace, overrides: list[str], sides: list[str]) -> dict:
-    # Threads that wait must not spin: the other side's turn needs the cores. Nor may JAX take all
-    # of a GPU's memory at the start.
+    # Waiting threads must not spin, since the other side needs the cores in its turn. JAX must not
+    # preallocate the memory of a GPU.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     figures = {}
     with contextlib.ExitStack() as stack:
@@ -88,10 +88,10 @@ def _compare(args: argparse.Namespace, overrides: list[str], sides: list[str]) -
 
 
 def _compare_work(work: str, workers: dict[str, Worker], num_rounds: int, seconds: float) -> dict:
-    """Times a work by turns; {"first", "seconds": side -> rounds, "ratios"}."""
+    """Times a work on all sides in turn; {"first", "seconds": side -> rounds, "ratios"}."""
     first = {side: worker.ask("prepare", work) for side, worker in workers.items()}
     counts = {side: worker.ask("count_runs", work, seconds) for side, worker in workers.items()}
-    if work == "step":  # the same steps on all sides
+    if work == "step":  # time the same number of steps on all sides
         counts = dict.fromkeys(counts, min(counts.values()))
     times: dict[str, list[float]] = {side: [] for side in workers}
     for number in range(num_rounds):

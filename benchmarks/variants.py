@@ -1,11 +1,11 @@
-"""Processor time of the training step, or of its phases, with other settings of a config, by turns.
+"""Compares the processor time of the training step or its phases between variants of a config.
 
     python benchmarks/variants.py --works=D,G "" "generator.unfold=2 discriminator.width=64"
 
-Each argument is one variant: FIELD=VALUE of the config that make it, "" for none. All live in one
-process and take turns, so that a busy machine slows all alike; of a busy machine, compare the
+Each argument is one variant, a list of FIELD=VALUE of the config, "" for none. All variants run in
+one process and take turns, so that a busy machine slows all alike; on a busy machine, compare the
 minima. Images are noise. Works as in step.py: `step` is an update of D and G on the adversarial
-batch, over whole periods of the lazy penalty; `D`, `G` and `R1` are the gradients of its phases.
+batch, over full periods of the lazy penalty; `D`, `G` and `R1` are the gradients of its phases.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
 def _make_side(name: str, fields: list[str]) -> Side:
     config = load_config(name, [f"--config.{field}" for field in fields])
     size = config.train.batch_size = config.train.adversarial_batch_size
-    config.mode = "frozen"  # D and G alone
+    config.mode = "frozen"  # trains only D and G
     rng = np.random.default_rng(0)
     images = {
         view: rng.uniform(-1, 1, (size, *config.data[f"{view}_size"], 3)).astype(np.float32)
@@ -50,7 +50,7 @@ def _make_side(name: str, fields: list[str]) -> Side:
 
 
 def _time(side: Side, work: str, runs: int) -> float:
-    """Seconds of processor time per run, all threads together."""
+    """Seconds of processor time per run, summed over threads."""
     started = time.process_time()
     for _ in range(runs):
         side.run(work)

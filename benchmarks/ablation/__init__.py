@@ -1,1 +1,1 @@
-"""What `ablate.py` is made of."""
+"""Modules of `ablate.py`."""

@@ -1,6 +1,6 @@
-"""Scores the baseline that draws nothing: the training panorama that the embedder finds nearest.
+"""Scores the baseline without a generator: the training panorama that the embedder finds nearest.
 
-Takes the flags of `retroguide evaluate --workdir` that `ablation.tasks` gives it.
+Takes those flags of `retroguide evaluate --workdir` that `ablation.tasks` passes.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from retroguide_jax.metrics.nearest import find_nearest
 
 
 class NearestTargets:
-    """What `ModelExamples` asks of a model, without a generator.
+    """The interface of a model that `ModelExamples` needs, without a generator.
 
     Args:
-      model: an `inference.Model`; its embedder is asked, and the rest of it describes the row.
-      builder: the data set, whose training targets are held in memory, uint8.
+      model: an `inference.Model`; its embedder is used, and its other attributes describe the row.
+      builder: the data set; its training targets are held in memory as uint8.
       data_config: `config.data`.
     """
 
@@ -42,14 +42,14 @@ class NearestTargets:
         return getattr(self._model, name)
 
     def generate(self, source: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """[B, H, W, 3] in [-1, 1] to the nearest targets, the same under every noise."""
+        """[B, H, W, 3] in [-1, 1] to the nearest targets; `z` has no effect."""
         del z
         queries = self._model.embed(source, self._model.source_view)
         return to_float(self._images[find_nearest(queries, self._rows, 1).indices[:, 0]])
 
 
 def main() -> None:
-    """Scores and writes the row."""
+    """Scores the baseline and writes its row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for flag in ("workdir", "metrics", "json", "per_image"):
         parser.add_argument(f"--{flag}", required=True)

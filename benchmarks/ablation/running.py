@@ -1,4 +1,4 @@
-"""Runs tasks, several at a time, in an order in which none begins before what it needs is there."""
+"""Runs tasks, several at a time; each begins only after the tasks that it needs."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from ablation.tasks import Task
 
 
 def run_tasks(tasks: Sequence[Task], num_workers: int) -> list[Path]:
-    """Runs what is missing, tells how each ended, and passes over what fails.
+    """Runs the missing tasks, reports how each ended, and continues after failures.
 
     Args:
       tasks: none needs a later one; those of one folder run one after the other.
       num_workers: commands at a time, each on its own share of the processors.
 
     Returns:
-      The folders of what failed or was left out, because something that it needs had failed.
+      The folders of tasks that failed, or that were skipped because a task they need had failed.
     """
     queue = _Queue(tasks)
     processors = _list_processors()
@@ -35,12 +35,12 @@ def run_tasks(tasks: Sequence[Task], num_workers: int) -> list[Path]:
 
 
 def count_processors() -> int:
-    """How many processors this process may use."""
+    """Number of processors that this process may use."""
     return len(_list_processors())
 
 
 def run_task(task: Task) -> tuple[bool, float]:
-    """Runs a task, its output going to log.txt; returns whether it ended well, and its seconds."""
+    """Runs a task with its output in log.txt; returns whether it succeeded, and its seconds."""
     started = time.monotonic()
     task.place.mkdir(parents=True, exist_ok=True)
     with (task.place / "log.txt").open("a") as log:
@@ -51,7 +51,7 @@ def run_task(task: Task) -> tuple[bool, float]:
 
 
 class _Queue:
-    """What is still to do; its methods may be called by any thread."""
+    """Queue of the remaining tasks; its methods may be called by any thread."""
 
     def __init__(self, tasks: Sequence[Task]):
         self._numbered = {task: number for number, task in enumerate(tasks, 1)}
@@ -61,7 +61,7 @@ class _Queue:
         self.failed: list[Path] = []
 
     def take(self) -> Task | None:
-        """The first task that may begin, waiting for one if need be; None if none is left."""
+        """Waits for and returns the first task that may begin; None if none is left."""
         with self._changed:
             while True:
                 self._leave_out()
@@ -75,7 +75,7 @@ class _Queue:
                 self._changed.wait()
 
     def end(self, task: Task, ok: bool, seconds: float) -> None:
-        """A task that was taken has ended."""
+        """Marks a task that was taken as ended."""
         with self._changed:
             self._running.remove(task)
             self._tell(task, f"{seconds:.0f} s{'' if ok else ' FAILED'}", ok)
@@ -97,13 +97,13 @@ class _Queue:
 
 
 def _work(queue: _Queue, processors: Sequence[int]) -> None:
-    if hasattr(os, "sched_setaffinity"):  # Linux: of this thread, and of what it starts
+    if hasattr(os, "sched_setaffinity"):  # Linux: for this thread and the processes it starts
         os.sched_setaffinity(0, processors)
     while task := queue.take():
         ok, seconds = False, 0.0
         try:
             ok, seconds = run_task(task)
-        finally:  # nobody waits for what a broken worker took
+        finally:  # other workers must not wait for the task of a crashed worker
             queue.end(task, ok, seconds)
 
 

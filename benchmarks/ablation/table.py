@@ -45,8 +45,8 @@ def read_scores(output: Path) -> Scores:
 
 
 def format_tables(scores: Scores) -> str:
-    """Two tables of means, with half the 95 % interval of Student's t over the seeds, and one of
-    differences to `full`, seed by seed, with the same; that of fewer than two seeds is missing.
+    """Two tables of means, mean +- half the 95 % interval of Student's t over the seeds, and one of
+    differences to `full`, paired by seed, likewise; fewer than two seeds have no interval.
     """
     parts = [_format_means(scores, columns) for columns in (QUALITY, NOISE)]
     if "full" in scores:
@@ -67,7 +67,7 @@ def _format_means(scores: Scores, columns: Mapping[Score, str]) -> str:
 
 def _find_ceiling(column: Score) -> Score:
     """The score of the real images, which is the same in every run."""
-    if column == Score("label_consistency"):  # what the reader makes of one image is all it repeats
+    if column == Score("label_consistency"):  # both are limited by the errors of the label reader
         return Score("label_agreement", "real")
     return column.of("real")
 

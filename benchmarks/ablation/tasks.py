@@ -1,4 +1,4 @@
-"""What `ablate.py` runs: each training and each scoring a command of its own, in order."""
+"""The tasks of `ablate.py` in order: one command per training and per scoring."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +18,15 @@ _EMBEDDER = {
     "mode": "contrastive",
     "train.num_steps": 250,
 }
-# Once and at the end: what is compared is the last step.
+# Fields set to the number of steps: only the last step is compared.
 _ONCE = ("train.sample_every", "train.checkpoint_every", "eval.every")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A command and its folder; there is nothing to do once `done` exists.
+    """A command and its folder; the task is finished once `done` exists.
 
-    `needs` are folders of other tasks, without which it cannot begin.
+    `needs`: folders of the tasks that must have finished before.
     """
 
     title: str
@@ -44,9 +44,9 @@ def list_tasks(
     num_steps: int,
     overrides: Sequence[str],
 ) -> list[Task]:
-    """All tasks in an order in which none needs a later one; arguments as of `ablate.py`."""
+    """Lists all tasks in an order in which none needs a later one; arguments as in `ablate.py`."""
     tasks = [_train(judges / judge, f"city_judge:{judge}", {}, overrides) for judge in JUDGES]
-    # The nearest panorama is scored as a model of the full method's work directory.
+    # `nearest` is scored with the model in the work directory of the full method.
     wanted = ["full", *names] if NEAREST in names else names
     for seed in range(num_seeds):
         embedder = output / "embedder" / f"seed_{seed}"
@@ -68,7 +68,7 @@ def _list_run(output, judges, name, seed, num_steps, embedder, overrides) -> Ite
             "mode": "frozen",
             "frozen_embedder": embedder,
             "seed": seed,
-            "train.batch_size": 4,  # what G and D see
+            "train.batch_size": 4,  # the number of images that G and D see
             "train.num_steps": num_steps,
             **dict.fromkeys(_ONCE, num_steps),
         }

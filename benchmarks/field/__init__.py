@@ -1,1 +1,1 @@
-"""The field's own tools beside ours: what agreement.py and metrics.py stand on."""
+"""The field's own tools beside ours: shared modules of agreement.py and metrics.py."""

@@ -1,7 +1,7 @@
-"""What both sides are given: the same images and the same weights.
+"""The inputs of both sides: the same images and the same weights.
 
-Weights are the user's files where `retroguide weights list` finds them. Elsewhere both sides get
-the same random ones: the arithmetic is the same, the figures mean nothing.
+Weights are the user's files where `retroguide weights list` finds them. Otherwise both sides get
+the same random ones: these test the arithmetic, but the scores mean nothing.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-NUM_ROWS = 16  # images a device works on at a time, as in `retroguide evaluate`
+NUM_ROWS = 16  # images per device at a time, as in `retroguide evaluate`
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
-# These have formulas and weights that need no package of the field.
+# Test modules with formulas and weights that need none of the field's packages.
 sys.path += [str(_TESTS / "metric_nets"), str(_TESTS / "metrics")]
 
 
 def add_arguments(parser: argparse.ArgumentParser, num_images: int) -> None:
-    """The flags that `load_images` and `Weights` read."""
+    """Adds the flags that `load_images` and `Weights` read."""
     parser.add_argument("--num_images", type=int, default=num_images, help="at most")
     parser.add_argument("--generated", type=Path, help="folder of images; needs --reference")
     parser.add_argument("--reference", type=Path, help="folder of images of the same names")
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser, num_images: int) -> None:
 def load_images(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """(generated, reference), uint8 [N, H, W, 3] each.
 
-    Without folders: panoramas of procedural_city, 128 x 512, and what is left of them after
-    blurring and JPEG at quality 10.
+    Without folders: panoramas of procedural_city, 128 x 512, as the reference, and the same after
+    blurring and JPEG at quality 10 as the generated images.
 
     Raises:
       UserError: only one folder is given; they do not match; sizes differ.
@@ -58,7 +58,7 @@ def render(tile: int) -> np.ndarray:
     """The panorama of a test pair of city_256, uint8 [128, 512, 3]."""
     from retroguide_jax.datasets.procedural_city.pairs import SPLITS, View, render_pair
 
-    # The aerial image is not looked at: as small as may be.
+    # The aerial image is not used: render it as small as possible.
     view = View(aerial_size=16, ground_size=(128, 512), vertical_fov=180.0, cell_size=0.15)
     pair = render_pair(view, SPLITS[1], tile)
     return np.asarray(Image.open(io.BytesIO(pair["ground"])))
@@ -72,10 +72,10 @@ def _spoil(image: np.ndarray) -> np.ndarray:
 
 
 class Weights:
-    """State dicts by the names of `retroguide weights list`.
+    """State dicts by the names in `retroguide weights list`.
 
     Attributes:
-      origin: name -> "real" or "random", of those asked for so far.
+      origin: name -> "real" or "random", for the state dicts requested so far.
     """
 
     def __init__(self, extra: Path | None):
@@ -127,14 +127,14 @@ def _list_shapes(name: str) -> dict[str, tuple[int, ...]]:
 def compile_rows(
     apply_fn: Callable[..., Any], variables: Any = None
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """Ours, run as the job runs it: on all devices, 16 images each.
+    """Compiles our side as the evaluation job does: on all devices, 16 images per device.
 
     Args:
       apply_fn: (variables, *images uint8 [B, H, W, 3]) -> {name: [B, ...]}.
       variables: its weights.
 
     Returns:
-      A function of images [N, H, W, 3], N any, that gives {name: [N, ...]} on the host.
+      A function of images [N, H, W, 3], for any N, that returns {name: [N, ...]} on the host.
     """
     from retroguide_jax.parallel.local import LocalDevices
 

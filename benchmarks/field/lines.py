@@ -1,4 +1,4 @@
-"""A line of the table of agreement, and what of ours it is made from."""
+"""Lines of the agreement table, and our side's scores for them."""
 
 import functools
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from field import inputs
 class Line(NamedTuple):
     """One comparison.
 
-    metric: by our name, or what else is compared.
+    metric: our name of the metric, or of the quantity compared.
     against: the other side, and its protocol where it has several.
     ours, theirs: the means over images and features.
     absolute: the largest absolute difference.
-    relative: of each image, the length of the difference over the length of theirs; the largest.
+    relative: the largest over images of the length of the difference over the length of theirs.
     """
 
     metric: str
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 def compare(metric: str, against: str, ours, theirs) -> Line:
-    """A line from figures, scalars or [N], or from features [N, ...]."""
+    """Makes a line from scores, scalars or [N], or from features [N, ...]."""
     rows = []
     for side in (ours, theirs):
         side = np.atleast_1d(np.asarray(side, np.float64))
@@ -40,14 +40,14 @@ def compare(metric: str, against: str, ours, theirs) -> Line:
 
 
 class Subject:
-    """The images, and what ours says of them, everything asked once.
+    """The images with our scores and features of them, each computed once.
 
     Attributes:
       generated, reference: uint8 [N, H, W, 3].
       weights: see inputs.py.
-      score: name of a metric of pixels -> [N].
+      score: name of a pixel metric -> [N].
       look: name of an Inception preprocessing -> its outputs of (generated, reference).
-      measure_lpips: name of a trunk -> [8], of `few`.
+      measure_lpips: name of a trunk -> [8], for `few`.
     """
 
     def __init__(self, generated: np.ndarray, reference: np.ndarray, weights: inputs.Weights):
@@ -63,7 +63,7 @@ class Subject:
 
     @property
     def few(self) -> tuple[np.ndarray, np.ndarray]:
-        """The first eight of (generated, reference), for what takes long."""
+        """The first eight of (generated, reference), for slow metrics."""
         return self.generated[:8], self.reference[:8]
 
     def get_features(self, preprocessing: str) -> tuple[np.ndarray, np.ndarray]:
@@ -86,12 +86,12 @@ class Subject:
 
 
 def score_pixels(metric: str, generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Our metric of that name, float32 [N]."""
+    """Scores by our metric of that name, float32 [N]."""
     return compile_pixels(metric)(generated, reference)["score"]
 
 
 def compile_pixels(metric: str) -> Callable[..., dict[str, np.ndarray]]:
-    """Our metric of that name as a function of (generated, reference) that gives "score" [N]."""
+    """Our metric of that name as a function (generated, reference) -> {"score": [N]}."""
     from retroguide_jax.metrics import pixel_errors, sharpness, similarity
 
     modules = (pixel_errors, sharpness, similarity)

@@ -1,4 +1,4 @@
-"""Metrics that look through frozen networks, and distances between sets, against the packages."""
+"""Metrics by frozen networks and distances between sets, compared with the packages."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ def compare_scipy(subject: Subject) -> Iterator[Line]:
 
 
 def compare_pytorch_fid(subject: Subject) -> Iterator[Line]:
-    """Features and FID; and the FID of its features by a way that needs no matrix root."""
+    """Features and FID; and the FID of the same features without a matrix square root."""
     name = tools.describe("pytorch-fid")
     net = tools.open_pytorch_fid(subject.weights.get("inception"))
     theirs = [tools.run(lambda x: net(x / 255), tools.to_tensor(side)) for side in subject.pair]
@@ -39,7 +39,7 @@ def compare_pytorch_fid(subject: Subject) -> Iterator[Line]:
 
 
 def compare_torch_fidelity(subject: Subject) -> Iterator[Line]:
-    """Features and logits; then FID, KID and Inception Score by its one function."""
+    """Features and logits; then FID, KID and Inception Score, all from its one function."""
     import torch_fidelity
 
     name = tools.describe("torch-fidelity")
@@ -65,7 +65,7 @@ def compare_torch_fidelity(subject: Subject) -> Iterator[Line]:
             cuda=False,
             cache=False,
             verbose=False,
-            save_cpu_ram=True,  # no worker processes, which would be forks of this one
+            save_cpu_ram=True,  # no worker processes: they would be forks of this process
         )
     ours = subject.get_features("tf")
     yield compare("fid_tf", name, measure_frechet(*ours), found["frechet_inception_distance"])
@@ -114,7 +114,7 @@ def compare_torchmetrics(subject: Subject) -> Iterator[Line]:
 
 
 def compare_clean_fid(subject: Subject) -> Iterator[Line]:
-    """The resize; and features behind it, where pytorch-fid is there to give the network."""
+    """The resize; and the features after it, if pytorch-fid is installed for its network."""
     from cleanfid.resize import build_resizer
 
     from retroguide_jax.metric_nets import inception
@@ -128,14 +128,14 @@ def compare_clean_fid(subject: Subject) -> Iterator[Line]:
     if tools.list_missing("pytorch-fid"):
         return
     net = tools.open_pytorch_fid(subject.weights.get("inception"), resize=False)
-    # That network takes [0, 1], and goes on to [-1, 1] by itself.
+    # That network takes [0, 1] and rescales to [-1, 1] by itself.
     theirs = tools.run(lambda x: net((x - 128) / 256 + 0.5), tools.to_tensor(theirs))
     ours = subject.get_features("clean")[1]
     yield compare("inception features", f"{name}'s resize, pytorch-fid's network", ours, theirs)
 
 
 def compare_lpips(subject: Subject) -> Iterator[Line]:
-    """LPIPS by its three trunks."""
+    """LPIPS with its three trunks."""
     return _compare_lpips(subject, tools.describe("lpips"), tools.open_lpips)
 
 
@@ -148,14 +148,14 @@ def _compare_lpips(subject: Subject, against: str, open_fn: Callable) -> Iterato
 
 
 def make_rows(num: int, num_features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of random rows, float32 [num, num_features], not negative, as Inception's."""
+    """Two sets of random rows, float32 [num, num_features], nonnegative as Inception's are."""
     rng = np.random.default_rng(0)
     sides = rng.normal(0, 1, (2, num, num_features)) * [[[1.0]], [[1.1]]] + [[[0.1]], [[0.2]]]
     return tuple(np.maximum(sides, 0).astype(np.float32))
 
 
 def measure_frechet(generated: np.ndarray, real: np.ndarray) -> float:
-    """Ours, of features [N, D] each."""
+    """Our Frechet distance between features [N, D] each."""
     from retroguide_jax.metrics.distribution import frechet_distance
     from retroguide_jax.metrics.moments import compute_moments
 
@@ -163,14 +163,14 @@ def measure_frechet(generated: np.ndarray, real: np.ndarray) -> float:
 
 
 def measure_by_pytorch_fid(generated: np.ndarray, real: np.ndarray) -> float:
-    """pytorch-fid's, of features [N, D] each, in float64 as it holds them."""
+    """pytorch-fid's Frechet distance between features [N, D] each, in float64 as in pytorch-fid."""
     from pytorch_fid.fid_score import calculate_frechet_distance
 
     moments = []
     for side in (generated, real):
         side = side.astype(np.float64)
         moments += [np.mean(side, axis=0), np.cov(side, rowvar=False)]
-    with contextlib.redirect_stdout(io.StringIO()):  # it remarks on singular covariances
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints remarks on singular covariances
         return calculate_frechet_distance(*moments)
 
 

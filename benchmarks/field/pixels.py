@@ -1,4 +1,4 @@
-"""Metrics of pixels against golden values, formulas, scikit-image and torchmetrics."""
+"""Pixel metrics against golden values, formulas, scikit-image and torchmetrics."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 from field import tools
 from field.lines import Line, Subject, compare, score_pixels
 
-# Of the images in `_make_golden_pair`, from an independent statement of the formulas.
+# Scores of the images of `_make_golden_pair`, by an independent implementation of the formulas.
 _GOLDEN = {
     "psnr": 10.505378,
     "psnr_legacy": 16.491983,
@@ -24,7 +24,7 @@ _GOLDEN_KL = 1.071140
 
 
 def compare_golden(subject: Subject) -> Iterator[Line]:
-    """Closed forms on two small images of whole numbers, the same for everybody."""
+    """Golden values on two small images of integers, the same on every machine."""
     from retroguide_jax.metrics import classification
 
     del subject

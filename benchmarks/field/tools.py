@@ -1,6 +1,6 @@
-"""The field's own tools with given weights, and whether they are installed.
+"""Opens the field's own tools with given weights, and checks whether they are installed.
 
-Each network is a module in evaluation mode; tensors are made by `to_tensor`.
+Each network is a module in evaluation mode; make its input tensors with `to_tensor`.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _NEEDS = {
 
 
 def list_missing(tool: str) -> list[str]:
-    """What is not installed of a distribution and those that it needs here."""
+    """A distribution and the others that it needs here, as far as they are not installed."""
     needed = (tool, *_NEEDS.get(tool, ()))
     return [name for name in needed if importlib.util.find_spec(_MODULES[name]) is None]
 
@@ -81,7 +81,7 @@ def open_pytorch_fid(state: Mapping[str, np.ndarray], *, resize: bool = True) ->
     """
     import pytorch_fid.inception
 
-    # It has no argument for a file.
+    # The class has no argument for a file of weights, so replace its download.
     download = pytorch_fid.inception.load_state_dict_from_url
     pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: _to_tensors(state)
     try:
@@ -127,11 +127,11 @@ def open_torchmetrics_lpips(
 
 @contextlib.contextmanager
 def leave_out_epsilon() -> Iterator[None]:
-    """torchmetrics' LPIPS without the 1e-8 under its root, which the lpips package has not."""
+    """Context manager: torchmetrics' LPIPS without the 1e-8 under its root, as in package lpips."""
     from torchmetrics.functional.image import lpips
 
     original = lpips._normalize_tensor
-    # Nothing beside any length but 0, which it keeps from being divided by.
+    # 1e-20 is negligible beside every length except 0, where it avoids a division by zero.
     lpips._normalize_tensor = functools.partial(original, eps=1e-20)
     try:
         yield
@@ -151,7 +151,7 @@ def make_given(num_features: int):
 def measure(metric, *sides: np.ndarray) -> float:
     """The value of a torchmetrics class of `make_given`: of (generated, real), or of one set.
 
-    Each set is given at once, which is faster than batch by batch.
+    Each set is passed as one batch, which is faster than several.
     """
     import torch
 
@@ -178,7 +178,7 @@ def make_dataset(images: np.ndarray):
 
 @contextlib.contextmanager
 def save(state: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """The path of a temporary .pth file with the state dict."""
+    """Yields the path of a temporary .pth file with the state dict."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -197,7 +197,7 @@ def _fill_lpips(module, trunk: Mapping[str, np.ndarray], heads: Mapping[str, np.
     tensors = _to_tensors({**trunk, **heads})
     state = module.state_dict()
     for name in state:
-        # "net.slice2.3.weight" of the one, "net.slices.1.3.weight" of the other.
+        # "net.slice2.3.weight" in lpips, "net.slices.1.3.weight" in torchmetrics.
         in_trunk = re.fullmatch(r"net\.slices?\.?\d+\.(.+)", name)
         if in_trunk:
             state[name] = tensors[f"features.{in_trunk[1]}"]

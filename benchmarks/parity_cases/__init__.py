@@ -1,1 +1,1 @@
-"""What benchmarks/parity.py compares: each layer, network, loss and step of ours with its twin."""
+"""The cases of benchmarks/parity.py: each layer, network, loss and step of ours, and its twin."""

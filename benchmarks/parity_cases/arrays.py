@@ -1,4 +1,4 @@
-"""Numbers for both sides: drawn by NumPy from a name, named and laid out as PyTorch does."""
+"""Random arrays for both sides, drawn by NumPy from a name, with PyTorch's names and axes."""
 
 import zlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from retroguide_jax.exchange.twin import name_parameter
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal float64 that depends on the name alone; RandomState never changes."""
+    """Standard normal float64 that depends only on the name; RandomState's stream never changes."""
     return np.random.RandomState(zlib.crc32(name.encode())).normal(size=shape)
 
 
@@ -23,7 +23,7 @@ def draw_unit(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def draw_variables(shapes: Any, dtype: Any) -> Any:
-    """Fills a tree of Linen variables with values of which none is zero at the start.
+    """Fills a tree of Linen variables with random values, so that no parameter starts at zero.
 
     Kernels are scaled so that activations stay of order 1; scales of norms and running variances
     lie around 1. Values are drawn under PyTorch's names and in its order of axes.
@@ -59,7 +59,7 @@ def swap(array: np.ndarray) -> np.ndarray:
 
 
 def load(module, arrays: Mapping[str, np.ndarray], dtype: Any) -> None:
-    """Gives a PyTorch module its weights and statistics, in this floating type."""
+    """Loads weights and statistics into a PyTorch module, in this floating type."""
     import torch
 
     module.to(getattr(torch, np.dtype(dtype).name))

@@ -1,4 +1,4 @@
-"""One subject of the comparison: the same inputs to both sides, results under the same names."""
+"""One case of the comparison: both sides get the same inputs and name their results alike."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Results = dict[str, np.ndarray]
 
 
 class Case(NamedTuple):
-    """`ours` and `theirs` take a floating type and return arrays by name, in PyTorch's layout."""
+    """`ours` and `theirs`: floating type -> arrays by name, with PyTorch's order of axes."""
 
     name: str
     ours: Callable[[np.dtype], Results]
@@ -22,10 +22,10 @@ class Case(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """max |a - b| / max |a|: the worst output and the worst gradient of a case, with their names.
+    """max |a - b| / max |a| of the worst output and the worst gradient of a case, with their names.
 
-    `vanished` are gradients that are zero but for rounding on both sides: a bias before an
-    instance normalisation, for example. A quotient says nothing of them.
+    `vanished`: gradients that are zero up to rounding on both sides, for example of a bias before
+    an instance normalisation. Their quotient would be meaningless.
     """
 
     output: float
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 
 class _Twin:
-    """The modules of torch_reference, imported when first asked for: ours need no PyTorch."""
+    """The modules of torch_reference, imported on first use: our side needs no PyTorch."""
 
     def __getattr__(self, name: str):
         return importlib.import_module(f"torch_reference.{name}")
@@ -56,21 +56,21 @@ def pair(
     train: bool = False,
     by_inputs: bool = True,
 ) -> Case:
-    """A case from two functions of the same inputs.
+    """Makes a case from two functions of the same inputs.
 
     Results are outputs; the gradients of their product with random arrays, with respect to every
     parameter ("d NAME") and input ("d input NAME"); and running statistics.
 
     Args:
       name: of the case.
-      inputs: arrays in our layout, to be differentiated by.
+      inputs: arrays with our order of axes, to differentiate with respect to.
       ours: (bound Linen module, *inputs) -> {name: array}; without a module (*inputs).
       theirs: (PyTorch module, *inputs) -> {name: tensor}, likewise.
       module: of Linen.
       make_twin: makes the PyTorch module.
-      touch: what initialises the Linen module where `ours` cannot: it differentiates.
+      touch: initialises the Linen module where `ours` cannot, because it differentiates.
       train: the mode of the PyTorch module.
-      by_inputs: whether to differentiate by the inputs too.
+      by_inputs: whether to differentiate with respect to the inputs too.
     """
     num_inputs = len(inputs) if by_inputs else 0
 

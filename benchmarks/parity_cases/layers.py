@@ -1,4 +1,4 @@
-"""Cases of single layers and blocks, at sizes that keep every kind of border."""
+"""Cases of single layers and blocks, at sizes that include every kind of border."""
 
 from collections.abc import Iterator
 

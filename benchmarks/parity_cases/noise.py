@@ -1,6 +1,6 @@
-"""The random numbers of a training step, as ours draws them from keys, for the twin.
+"""The random numbers of a training step for the twin, drawn from keys as on our side.
 
-In the floating type that `precision.use` sets.
+Their floating type is the one that `precision.use` sets.
 """
 
 import jax
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def draw_maps(keys: jax.Array, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
-    """The maps of noise of a generator.
+    """Draws the noise maps of a generator.
 
     Args:
-      keys: [B] as `Generator.synthesize` of ours takes them.
-      sizes: two a block, as `Generator.noise_sizes` of the twin gives them.
+      keys: [B], as our `Generator.synthesize` takes them.
+      sizes: two per block, as the twin's `Generator.noise_sizes` lists them.
 
     Returns:
-      One [B, 1, H, W] a size.
+      One map [B, 1, H, W] per size.
     """
     folded = jax.vmap(jax.random.fold_in, (0, None))
     return [
@@ -25,13 +25,13 @@ def draw_maps(keys: jax.Array, sizes: list[tuple[int, int]]) -> list[np.ndarray]
 
 
 def draw_map(keys: jax.Array, size: tuple[int, int]) -> np.ndarray:
-    """One map [B, 1, H, W] from a layer's own keys [B]."""
+    """Draws one map [B, 1, H, W] from a layer's own keys [B]."""
     rows = jax.vmap(lambda key: jax.random.normal(key, (*size, 1)))(keys)
     return np.array(np.moveaxis(rows, -1, 1))
 
 
 def draw_step(config, generator, step: int):
-    """What `retroguide_jax.training.adversarial` draws at this step: z, other, maps of `Noise`.
+    """Draws the fields z, other, maps of `Noise` as `retroguide_jax.training.adversarial` does.
 
     Args:
       config: of the run.

@@ -1,8 +1,8 @@
-"""The whole of ours in float64, where rounding is too small to hide a difference.
+"""Runs all of our side in float64, where rounding is too small to hide a difference.
 
-Two places of ours are bound to float32 whatever their input. Statistics: our code says float32,
-which is made to mean float64. The softmax inside `jax.nn.dot_product_attention`: it is JAX's own,
-so the function is replaced by its formula.
+Our code uses float32 in two places, whatever its input. Statistics name float32, which is patched
+to mean float64. The softmax in `jax.nn.dot_product_attention` is JAX's own, so that function is
+replaced by its formula.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Where statistics are said to be float32.
+# Packages in which statistics are declared to be float32.
 _PACKAGES = ("retroguide_jax.models", "retroguide_jax.training")
 
 
 class _Wide:
-    """jax.numpy, in which float32 means float64."""
+    """jax.numpy with float64 under the name float32."""
 
     float32 = jnp.float64
 
@@ -36,7 +36,7 @@ def _attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
 @contextlib.contextmanager
 def use(dtype: np.dtype) -> Iterator[None]:
-    """Computes in this type; what is compiled outside must not be called inside."""
+    """Context manager: our side computes in this type; do not call functions compiled outside."""
     if dtype == np.float32:
         yield
         return
@@ -50,14 +50,14 @@ def use(dtype: np.dtype) -> Iterator[None]:
 
 
 def widen(module, dtype: np.dtype):
-    """A Linen module that computes in this type."""
+    """Returns the Linen module with this type as its computation type."""
     return module.clone(dtype=dtype) if hasattr(module, "dtype") else module
 
 
 def widen_state(state: Any, dtype: np.dtype) -> Any:
-    """A tree of NumPy arrays, floats in this type.
+    """Returns a tree of NumPy arrays, floats in this type.
 
-    Counts get its width: JAX makes the quotient of an int32 a float32, and so the learning rate.
+    Integers get the same width: JAX divides int32 in float32, which would round the learning rate.
     """
 
     def cast(x: np.ndarray) -> np.ndarray:

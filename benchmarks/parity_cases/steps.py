@@ -24,13 +24,13 @@ NETWORKS = ("embedder", "generator", "discriminator")
 
 
 class StepDifference(NamedTuple):
-    """How far both sides are apart after a step.
+    """The differences between both sides after a step.
 
     step: counted from one. metrics: the largest relative difference of a loss or norm, with its
-    name. params: for each network the length of the difference of its parameters over the length of
-    what training has changed since the start; nan before its first change. average: the same of the
-    averaged embedder and generator together. free: the largest absolute difference of the biases
-    that `find_free` finds, which the other figures leave out.
+    name. params: for each network, the length of the difference of its parameters over the length
+    of their change since the start; nan before the first change. average: the same for the averaged
+    embedder and generator together. free: the largest absolute difference of the biases that
+    `find_free` lists, which `params` and `average` leave out.
     """
 
     step: int
@@ -42,11 +42,11 @@ class StepDifference(NamedTuple):
 
 
 def find_free(names: Iterable[str]) -> set[str]:
-    """The generator's biases that instance normalisation takes away again.
+    """The generator's biases that instance normalisation cancels.
 
-    A block's first bias is added to a whole channel just before the channel's mean is subtracted:
-    it has no effect and no gradient but rounding, which Adam scales up to steps of full length. The
-    other case is the first convolution of a region mask.
+    A block's first bias is added to every position of a channel just before the channel's mean is
+    subtracted: it has no effect, and its gradient is only rounding, which Adam scales up to steps
+    of full length. The other case is the first convolution of a region mask.
     """
     blocks: dict[str, list[str]] = {}
     for name in names:
@@ -56,7 +56,7 @@ def find_free(names: Iterable[str]) -> set[str]:
 
 
 def make_city_config() -> ConfigDict:
-    """`city` as it is, but that all kinds of updates fall within ten steps."""
+    """`city`, changed only so that all kinds of updates occur within ten steps."""
     config = load_config("city", [])
     config.train.contrastive_warmup_steps = 2
     config.train.contrastive_every = 2
@@ -68,7 +68,7 @@ def make_city_config() -> ConfigDict:
 
 
 def compare_steps(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator[StepDifference]:
-    """Trains both sides; ours on one device."""
+    """Trains both sides, ours on one device, and compares them after each step."""
     ours = _train_ours(config, num_steps, dtype)
     start = next(ours)
     return _compare(start, ours, _train_theirs(config, num_steps, dtype, dtype, start))
@@ -77,7 +77,7 @@ def compare_steps(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterat
 def compare_rounding(config: ConfigDict, num_steps: int) -> Iterator[StepDifference]:
     """Trains the twin in float64 and in float32, from the same float32 weights, batches and noise.
 
-    What float32 does to a training by itself: the measure for `compare_steps` in float32.
+    Measures the effect of float32 alone, as the reference for `compare_steps` in float32.
     """
     start = next(_train_ours(config, 0, np.dtype("float32")))
     exact, rounded = (
@@ -112,7 +112,7 @@ class _Moment(NamedTuple):
 
 
 def make_batch(config: ConfigDict, step: int, dtype: np.dtype) -> dict[str, np.ndarray]:
-    """Smooth random images [B, H, W, 3] of both views in [-1, 1], pairs related in colour."""
+    """Smooth random images [B, H, W, 3] of both views in [-1, 1]; pairs are related in colour."""
     draw = np.random.RandomState(step)
     colours = draw.uniform(-0.5, 0.5, (config.train.batch_size, 1, 1, 3))
     return {
@@ -124,7 +124,7 @@ def make_batch(config: ConfigDict, step: int, dtype: np.dtype) -> dict[str, np.n
 
 
 def _train_ours(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator[_Moment]:
-    """First the start, then each step."""
+    """Yields the state at the start, then after each step."""
     mesh = make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
     networks = make_networks(config)
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, networks, mesh))
@@ -143,7 +143,7 @@ def _train_ours(config: ConfigDict, num_steps: int, dtype: np.dtype) -> Iterator
 
 
 def _freeze(state: dict[str, Any], metrics: dict[str, np.ndarray]) -> _Moment:
-    # The step is given the state's memory for good, and may write its results there.
+    # The step donates the state's buffers, and may write its results there.
     state = jax.tree.map(np.array, state)
     params = {name: flatten(tree) for name, tree in state.params.items()}
     average = flatten(state.ema["embedder"]["params"])
@@ -158,7 +158,7 @@ def _freeze(state: dict[str, Any], metrics: dict[str, np.ndarray]) -> _Moment:
 def _train_theirs(
     config: ConfigDict, num_steps: int, dtype: np.dtype, drawn: np.dtype, start: _Moment
 ) -> Iterator[_Moment]:
-    """Each step; batches and noise are drawn in the type `drawn`."""
+    """Yields the state after each step; batches and noise are drawn in the type `drawn`."""
     import torch
 
     to_tensor = functools.partial(torch.as_tensor, dtype=getattr(torch, dtype.name))
@@ -202,6 +202,6 @@ def _compare_paths(a: dict, b: dict, start: dict) -> float:
         for other in (b, start)
     )
     length = np.sqrt(sum(float(np.square(a[name]).sum()) for name in names))
-    # The average of equal numbers moves too, by rounding.
+    # Even the average of equal numbers changes, by rounding.
     has_moved = moved > np.finfo(next(iter(a.values())).dtype).eps * length
     return apart / moved if has_moved else float("nan")

@@ -17,7 +17,7 @@ from retroguide_jax.training.updates import Recipe, apply_gradients
 _SHAPES = {"a": (3, 4), "b": (5,)}
 _NUM_UPDATES, _BAD = 7, 3
 _HALFLIFE = 1.25
-# By the schedule: one of the fields that a city config has, and one for each other switch.
+# Schedule -> optimiser fields: "none" as in a city config, the others for the other switches.
 _FORMS = {
     "none": {"b1": 0.0, "b2": 0.99, "weight_decay": 0.0, "warmup_steps": 2, "clip_norm": 0.0},
     "linear": {"b1": 0.0, "b2": 0.99, "weight_decay": 0.0, "warmup_steps": 0, "clip_norm": 0.0},
@@ -26,7 +26,7 @@ _FORMS = {
 
 
 def make_cases() -> Iterator[Case]:
-    """AdamW by each schedule, and the average of both kinds of network."""
+    """AdamW with each schedule, and the moving average of both kinds of network."""
     for decay, fields in _FORMS.items():
         config = ConfigDict(fields | {"decay": decay, "learning_rate": 0.1})
         yield Case(

@@ -1,1 +1,1 @@
-"""The two sides of step.py, each in a process of its own."""
+"""Both sides of step.py, each in a process of its own."""

@@ -18,7 +18,7 @@ from retroguide_jax.training.updates import Recipe
 
 
 class Side:
-    """One of the two sides: `run(work)` does it once, and returns when the device has done it."""
+    """One of the two sides: `run(work)` runs a work once and waits until the device has done it."""
 
     def __init__(self, config: ConfigDict, images: dict[str, np.ndarray]):
         """Takes the config and a batch: view -> [B, H, W, 3] in [-1, 1]."""
@@ -30,7 +30,7 @@ class Side:
         self.works: dict[str, Callable] = {}
 
     def run(self, work: str) -> None:
-        """Does a work of `step.WORKS`; the first time it is compiled."""
+        """Runs a work of `step.WORKS` once; the first run compiles it."""
         if work not in self.works:
             name, _, size = work.partition(" ")
             make = {"step": self._make_step, "generate": self._make_generate}
@@ -39,7 +39,7 @@ class Side:
         self.works[work]()
 
     def read_peak(self) -> int:
-        """Bytes of device memory in use at the worst moment so far; 0 where it is not told."""
+        """Peak bytes of device memory in use so far; 0 where the device does not report it."""
         return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
     def _make_step(self, name: str) -> Callable:
@@ -54,7 +54,7 @@ class Side:
         return step
 
     def _make(self, name: str) -> Callable:
-        """Gradients of one phase of the step, on inputs that are ready."""
+        """Gradients of one phase of the step, on precomputed inputs."""
         config, networks = self.config, self.networks
         shardings = abstract_state(config, networks, self.mesh).params
         recipe = Recipe(config, networks, self.mesh, shardings, make_optimizers(config))
@@ -94,7 +94,8 @@ class Side:
             "G": differentiate_generator,
         }
         phase = jax.jit(phases[name])
-        # Copies: the step takes its state's arrays away. Arguments, so that nothing is folded.
+        # Copy, because the step donates the arrays of its state; pass the inputs as arguments, so
+        # that XLA does not fold them as constants.
         params, guide = jax.tree.map(jnp.copy, (self.state.params, guide))
         inputs = (params, guide, guidance, target, self.batch)
         return lambda: jax.block_until_ready(phase(*inputs))

@@ -17,7 +17,7 @@ class Side:
     def __init__(self, config: ConfigDict, images: dict[str, np.ndarray], compile: bool):
         """Takes the config and a batch: view -> [B, H, W, 3] in [-1, 1]."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.set_float32_matmul_precision("high")  # TF32, which XLA takes too
+        torch.set_float32_matmul_precision("high")  # TF32, which XLA uses too
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
         torch.manual_seed(config.seed)
         autocast = config.dtype == "bfloat16"
@@ -34,7 +34,7 @@ class Side:
         self.works: dict[str, Callable] = {}
 
     def run(self, work: str) -> None:
-        """Does a work; the first time it is compiled."""
+        """Runs a work once; the first run compiles it."""
         if work not in self.works:
             name, _, size = work.partition(" ")
             make = {"generate": self._make_generate, "embed": self._make_embed}
@@ -44,7 +44,7 @@ class Side:
             torch.cuda.synchronize()
 
     def read_peak(self) -> int:
-        """Bytes of device memory in use at the worst moment so far; 0 on the CPU."""
+        """Peak bytes of device memory in use so far; 0 on the CPU."""
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else 0
 
     def _make(self, name: str) -> Callable:
@@ -102,7 +102,7 @@ class Side:
         return {"memory_format": self.switches.memory_format}
 
     def _place(self, rows: np.ndarray) -> torch.Tensor:
-        # NHWC arrays are channels-last tensors as they lie: nothing is copied on the host.
+        # NHWC arrays have the memory layout of channels-last tensors: the host copies nothing.
         return torch.from_numpy(rows).permute(0, 3, 1, 2).to(self.device)
 
     def _repeat(self, view: str, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One side of step.py in a process of its own, which does what it is told through a pipe."""
+"""One side of step.py in a process of its own, controlled through a pipe."""
 
 import math
 import multiprocessing
@@ -15,17 +15,17 @@ TWINS = ("eager", "compiled")  # the other side is "ours"
 
 
 class Worker:
-    """Handle of a side's process: `ask(question, *args)` gives its answer.
+    """Handle of a side's process: `ask(question, *args)` returns its answer.
 
-    The questions are the methods of `_Served`. A side that fails raises RuntimeError with what it
-    said; others live on.
+    The questions are the methods of `_Served`. If a side fails, `ask` raises RuntimeError with its
+    error message; other sides keep running.
     """
 
     def __init__(self, side: str, config_spec: str, overrides: list[str], **env: str):
         self.side, self._born = side, time.perf_counter()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        # The process takes over what the environment is now.
+        # The new process inherits the environment as it is when it starts.
         kept = dict(os.environ)
         os.environ.update(env)
         self._process = context.Process(
@@ -37,7 +37,7 @@ class Worker:
         theirs.close()
 
     def ask(self, question: str, *args: Any) -> Any:
-        """Asks and waits for the answer."""
+        """Sends a question and waits for the answer."""
         self._pipe.send((question, args))
         try:
             answer, error = self._pipe.recv()
@@ -59,7 +59,7 @@ class Worker:
 
 
 class _Served:
-    """What a side answers."""
+    """The questions that a side answers, in its process."""
 
     def __init__(self, side: str, config_spec: str, overrides: list[str]):
         from retroguide_jax.config import load_config
@@ -83,21 +83,21 @@ class _Served:
         return time.perf_counter() - start
 
     def count_runs(self, work: str, seconds: float) -> int:
-        """How many runs fill the time; of steps, whole periods of the lazy penalty."""
+        """Number of runs that fill the time; of steps, full periods of the lazy penalty."""
         start = time.perf_counter()
         self._side.run(work)
         num = max(1, math.ceil(seconds / (time.perf_counter() - start)))
         return math.ceil(num / self._period) * self._period if work == "step" else num
 
     def time(self, work: str, num: int) -> float:
-        """Seconds a run, the mean of `num`."""
+        """Mean seconds per run over `num` runs."""
         start = time.perf_counter()
         for _ in range(num):
             self._side.run(work)
         return (time.perf_counter() - start) / num
 
     def read_peak(self) -> int:
-        """Bytes: of the device where it has a memory of its own, else of the process."""
+        """Peak bytes of the device if it has a memory of its own, else of the process."""
         return self._side.read_peak() or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

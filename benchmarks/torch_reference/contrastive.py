@@ -1,4 +1,4 @@
-"""The embedder's update: a contrastive loss over the batch, and the moving average that guides."""
+"""The embedder's update: a contrastive loss over the batch, and the moving average as guide."""
 
 import torch
 from ml_collections import ConfigDict
@@ -30,7 +30,7 @@ class ContrastiveUpdate:
         self.num_updates = 0
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One update from images [B, 3, H, W] per view; metrics."""
+        """Does one update with images [B, 3, H, W] per view; returns metrics."""
         kept = [buffer.clone() for buffer in self.buffers]
         loss, accuracy = self.compute_loss(batch["aerial"], batch["ground"])
         metrics = {

@@ -1,4 +1,4 @@
-"""The discriminator: residual blocks, then opinions without and with the embedding."""
+"""The discriminator: residual blocks, then heads without and with the embedding."""
 
 import torch
 from torch import Tensor, nn
@@ -96,5 +96,5 @@ class Discriminator(nn.Module):
 
 
 def _flatten(x: Tensor) -> Tensor:
-    """[B, C, h, w] to [B, h w C]: the order of NHWC, in which the weights are."""
+    """[B, C, h, w] to [B, h w C]: the weights are in the order of NHWC."""
     return x.permute(0, 2, 3, 1).flatten(1)

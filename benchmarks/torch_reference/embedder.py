@@ -54,7 +54,7 @@ class SelfAttentionBlock(nn.Module):
 class SaigTower(nn.Module):
     """Stem, learned position embedding, attention-only blocks, LayerNorm.
 
-    `grid`: the token grid (height, width); images of another size are not taken.
+    `grid`: the token grid (height, width); images of another size are not supported.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class SaigTower(nn.Module):
 
 
 class SmdHead(nn.Module):
-    """An MLP over the token axis, then N tokens mixed to a few."""
+    """An MLP over the token axis, then a linear map from N tokens to a few."""
 
     def __init__(self, num_tokens: int, num_outputs: int, expansion: int = 4):
         super().__init__()
@@ -135,9 +135,9 @@ class Embedder(nn.Module):
         return pooled * torch.rsqrt(pooled.square().sum(-1, keepdim=True) + 1e-12), tokens
 
     def both(self, aerial: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeds a batch of pairs: two of unit rows [B, D]."""
+        """Embeds a batch of pairs: two arrays of unit rows [B, D]."""
         return self(aerial, "aerial")[0], self(ground, "ground")[0]
 
     def inverse_temperature(self) -> Tensor | float:
-        """What similarities are multiplied by in the contrastive loss."""
+        """The factor of similarities in the contrastive loss."""
         return 1.0 / self.temperature if self.log_scale is None else self.log_scale.exp()

@@ -66,13 +66,13 @@ class StyleEncoder(nn.Module):
         x = downsample(images)
         for conv in self.conv:
             x = leaky_relu(conv(x))
-        # Rows outside, channels inside: the order of features is that of NHWC.
+        # Channels innermost: the weights are in the order of NHWC.
         x = x.mean(3).transpose(1, 2).flatten(1)
         return _to_sphere(self.dense[1](leaky_relu(self.dense[0](x))))
 
 
 class _Block(nn.Module):
-    """What both kinds of block share: two convolutions with noise, and a shortcut."""
+    """The common part of both kinds of block: two convolutions with noise, and a shortcut."""
 
     def __init__(self, channels: int, features: int, circular: bool):
         super().__init__()
@@ -84,7 +84,7 @@ class _Block(nn.Module):
         self.noise = nn.ModuleList(NoiseInjection(features) for _ in range(2))
 
     def shorten(self, h: Tensor) -> Tensor:
-        """The shortcut of [B, C, H, W]: [B, features, H, W]."""
+        """The shortcut: [B, C, H, W] to [B, features, H, W]."""
         return self.conv[0](h) if self.has_shortcut else h
 
 
@@ -219,12 +219,12 @@ class Generator(nn.Module):
         self.rgb = Conv(features[-1], 3 * unfold**2, circular=circular)
 
     def noise_sizes(self) -> list[tuple[int, int]]:
-        """Height and width of each map of noise that `synthesize` takes, two a block."""
+        """Height and width of each noise map that `synthesize` takes, two per block."""
         scales = [2**i for i in itertools.accumulate(self.doubles)]
         return [(s * self.start[0], s * self.start[1]) for s in scales for _ in range(2)]
 
     def draw_noise(self, batch: int) -> list[Tensor]:
-        """Fresh maps of noise [batch, 1, H, W] for `synthesize`."""
+        """Draws noise maps [batch, 1, H, W] for `synthesize`."""
         like = self.rgb.weight
         return [
             torch.randn(batch, 1, *size, device=like.device, dtype=like.dtype)
@@ -234,7 +234,7 @@ class Generator(nn.Module):
     def synthesize(
         self, embedding: Tensor, tokens: Tensor, style_code: Tensor, noise: list[Tensor]
     ) -> tuple[Tensor, Tensor | None]:
-        """Draws images.
+        """Generates images.
 
         Args:
           embedding: [B, E] unit rows of the embedder for the source view.

@@ -8,9 +8,9 @@ from torch_reference.switches import PLAIN, Switches
 
 
 class Model:
-    """What `retroguide_jax.inference.Model` computes.
+    """Computes what `retroguide_jax.inference.Model` does.
 
-    `noise`: the one fixed pattern of the per-layer noise, maps [1, 1, H, W]; None draws one.
+    `noise`: the fixed pattern of the per-layer noise, maps [1, 1, H, W]; None draws one.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Model:
 
     @torch.inference_mode()
     def generate(self, source: Tensor, z: Tensor) -> Tensor:
-        """Draws a target image [B, 3, H', W'] for each source [B, 3, H, W] and z [B, Z]."""
+        """Generates target images [B, 3, H', W'] from sources [B, 3, H, W] and z [B, Z]."""
         return self._generate_fn(self._place(source), z)
 
     def _place(self, images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Layers shared by the networks: convolution on panoramas, resampling, normalisation, modulation.
 
-All maps are NCHW. Where a layer says nothing else, formulas are those of
+All maps are NCHW. Unless a layer's docstring says otherwise, formulas are those of
 `retroguide_jax.models.layers`.
 """
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """What autocast left in bfloat16 becomes float32; float64 stays."""
+    """Casts bfloat16, as autocast returns it, to float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def get_memory_format(weight: Tensor) -> torch.memory_format:
-    """The format that a module was moved to, read off a 3 x 3 kernel of several channels."""
+    """The format that a module was moved to, detected from a 3 x 3 kernel of several channels."""
     is_last = weight.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if is_last else torch.contiguous_format
 
 
 def wrap_columns(x: Tensor, pad: int) -> Tensor:
-    """[B, C, H, W] to [B, C, H, W + 2 pad], as if the columns lay on a ring."""
+    """[B, C, H, W] to [B, C, H, W + 2 pad] with circular columns."""
     return F.pad(x, (pad, pad, 0, 0), mode="circular")
 
 
@@ -82,7 +82,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to the same; in training mode from the batch, else by the running values."""
+        """Normalises [B, C, H, W]: by the batch in training mode, else by the running values."""
         affine = self.weight, self.bias
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, *affine)
@@ -118,7 +118,7 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 
 class NoiseInjection(nn.Module):
-    """Adds a map of noise times a learned weight per channel."""
+    """Adds a noise map times a learned weight per channel."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -137,13 +137,13 @@ class Affine(nn.Module):
         self.dense = nn.ModuleList([nn.Linear(in_features, 2 * features)])
 
     def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., D] to two of [..., features]."""
+        """[..., D] to two arrays [..., features]."""
         gamma, beta = self.dense[0](condition).chunk(2, -1)
         return 1.0 + gamma, beta
 
 
 class AttentionalAdaIN(nn.Module):
-    """Instance normalisation that weighs retrieved semantics and style by position.
+    """Instance normalisation whose modulation weighs retrieved semantics and style per position.
 
     `form`: mask, channel, tokens or plain.
     """
@@ -217,14 +217,14 @@ def harmonics(size: tuple[int, int], circular: bool, like: Tensor, num: int = 4)
 
 
 class RMSNorm(nn.Module):
-    """Over the channels of [B, C, H, W]."""
+    """RMS normalisation over the channels of [B, C, H, W]."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, h: Tensor) -> Tensor:
-        """[B, C, H, W] likewise."""
+        """[B, C, H, W] to the same shape."""
         size = at_least_float32(h).square().mean(1, keepdim=True)
         return (h * torch.rsqrt(size + 1e-6) * _to_map(self.weight)).to(h.dtype)
 

@@ -1,4 +1,4 @@
-"""The objectives as functions of tensors; formulas and sources as in `retroguide_jax.training`."""
+"""Losses as functions of tensors; formulas and sources as in `retroguide_jax.training`."""
 
 from collections.abc import Callable
 
@@ -44,7 +44,7 @@ def retrieval_cosine(generated: Tensor, source: Tensor) -> Tensor:
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
-    """D's loss on logits [B, ...]; the two kinds of wrong pairs share one unit of weight."""
+    """D's loss on logits [B, ...]; fake and mismatched pairs share one unit of weight."""
     penalise = _softplus if kind == "logistic" else lambda logits: F.relu(1.0 + logits)
     wrong = penalise(fake).mean()
     if mismatched is not None:
@@ -63,8 +63,8 @@ def gradient_penalty(
     """Penalty (r1 | matching_aware) on D's gradient at matched real pairs, to be differentiated.
 
     Args:
-      kind: which.
-      logits_fn: images and embeddings to one opinion per image, [B].
+      kind: "r1" or "matching_aware".
+      logits_fn: (images, embedding) -> one logit per image, [B].
       images: [B, 3, H, W].
       embedding: [B, E].
     """

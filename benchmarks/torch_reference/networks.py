@@ -1,4 +1,4 @@
-"""From a configuration to modules."""
+"""Builds the modules that a config describes."""
 
 import dataclasses
 import math
@@ -56,7 +56,7 @@ def build_networks(config: ConfigDict) -> Networks:
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
     if guided.pop("start_rank"):
         raise ValueError("config.generator.start_rank: the PyTorch twin has only 0")
-    # Blocks and RGB head double the start map as often as there are blocks, less one.
+    # Blocks and RGB head together double the start map one time less than there are blocks.
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
         token_width=width,
@@ -65,6 +65,6 @@ def build_networks(config: ConfigDict) -> Networks:
         **guided,
     )
     judging = dict(config.discriminator.to_dict())
-    del judging["init_scale"]  # parity takes our initial weights, speed needs none in particular
+    del judging["init_scale"]  # parity loads our initial weights; speed does not depend on them
     discriminator = Discriminator(size=(height, columns), **common, **judging)
     return Networks(embedder, generator, discriminator, source_view, target_view)

@@ -1,11 +1,11 @@
-"""AdamW with optax's meaning, the guard against what is not finite, and moving averages.
+"""AdamW with optax's semantics, a guard against losses and gradients that are not finite, averages.
 
 `torch.optim.AdamW` and `optax.adamw` are the same formula: lr m^ / (sqrt(v^) + eps) with eps 1e-8
 outside the root, and a decay of lr x weight_decay (optax's own default for weight_decay is 1e-4,
-PyTorch's 1e-2: it is always given). Three details are made equal here: `clip_grad_norm_` adds
-1e-6 to the norm, optax does not; optax's schedules count the updates taken from zero, and skipped
-ones do not count; a parameter without a gradient is updated with zeros, not left out. Nothing waits
-for the device: the rate and whether to skip are tensors there.
+PyTorch's 1e-2: it is always given). Three details follow optax here: the norm for clipping lacks
+the 1e-6 that `clip_grad_norm_` adds; schedules count the updates taken from zero, without skipped
+ones; a parameter without a gradient is updated with zeros, not left out. Nothing waits for the
+device: the learning rate and the decision to skip are tensors on the device.
 """
 
 import math
@@ -33,9 +33,9 @@ class Optimizer:
         )
 
     def differentiate(self, loss: Tensor) -> tuple[Tensor, ...]:
-        """The gradient of a loss, zeros for parameters it does not depend on."""
-        # Not autograd.grad: its results may lie in memory in another order than their parameters,
-        # and the fused kernel, which reads both straight through, would mix up their elements.
+        """The gradient of a loss; zeros for parameters that it does not depend on."""
+        # Not autograd.grad: its results may have other memory strides than their parameters, and
+        # the fused kernel, which reads both in memory order, would mix up their elements.
         torch.autograd.backward(loss, inputs=self.params)
         grads = tuple(
             torch.zeros_like(param) if param.grad is None else param.grad for param in self.params
@@ -44,7 +44,7 @@ class Optimizer:
         return grads
 
     def update(self, loss: Tensor, grads: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """One step, or none where the loss or the gradient is not finite.
+        """Takes one step, or none if the loss or the gradient is not finite.
 
         Returns:
           Whether the step was taken, and the gradient's global norm.
@@ -56,7 +56,7 @@ class Optimizer:
         for param, grad in zip(self.params, grads, strict=True):
             param.grad = grad
         self.adamw.param_groups[0]["lr"].copy_(self._rate())
-        # What `torch.amp.GradScaler` sets: the fused kernel leaves everything as it is.
+        # As `torch.amp.GradScaler` does: if this is set, the fused kernel changes nothing.
         self.adamw.found_inf = (~ok).float()
         self.adamw.step()
         self.adamw.zero_grad()
@@ -86,6 +86,6 @@ def average(averaged: list[Tensor], current: list[Tensor], decay: float, ok: Ten
 
 
 def compute_decay(halflife: float, num_updates: int) -> float:
-    """The factor of the moving average; a half-life in updates, shorter while it is young."""
+    """The factor of the moving average; `halflife` is in updates, and shorter in the beginning."""
     decay = 0.5 ** (1.0 / halflife)
     return min(decay, (1.0 + num_updates) / (10.0 + num_updates))

@@ -1,4 +1,4 @@
-"""The training step: embedder; then D on the images G draws; then G through the updated D."""
+"""The training step: first the embedder, then D on images from G, then G through the updated D."""
 
 import copy
 
@@ -12,15 +12,16 @@ from torch_reference.switches import PLAIN, Switches
 
 
 class TrainStep:
-    """One step after another, in place.
+    """Trains the networks in place, one step per call.
 
-    What `retroguide_jax.training.steps` does with the same config, without its count of skipped
-    updates; a metric that a step did not compute is absent.
+    Does what `retroguide_jax.training.steps` does with the same config, without its count of
+    skipped updates; a metric that a step did not compute is absent.
 
     Args:
       config: of the run.
-      networks: what is trained, on its device and with its weights; averages start from these.
-      switches: see there.
+      networks: the networks to train, on their device and with their weights; averages start from
+        these weights.
+      switches: see `Switches`.
 
     Attributes:
       step: steps done.
@@ -49,12 +50,12 @@ class TrainStep:
             )
 
     def __call__(self, batch: dict[str, Tensor], noise: Noise | None = None) -> dict[str, Tensor]:
-        """One step.
+        """Does one step.
 
         Args:
           batch: {"aerial": [B, 3, Ha, Wa], "ground": [B, 3, Hg, Wg]} in [-1, 1], B =
             config.train.batch_size.
-          noise: its random numbers; None draws them.
+          noise: the step's random numbers; None draws them.
 
         Returns:
           Metrics under the names of `retroguide_jax`: scalars on the device.

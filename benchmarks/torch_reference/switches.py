@@ -1,4 +1,4 @@
-"""How fast PyTorch may be: switches of the step and of inference that change no formula."""
+"""Speed switches for PyTorch's step and inference; they change no formula."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclasses.dataclass(frozen=True)
 class Switches:
-    """All off is plain float32 NCHW.
+    """Speed switches; with all off, PyTorch computes in plain float32 NCHW.
 
     channels_last: maps and kernels lie in memory as NHWC. autocast: convolutions and products in
     bfloat16. compile: the networks and their losses go through `torch.compile`.
@@ -26,15 +26,15 @@ class Switches:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """For `Tensor.contiguous` and `Module.to`."""
+        """The memory format for `Tensor.contiguous` and `Module.to`."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def cast(self, device: torch.device) -> torch.autocast:
-        """The context for what the networks compute."""
+        """The autocast context for the networks' forward passes."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.autocast)
 
     def prepare(self, fn: Callable) -> Callable:
-        """`fn`, compiled for its fixed shapes if asked."""
+        """`fn`, compiled for its fixed shapes if `compile` is on."""
         return torch.compile(fn, dynamic=False) if self.compile else fn
 
 
