@@ -1,1 +1,1 @@
-"""What the builders of photographed pairs share: listing, checking, storing."""
+"""Shared code of the builders of photographed pairs: listing, checking, storing."""

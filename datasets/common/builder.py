@@ -1,4 +1,4 @@
-"""The TFDS builder of photographed pairs; each data set adds what its folders look like."""
+"""The TFDS builder of photographed pairs; each data set adds its folder layout."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from . import checking, places, storing
 from .listing import Box, Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
-_FEW = 50  # pairs that are stored sooner than processes start
+_FEW = 50  # storing up to this many pairs takes less time than starting worker processes
 
 
 @dataclasses.dataclass(eq=False)
 class PairsConfig(tfds.core.BuilderConfig):
-    """One folder of pairs in the state it was listed in, and what is stored of it.
+    """Builder config of one folder of pairs: its listing and the recipe for storing it.
 
     Attributes:
-      found: what was listed.
-      recipe: what is stored.
+      found: the listing of the folder.
+      recipe: how the pairs are stored.
       allow_bad: leave unusable files out instead of stopping.
     """
 
@@ -51,13 +51,14 @@ def make_recipe(
     ground_box: Box | None = None,
     pads: bool = False,
 ) -> storing.Recipe:
-    """The recipe that `config.data` asks for.
+    """The storage recipe that `config.data` describes.
 
     Args:
-      data_config: aerial_size and ground_size: the least that images must have, and with
-        store_resized what is stored.
-      vertical_fov: of the ground images, degrees; a `ground_box` takes its share of it.
-      aerial_aspect, ground_aspect: width / height of the files as published.
+      data_config: `config.data`; aerial_size and ground_size are the minimum sizes of images and,
+        with store_resized, the stored sizes.
+      vertical_fov: vertical field of view of the complete ground images, degrees; a `ground_box`
+        reduces it in proportion to its height.
+      aerial_aspect, ground_aspect: width / height of the published files.
       ground_box: the part of every ground image to keep.
       pads: see `storing.Recipe`.
     """
@@ -74,7 +75,7 @@ def make_recipe(
 
 
 class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Stores pairs as ArrayRecord; sub-classes say what folders look like and what is stored.
+    """Stores pairs as ArrayRecord; sub-classes define the folder layout and the recipe.
 
     Features: id, aerial and ground (encoded), aerial_id, positives and semi_positives (aerial ids),
     position [2], heading and vertical_fov in degrees. See `listing.Pair`.
@@ -85,31 +86,31 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         "1.0.0": "First version.",
         "1.1.0": "Pairs of one aerial share its id; panoramas are turned by their heading.",
     }
-    # What `config.data.config_name` may be, the default first; empty where there is but one.
+    # Valid values of `config.data.config_name`, the default first; empty if there is only one.
     VARIANTS: tuple[str, ...] = ()
-    # The `gallery.GalleryBuilder` of a data set that may list tiles without a pair.
+    # The `gallery.GalleryBuilder`, for data sets that may list tiles without a pair.
     GALLERY: type[PairsBuilder] | None = None
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:
-        """Lists what `config.data.raw_dir` holds.
+        """Lists the pairs in `config.data.raw_dir`.
 
         Raises:
-          UserError: no layout was recognised, or a list is missing or cannot be read.
+          UserError: no folder layout was recognised, or a list is missing or cannot be read.
         """
         raise NotImplementedError
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:
-        """Says what is stored under `config.data`."""
+        """The recipe for storing pairs under `config.data`."""
         raise NotImplementedError
 
     @classmethod
     def choose_variant(cls, data_config) -> str:
-        """The variant that config_name names.
+        """The variant named by config_name.
 
         Raises:
-          UserError: there is none of that name.
+          UserError: no variant has that name.
         """
         name = data_config.config_name or (cls.VARIANTS[0] if cls.VARIANTS else "")
         if cls.VARIANTS and name not in cls.VARIANTS:
@@ -123,11 +124,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @classmethod
     def make_config(cls, data_config) -> PairsConfig:
-        """The builder config of `config.data`, named after a hash of all its content depends on.
+        """The builder config of `config.data`, named by a hash of all that its content depends on.
 
-        Another folder, a changed one, or other sizes are another data set, never mixed up with an
-        older copy: the hash covers the folder's path, the lists, every file's size and time of last
-        change, and the recipe.
+        Another folder, changed files or other sizes give another data set, never confused with an
+        older copy: the hash covers the folder's path, the lists, every file's size and modification
+        time, and the recipe.
 
         Raises:
           UserError: see `list_raw` and `choose_variant`.
@@ -148,8 +149,8 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Image(shape=(None, None, 3))
-        # Not dataset_info_from_configs: it looks for metadata files under the dotted name, and an
-        # editable install keeps this folder elsewhere.
+        # dataset_info_from_configs would look for metadata files under the import path, which an
+        # editable install maps elsewhere.
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(
@@ -160,7 +161,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "aerial_id": tfds.features.Text(),
                     "positives": tfds.features.Sequence(tfds.features.Text()),
                     "semi_positives": tfds.features.Sequence(tfds.features.Text()),
-                    # As bytes: stored as numbers they would be float32, half a metre in degrees.
+                    # As bytes: as numbers they would be float32: half a metre in degrees.
                     "position": tfds.features.Tensor(
                         shape=(2,), dtype=np.float64, encoding=tfds.features.Encoding.BYTES
                     ),
@@ -169,7 +170,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 }
             ),
             description=make_printable(f"Pairs of {self.builder_config.found.location}"),
-            # Where the photographs are not, a copy still tells whether a gallery belongs to it.
+            # Without the photographs, the copy itself must show whether a gallery belongs to it.
             metadata=tfds.core.MetadataDict(num_tiles=len(self.builder_config.found.tiles)),
         )
 
@@ -179,7 +180,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Args:
           num_workers: processes; by default one per core this process may use. The result does not
             depend on it.
-          **kwargs: as `tfds.core.DatasetBuilder.download_and_prepare`.
+          **kwargs: passed to `tfds.core.DatasetBuilder.download_and_prepare`.
         """
         if num_workers is None:
             num_workers = min(len(os.sched_getaffinity(0)), 32)
@@ -202,7 +203,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for note in checking.describe_flat(problems):
             tell(f"note: {note}")
         num_pairs = sum(map(len, splits.values()))
-        # To start processes and to send them bytes costs more than to read untouched files here.
+        # Files stored unchanged are read here: workers would cost start-up time and copying.
         is_work = config.recipe.touches_pixels() or any(map(is_changed, config.found.pairs))
         pool = OrderedPool(self._num_workers if is_work and num_pairs > _FEW else 1)
         self._pool = self._until_written.enter_context(pool)
@@ -214,7 +215,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for name, pairs in splits.items()
         }
 
-    # A gallery, which stores tiles in place of pairs, differs from a data set in these three only.
+    # `GalleryBuilder`, which stores tiles instead of pairs, overrides these three members.
 
     def _check(self) -> tuple[list[Pair], list[Problem]]:
         config = self.builder_config
@@ -234,25 +235,25 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         make = functools.partial(self._make_example, self.builder_config.recipe)
         for example in self._pool.map(make, pairs):
             self._bar.update()
-            if isinstance(example, Problem):  # its header was whole, its pixels are not
+            if isinstance(example, Problem):  # its header is intact, its pixels are damaged
                 report_problems([example], self.builder_config)
                 self._skipped.append(example)
             else:
                 yield example["id"], example
         if is_last:
-            # TFDS points data_path at the folder being built: the list is renamed into place too.
+            # data_path is the temporary folder being built, so the list is renamed along with it.
             skipped = [dataclasses.asdict(problem) for problem in self._skipped]
             text = json.dumps(skipped, indent=2) + "\n"
             (Path(self.data_path) / "skipped.json").write_text(text)
 
 
 def is_changed(pair: Pair) -> bool:
-    """Whether an image of the pair is a part of its file, or may be turned."""
+    """Whether an image of the pair is cropped from its file, or may be rotated."""
     return pair.aerial_box is not None or pair.ground_box is not None or pair.heading != 0
 
 
 def report_problems(problems: list[Problem], config: PairsConfig) -> None:
-    """Lists unusable files by name on stderr, and stops unless they are allowed.
+    """Lists unusable files by name on stderr, and raises unless they are allowed.
 
     Raises:
       UserError: `config.allow_bad` is not set.
@@ -271,5 +272,5 @@ def report_problems(problems: list[Problem], config: PairsConfig) -> None:
 
 
 def tell(text: str) -> None:
-    """Prints on stderr at once."""
+    """Prints on stderr, flushed immediately."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Is what was listed usable? Headers of all image files, on all cores, before anything is built."""
+"""Checks the headers of all listed image files, on all cores, before anything is built."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _FIXES = {
     "flat": "look at it; where there is no picture in it, take its pair out",
     "name": "rename it, for example with convmv -f gbk -t utf8 --notest",
 }
-# Of a pair that is used nevertheless, or is left out as asked.
+# Problems that stop no build: the pair is stored nevertheless, or is left out as requested.
 MILD_KINDS = ("outside", "flat")
-# A file that needs fewer bytes may be of one colour, and is decoded to see.
+# A file with fewer bytes than these may be of one colour, so it is decoded to check.
 _BYTES_PER_PIXEL, _BYTES_OF_HEADERS = 0.02, 300
 
 
 def check_listing(
     found: Listing, recipe: storing.Recipe, num_workers: int
 ) -> tuple[list[Pair], list[Problem]]:
-    """Looks at the header and the end of every file that was listed.
+    """Checks the header and the end of every listed file.
 
-    Files that hold more than opaque 8-bit samples are decoded, and those that may be of one colour.
+    Files that hold more than opaque 8-bit samples, or that may be of one colour, are decoded.
 
     Args:
-      found: what was listed.
-      recipe: sizes that images must reach.
-      num_workers: processes.
+      found: the listing to check.
+      recipe: the recipe, with the sizes that images must reach.
+      num_workers: worker processes.
 
     Returns:
-      (pairs to store, problems), in the listing's order. The listing's own problems come first. A
-      crop that leaves its tile ("outside") is a problem of a pair that is left out as asked, a
-      flat picture ("flat") one of a pair that is kept.
+      (pairs to store, problems), in the listing's order, after the listing's own problems. A pair
+      whose crop leaves its tile ("outside") is left out as requested; a pair with a picture of
+      (nearly) one colour ("flat") is kept.
     """
     check = functools.partial(check_pair, recipe)
     return _check_all(found, found.pairs, check, num_workers)
@@ -54,7 +54,7 @@ def check_listing(
 def check_tiles(
     found: Listing, recipe: storing.Recipe, num_workers: int
 ) -> tuple[list[Tile], list[Problem]]:
-    """As `check_listing`, of the tiles without a pair."""
+    """Checks the tiles without a pair, as `check_listing` does pairs."""
     return _check_all(found, found.tiles, functools.partial(check_tile, recipe), num_workers)
 
 
@@ -69,9 +69,9 @@ def _check_all(
 ) -> tuple[list[_Listed], list[Problem]]:
     kept: list[_Listed] = []
     problems = list(found.problems)
-    # To start processes takes as long as some thousand headers.
+    # Starting workers costs as much as reading several thousand headers.
     with OrderedPool(num_workers if len(listed) > 5000 else 1) as pool:
-        # The delay keeps a dozen silent.
+        # The delay shows no bar for short listings.
         bar = make_bar(pool.map(check, listed), desc="checking", total=len(listed), delay=2)
         for item, new in zip(listed, bar, strict=True):
             problems += new
@@ -87,13 +87,13 @@ def is_usable(problems: Sequence[Problem]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What was seen of an image file.
+    """The result of checking an image file.
 
     Attributes:
       path: the file.
-      problems: what is wrong with it.
-      facts: what its header says; None where it cannot be read.
-      picture: decoded, where that was wanted or necessary.
+      problems: its problems; empty if it is usable.
+      facts: facts from its header; None if it cannot be read.
+      picture: the decoded image, if decoding was requested or necessary.
     """
 
     path: str
@@ -103,20 +103,20 @@ class Look:
 
 
 def check_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool = False) -> list[Problem]:
-    """What is wrong with a pair; see `look_at_pair`."""
+    """Lists the problems of a pair; see `look_at_pair`."""
     problems = check_names(pair)
     for look in look_at_pair(recipe, pair, decode=decode).values():
         problems += look.problems
-    return list(dict.fromkeys(problems))  # both views may lie in one file
+    return list(dict.fromkeys(problems))  # both views may be in the same file
 
 
 def look_at_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool) -> dict[str, Look]:
-    """Looks at the files of one pair, "aerial" and "ground".
+    """Checks the files of one pair, "aerial" and "ground".
 
     Args:
       recipe: see `check_listing`.
       pair: the pair.
-      decode: decode the images too, which finds damage in their middle.
+      decode: also decode the images, which finds damage inside the pixels.
     """
     return {
         "aerial": _look(pair.aerial, recipe.aerial, pair.aerial_box, recipe.pads, decode),
@@ -125,7 +125,7 @@ def look_at_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool) -> dict[st
 
 
 def check_tile(recipe: storing.Recipe, tile: Tile) -> list[Problem]:
-    """What is wrong with a tile."""
+    """Lists the problems of a tile."""
     return (
         _check_names(tile.aerial, tile.id)
         + _look(tile.aerial, recipe.aerial, None, recipe.pads, False).problems
@@ -133,12 +133,12 @@ def check_tile(recipe: storing.Recipe, tile: Tile) -> list[Problem]:
 
 
 def check_names(pair: Pair) -> list[Problem]:
-    """What is wrong with the names of a pair."""
+    """Lists the problems of a pair's names."""
     return _check_names(pair.ground, pair.id, pair.aerial_id)
 
 
 def _check_names(path: str, *names: str) -> list[Problem]:
-    """Ids are stored as UTF-8."""
+    """Reports names that cannot be stored, because ids are stored as UTF-8."""
     bad = [name for name in names if make_printable(name) != name]
     reason = "its name is not UTF-8 text"
     return [Problem(path, reason, "name", _FIXES["name"])] if bad else []
@@ -204,7 +204,7 @@ def _refuse_strip(path, height: int, width: int, strips) -> Problem:
 
 
 def describe_flat(problems: Sequence[Problem]) -> list[str]:
-    """A note on images that are hardly pictures."""
+    """A note on images of (nearly) one colour."""
     flat = [problem for problem in problems if problem.kind == "flat"]
     if not flat:
         return []
@@ -213,7 +213,7 @@ def describe_flat(problems: Sequence[Problem]) -> list[str]:
 
 
 def describe_headings(pairs: Sequence[Pair], recipe: storing.Recipe) -> list[str]:
-    """Notes on bearings that look wrong, or that nothing is done with."""
+    """Notes on headings that look wrong or are not used."""
     headings = [pair.heading for pair in pairs]
     if not any(headings):
         return []
@@ -230,7 +230,7 @@ def describe_headings(pairs: Sequence[Pair], recipe: storing.Recipe) -> list[str
 
 
 def print_problems(problems: list[Problem], tell: Callable[[str], None], most: int = 50) -> None:
-    """Tells problems one a line; more than `most` would scroll the first ones away."""
+    """Prints one problem per line, at most `most`, so that the first ones stay on the screen."""
     for problem in problems[:most]:
         tell(make_printable(f"  {problem.path}: {problem.reason}"))
     if len(problems) > most:

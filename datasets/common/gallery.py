@@ -1,4 +1,4 @@
-"""The TFDS builder of gallery tiles that no pair uses."""
+"""The TFDS builder of gallery tiles without a pair."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .listing import Problem, Tile
 
 
 class GalleryBuilder(builder.PairsBuilder, skip_registration=True):
-    """Stores the tiles of a listing beside its pairs, under the same config and by the same rules.
+    """Stores the tiles of a listing in a separate data set, with the config and rules of its pairs.
 
-    Sub-classes say their `name`. Features: id, aerial (encoded). See `listing.Tile`.
+    Sub-classes define `name`. Features: id, aerial (encoded). See `listing.Tile`.
     """
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -1,4 +1,4 @@
-"""What a folder of photographs names, before any image is opened."""
+"""The listing of a folder of photographs: pairs, tiles and problems, before any image is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
-    """A part of an image, in shares of its width and height; may reach beyond 0 .. 1."""
+    """A part of an image, as fractions of its width and height; may extend beyond 0 .. 1."""
 
     left: float
     top: float
@@ -34,14 +34,14 @@ class Pair:
     Attributes:
       id: unique in its data set.
       aerial, ground: the image files.
-      split: "train", "val" or "test"; "" where the data set does not say.
-      aerial_id: of what the aerial shows; pairs that share a tile share it. "" where the data set
-        does not say: then the content of the file decides (`places.identify_places`).
-      positives: aerial ids that also are right answers to this ground image.
-      semi_positives: aerial ids that show the place too, but off their middle (VIGOR).
+      split: "train", "val" or "test"; "" if the data set defines no split.
+      aerial_id: id of the aerial image, shared by pairs that share a tile; "" if the data set
+        defines none: `places.identify_places` then derives it from the file's content.
+      positives: ids of the other aerials that are correct matches of this ground image.
+      semi_positives: ids of aerials that also show the place, but off centre (VIGOR).
       position: latitude and longitude in degrees, or the data set's own metres; NaN if unknown.
       heading: compass bearing of the ground image's centre column, degrees clockwise from north.
-      aerial_box, ground_box: the part of the file that is the image; None for all of it.
+      aerial_box, ground_box: the part of the file that holds the image; None for the entire file.
     """
 
     id: str
@@ -57,13 +57,13 @@ class Pair:
     ground_box: Box | None = None
 
     def name_place(self) -> str:
-        """One name for all pairs of a place, once `places.identify_places` has seen them."""
+        """The common name of all pairs of a place; needs pairs from `places.identify_places`."""
         return min((self.aerial_id or self.id, *self.positives))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tile:
-    """An aerial image of the gallery that no pair uses."""
+    """An aerial image of the gallery that belongs to no pair."""
 
     id: str
     aerial: str
@@ -72,13 +72,13 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that cannot be used.
+    """A problem of a file or of a line of a list.
 
     Attributes:
       path: the file, or the line of a list.
-      reason: what is wrong with it.
-      kind: missing, unreadable, size, duplicate, dangling (a line that points nowhere), row (a line
-        that cannot be read), index, outside (a crop off its tile), partner or layout.
+      reason: the cause of the problem.
+      kind: missing, unreadable, size, duplicate, dangling (a line that names an unknown file), row
+        (a line that cannot be read), index, outside (a crop off its tile), partner or layout.
       fix: the next step.
     """
 
@@ -94,12 +94,12 @@ class Listing:
 
     Attributes:
       location: the folder (or the manifest's file), absolute.
-      layout: the name of the layout that was recognised.
-      pairs: in the order of the lists, or sorted by id.
-      problems: what stops a build unless bad files are allowed.
+      layout: the name of the recognised folder layout.
+      pairs: the pairs, in the order of the lists or sorted by id.
+      problems: problems that stop a build unless bad files are allowed.
       tiles: gallery images without a pair.
-      notes: what is worth knowing but stops nothing.
-      expected: published number of pairs of each split, where there is one.
+      notes: remarks that do not stop a build.
+      expected: published number of pairs per split, if known.
     """
 
     location: str
@@ -111,14 +111,14 @@ class Listing:
     expected: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def count_pairs(self) -> dict[str, int]:
-        """Number of pairs of each split; "" for pairs that have none yet."""
+        """Number of pairs per split; the key "" counts pairs without a split."""
         counts: dict[str, int] = {}
         for pair in self.pairs:
             counts[pair.split] = counts.get(pair.split, 0) + 1
         return counts
 
     def compute_fingerprint(self) -> str:
-        """Hash of everything listed, and of every file's size and time of last change."""
+        """Hash of everything listed, and of every file's size and modification time."""
         hasher = hashlib.sha256()
         stamps: dict[str, str] = {}
         for pair in self.pairs:
@@ -134,7 +134,7 @@ class Listing:
 
 
 def find_duplicates(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Problem]]:
-    """Keeps the first pair of each id; the others are problems."""
+    """Keeps the first pair of each id; returns (kept pairs, a problem per other pair)."""
     kept: dict[str, Pair] = {}
     problems = []
     for pair in pairs:
@@ -154,21 +154,21 @@ def find_duplicates(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Problem]]:
 
 
 def assign_splits(pairs: list[Pair], location: str) -> dict[str, list[Pair]]:
-    """Puts pairs into splits: as the data set says, else by a hash of the place.
+    """Assigns pairs to splits: as the data set defines them, else by a hash of the place.
 
-    By hash about 8 of 10 places are train, 1 val, 1 test, and a place stays where it is when others
-    are added, save in tiny sets: there each split that stays empty takes one of the largest. All
-    pairs of a place are in one split.
+    By hash, about 8 of 10 places are train, 1 val, 1 test, and a place keeps its split when others
+    are added, except in tiny sets, where each empty split takes a place from the largest. All pairs
+    of a place are then in one split.
 
     Args:
-      pairs: usable pairs, as `places.identify_places` gives them.
+      pairs: usable pairs, as `places.identify_places` returns them.
       location: the folder or manifest, for errors.
 
     Returns:
       The non-empty splits.
 
     Raises:
-      UserError: no pair to train on, or fewer than the three places that three splits need.
+      UserError: no pair has split train, or there are fewer than three places for three splits.
     """
     splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
     if any(pair.split for pair in pairs):

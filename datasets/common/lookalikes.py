@@ -1,4 +1,4 @@
-"""Files that look alike though their bytes differ: a tile that was saved again."""
+"""Finds near-duplicate images: files that look alike but differ in bytes, such as resaved tiles."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 from PIL import Image
 
 _SIDE = 16
-_MOST_APART = 3.0  # levels of 255, on average over a thumbnail; JPEG of quality 75 stays below
+_MOST_APART = 3.0  # mean difference over a thumbnail, levels of 255; JPEG of quality 75 is below
 
 
 def make_thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """uint8 `[16 x 16 x 3]` of uint8 `[H, W, 3]`."""
+    """Downsamples uint8 `[H, W, 3]` to a flat thumbnail, uint8 `[16 x 16 x 3]`."""
     small = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return np.asarray(small).reshape(-1)
 
 
 def find_lookalikes(thumbnails: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Pairs (a file, the first that it looks like).
+    """Returns near-duplicates as pairs (file, the first file it looks like).
 
     Args:
-      thumbnails: of each file, by `make_thumbnail`; files of equal content once.
+      thumbnails: thumbnails from `make_thumbnail` by file; files of identical content only once.
     """
     if not thumbnails:
         return []
     names, rows = list(thumbnails), np.stack(list(thumbnails.values())).astype(np.int16)
-    # Alike ones have about the same mean: each is compared with its neighbours in that order.
+    # Images that look alike have similar means, so each is compared with its neighbours by mean.
     means = rows.mean(axis=1)
     order = np.argsort(means, kind="stable")
     sorted_means = means[order]

@@ -1,4 +1,4 @@
-"""Which pairs show one place: they share an aerial or a ground image, by content, not by name."""
+"""Finds pairs of the same place: those that share an aerial or ground image, by file content."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .listing import Pair
 
 
 def identify_places(pairs: Sequence[Pair]) -> list[Pair]:
-    """Gives pairs of equal aerials one aerial_id, and pairs of equal ground images all positives.
+    """Gives pairs with identical aerials one aerial_id, and merges positives of identical grounds.
 
-    An aerial_id that a data set states is kept. Else it is the one that an earlier pair of the same
-    aerial has, or this pair's id. Crops of one file are equal where their boxes are.
+    An aerial_id defined by the data set is kept. Otherwise it is that of an earlier pair with the
+    same aerial, or this pair's id. Crops of one file are identical if their boxes are equal.
 
     Returns:
       The pairs, in their order, each with an aerial_id and its own aerial first in `positives`.
@@ -25,7 +25,7 @@ def identify_places(pairs: Sequence[Pair]) -> list[Pair]:
     stated = {pair.aerial_id for pair in pairs if pair.aerial_id}
     names: dict[tuple, str] = {}
     for pair, file in zip(pairs, aerials, strict=True):
-        # An id that is stated for one aerial must not become another's by chance.
+        # A pair's id must not collide with an aerial_id that the data set defines for another one.
         own = pair.id if pair.id not in stated else f"{pair.id} (own)"
         name = names.get((file, pair.aerial_box), own)
         names[file, pair.aerial_box] = pair.aerial_id or name
@@ -46,7 +46,11 @@ def identify_places(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def describe_places(pairs: Sequence[Pair]) -> list[str]:
-    """Notes about places that pairs of `identify_places` share; none where each has its own."""
+    """Notes on places shared by several pairs; none if every pair has its own place.
+
+    Args:
+      pairs: pairs as `identify_places` returns them.
+    """
     notes = []
     files = collections.defaultdict(set)
     for pair in pairs:

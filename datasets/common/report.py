@@ -1,4 +1,4 @@
-"""A look at a raw folder before building from it: what is there, what is wrong, what to do."""
+"""Report on a raw folder before a build: its content, its problems, and their fixes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .listing import Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
 NUM_SAMPLED = 200
-# A panorama's last column lies beside its first: where they differ this much more than other
-# neighbours do, the image does not go all the way round.
+# The last and first columns of a 360-degree panorama are neighbours: an image whose seam differs by
+# this factor more than other neighbouring columns does not span 360 degrees.
 _SEAM_RATIO = 4.0
 _POSE_HEADING = re.compile(rb"GPano:PoseHeadingDegrees(?:>|\s*=\s*[\"'])\s*(-?\d+(?:\.\d+)?)")
 _BYTES_OF_METADATA = 2**18
@@ -30,14 +30,14 @@ _MOST_DEGREES_APART = 2.0
 def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> dict[str, Any]:
     """Checks a raw folder.
 
-    The header and the end of every listed file are read; `NUM_SAMPLED` pairs, evenly spaced, are
-    decoded too, or with `full` all.
+    Reads the header and the end of every listed file, and decodes `NUM_SAMPLED` evenly spaced
+    pairs, or all of them with `full`.
 
     Args:
       builder_class: a `builder.PairsBuilder`.
       data_config: `config.data`.
       full: decode every image.
-      num_workers: processes.
+      num_workers: worker processes.
 
     Returns:
       {"ok": whether a build would succeed, "layout", "counts": {split: listed pairs}, "published":
@@ -68,7 +68,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     serious = [problem for problem in problems if problem.kind not in checking.MILD_KINDS]
     allowed = bool(data_config.allow_bad)
     usable = places.identify_places(usable)
-    if allowed or not serious:  # else there is enough to mend first
+    if allowed or not serious:  # otherwise those problems must be fixed first
         try:
             assign_splits(usable, found.location)
         except UserError as error:
@@ -91,7 +91,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
 
 
 def format_report(report: dict[str, Any], most: int = 20) -> str:
-    """The report as text: layout and counts, notes, then at most `most` problems of each kind."""
+    """The report as text: layout and counts, notes, then at most `most` problems per kind."""
     counts = ", ".join(f"{name}: {count}" for name, count in report["counts"].items())
     lines = [f"layout: {report['layout'] or 'not recognised'}"]
     lines += [f"pairs: {counts}; decoded {report['decoded']}"] if counts else []
@@ -109,7 +109,7 @@ def format_report(report: dict[str, Any], most: int = 20) -> str:
 
 
 def _describe(problem: dict) -> str:
-    """A problem on one line; the reason of one of a whole folder names the place itself."""
+    """A problem on one line; for one of the entire folder, the reason already names the path."""
     is_whole = problem["kind"] in ("layout", "splits")
     return problem["reason"] if is_whole else f"{problem['path']}: {problem['reason']}"
 
@@ -126,7 +126,7 @@ def _pick(num: int, most: int) -> set[int]:
 
 
 def _look_at(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
-    """The problems of a pair; facts of both views; "seam" and "heading" where decoded."""
+    """The problems of a pair; the facts of both views, and "seam" and "heading" if decoded."""
     pair, decode = work
     seen: dict[str, Any] = {}
     problems = checking.check_names(pair)
@@ -148,7 +148,7 @@ def _look_at(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
 
 
 def read_heading(path: str) -> float | None:
-    """The bearing of a panorama's centre column that its XMP metadata states, in degrees.
+    """The bearing of a panorama's centre column from its XMP metadata, degrees; None if absent.
 
     Cameras and Street View tools write GPano:PoseHeadingDegrees, as an attribute or an element.
     """
@@ -158,14 +158,14 @@ def read_heading(path: str) -> float | None:
 
 
 def measure_seam(panorama: np.ndarray) -> float:
-    """How the step from the last to the first column compares with other neighbours' steps.
+    """Ratio of the difference across the seam to the difference of nearby columns.
 
     Args:
       panorama: uint8 [H, W, 3].
 
     Returns:
-      Mean absolute difference over the seam / the same between columns two apart: about 1 for an
-      image that goes all the way round.
+      Mean absolute difference of last and first column / mean absolute difference of columns two
+      apart: about 1 for an image that spans 360 degrees.
     """
     columns = panorama.astype(np.float32)
     inside = np.abs(columns[:, 2:] - columns[:, :-2]).mean()
@@ -225,7 +225,7 @@ def _describe_looks(looks: Sequence[dict]) -> list[str]:
 
 
 def _describe_headings(seen: Sequence[tuple[str, float, float | None]]) -> list[str]:
-    """Panoramas whose own metadata contradict the heading that is used."""
+    """A note on panoramas whose metadata contradict the heading in use."""
     apart = [
         (path, used, stated)
         for path, used, stated in seen

@@ -1,4 +1,4 @@
-"""What is stored of a pair: the files' own bytes, or a part of an image in another size."""
+"""Makes the stored examples: the files' own bytes, or images cropped, resized or rotated."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class View:
     """How the images of one view are stored.
 
     Attributes:
-      min_size: (height, width) in pixels below which an image is unusable: to enlarge it would
-        teach a generator to paint blur.
-      size: (height, width) to store; None keeps the file's own.
-      box: the part of every image to keep, where a pair names none of its own.
-      aspect: width / height of the files as published; None where any will do.
-      strips: (config_name, width / height) of the formats that lay images side by side in one file,
-        the wanted one first. Their parts begin at shares of the width, so it must fit exactly.
+      min_size: (height, width) in pixels below which an image is unusable: enlarging it would teach
+        a generator to paint blur.
+      size: (height, width) to store; None keeps the file's own size.
+      box: the part of every image to keep, unless the pair has its own box.
+      aspect: width / height of the published files; None accepts any.
+      strips: (config_name, width / height) of the formats that put images side by side in one file,
+        the configured one first. Images start at fractions of the width, so it must match exactly.
     """
 
     min_size: tuple[int, int]
@@ -47,10 +47,11 @@ class Recipe:
 
     Attributes:
       aerial, ground: the views.
-      vertical_fov: of the stored ground image, degrees.
-      pads: what to do with a box that leaves its image: repeat the edge (True) or leave the pair
-        out (False).
-      turns: turn 360-degree panoramas by their heading, so that their centre looks north.
+      vertical_fov: vertical field of view of the stored ground image, degrees.
+      pads: for a box that leaves its image, whether to repeat the edge (True) or leave the pair out
+        (False).
+      turns: whether to rotate 360-degree panoramas by their heading, so that their centre looks
+        north.
     """
 
     aerial: View
@@ -66,7 +67,7 @@ class Recipe:
 
 
 def make_example(recipe: Recipe, pair: Pair) -> dict | Problem:
-    """The stored features of a pair, or why its files cannot be used."""
+    """The stored features of a pair, or the problem that makes its files unusable."""
     turn = pair.heading if recipe.turns else 0.0
     try:
         stored = {
@@ -87,7 +88,7 @@ def make_example(recipe: Recipe, pair: Pair) -> dict | Problem:
 
 
 def make_tile(recipe: Recipe, tile: Tile) -> dict | Problem:
-    """The stored features of a gallery tile, or why its file cannot be used."""
+    """The stored features of a gallery tile, or the problem that makes its file unusable."""
     try:
         return {"id": tile.id, "aerial": store_image(tile.aerial, recipe.aerial, None)}
     except images.UnreadableImageError as error:
@@ -103,16 +104,16 @@ def make_problem(error: images.UnreadableImageError) -> Problem:
 
 
 def store_image(path: str, view: View, box: Box | None, *, turn: float = 0.0) -> bytes:
-    """The bytes to store: the file's own, unless a part, another size or a turn is asked for.
+    """The bytes to store: the file's own, unless it must be cropped, resized, rotated or converted.
 
-    An image that is cropped, resized or turned is encoded as its file was: JPEG of quality 95, or
-    PNG, in which files of other formats are stored too.
+    An image that is cropped, resized or rotated is encoded again in the format of its file: JPEG of
+    quality 95, or PNG. Files of other formats are stored as PNG.
 
     Args:
       path: the file.
       view: see `View`.
-      box: the part to keep, in place of the view's.
-      turn: heading of the panorama's centre column in degrees; the stored one's looks north.
+      box: the part to keep, instead of the view's box.
+      turn: heading of the panorama's centre column in degrees; the stored centre looks north.
 
     Raises:
       UnreadableImageError: the file cannot be read or decoded.
@@ -124,7 +125,7 @@ def store_image(path: str, view: View, box: Box | None, *, turn: float = 0.0) ->
     except images.DECODE_ERRORS as error:
         raise images.UnreadableImageError(path, images.describe_error(error)) from None
     is_jpeg = content.startswith(b"\xff\xd8")
-    is_stored = is_jpeg or content.startswith(b"\x89PNG")  # in a format that data sets store
+    is_stored = is_jpeg or content.startswith(b"\x89PNG")  # already in a format that is stored
     if box is None and view.size is None and is_stored and not turn:
         return content
     whole = view.size if box is None else None  # JPEGs decode faster to a smaller size
@@ -133,7 +134,7 @@ def store_image(path: str, view: View, box: Box | None, *, turn: float = 0.0) ->
         pixels = crop_image(pixels, box)
     if view.size is not None:
         pixels = images.resize_image(pixels, view.size)
-    # Columns left of the centre look further west: north lies heading / 360 of the width there.
+    # With a positive heading north lies heading / 360 of the width left of the centre.
     pixels = np.roll(pixels, round(turn / 360.0 * pixels.shape[1]), axis=1)
     buffer = io.BytesIO()
     if is_jpeg:
@@ -144,9 +145,9 @@ def store_image(path: str, view: View, box: Box | None, *, turn: float = 0.0) ->
 
 
 def find_pixels(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) in whole pixels, right and bottom excluded.
+    """(left, top, right, bottom) of the box in integer pixels, right and bottom excluded.
 
-    The box's size is rounded first, so that equal boxes are equally large wherever they lie.
+    The box's size is rounded first, so that equal boxes have equal sizes at any position.
     """
     columns = max(1, math.floor((box.right - box.left) * width + 0.5))
     rows = max(1, math.floor((box.bottom - box.top) * height + 0.5))
@@ -156,10 +157,10 @@ def find_pixels(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def crop_image(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """Cuts a box out of uint8 [H, W, 3]; beyond the edge, the edge's pixels go on.
+    """Cuts a box out of uint8 [H, W, 3]; beyond the edge, the edge's pixels are repeated.
 
     Raises:
-      UserError: the box and the image share nothing.
+      UserError: the box and the image do not overlap.
     """
     height, width = pixels.shape[:2]
     left, top, right, bottom = find_pixels(box, height, width)

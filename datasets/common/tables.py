@@ -1,4 +1,4 @@
-"""Reading lists that other people wrote: CSV in all its forms, paths that stay inside a folder."""
+"""Reads lists of users' files: any CSV dialect, and paths that must stay inside a folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from retroguide_jax.files import find_inside
 _DELIMITERS = ",;\t|"
 _STATED_DELIMITER = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_HEAD = 2**16  # characters in which the first row lies
+_HEAD = 2**16  # characters searched for the first row
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
 class BadRowError(Exception):
-    """Why a row cannot be used; `kind` as in `listing.Problem`."""
+    """A row cannot be used; the message gives the reason, `kind` is as in `listing.Problem`."""
 
     def __init__(self, reason: str, kind: str = "row"):
         super().__init__(reason)
@@ -30,7 +30,7 @@ class BadRowError(Exception):
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8 or, with a byte-order mark, UTF-16; line ends are left alone.
+    """The text of a file in UTF-8 or, with a byte-order mark, UTF-16; line ends are unchanged.
 
     Raises:
       UserError: it cannot be read, or is not such text.
@@ -51,10 +51,10 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not empty, with their numbers counted from 1.
+    """The non-empty rows of a CSV file with their row numbers, counted from 1.
 
-    Cells end at commas, semicolons, tabs or bars, whichever makes most cells of the first row, or
-    at what a line "sep=;" before it says.
+    The delimiter (comma, semicolon, tab or bar) is the one that gives most cells in the first row,
+    or the one of a preceding line such as "sep=;".
 
     Raises:
       UserError: the file cannot be read, or is not CSV in UTF-8 or UTF-16.
@@ -78,15 +78,15 @@ def _find_delimiter(text: str) -> str:
         cells = first.rstrip(delimiter).split(delimiter)
         return len(cells) if all(cell.strip() for cell in cells) else 0
 
-    return max(_DELIMITERS, key=count_cells)  # a comma where none does
+    return max(_DELIMITERS, key=count_cells)  # the comma if no delimiter occurs
 
 
 def resolve_inside(root: Path, name: str) -> str:
-    """The path of a listed name; a list must not make us read files outside its folder.
+    """The path of a listed name; a list must not lead to files outside its folder.
 
     Args:
-      root: the folder the name is relative to.
-      name: as listed, with / or \\ between folders; see `files.find_inside`.
+      root: the folder to which the name is relative.
+      name: the listed name, with / or \\ between folders; see `files.find_inside`.
 
     Raises:
       BadRowError: the name is empty, absolute, or leads out of the folder.
@@ -107,7 +107,7 @@ def resolve_inside(root: Path, name: str) -> str:
 
 
 def _find_other_case(path: Path) -> Path:
-    """The one file of the folder whose name differs in case only, as from Windows; else `path`."""
+    """The only file whose name differs just in case, as in lists from Windows; else `path`."""
     try:
         names = _list_by_case(path.parent, path.parent.stat().st_mtime_ns)
     except OSError:
@@ -125,10 +125,10 @@ def _list_by_case(folder: Path, _: int) -> dict[str, list[str]]:
 
 
 def parse_number(name: str, cell: str) -> float:
-    """A finite number, or NaN for an empty cell; a decimal comma is a point.
+    """A finite number, or NaN for an empty cell; a decimal comma is accepted.
 
     Raises:
-      BadRowError: it is neither.
+      BadRowError: the cell is neither empty nor a finite number.
     """
     if not cell:
         return math.nan

@@ -1,4 +1,4 @@
-"""Runs a function over many arguments in several processes, results in order."""
+"""Runs a function over many arguments in several processes, with results in order."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 _CHUNK_SIZE = 8
-_CHUNKS_AHEAD = 4  # Per worker: bounds the memory of results that wait for a slow consumer.
+_CHUNKS_AHEAD = 4  # per worker; bounds the memory of results that wait for a slow consumer
 
 
 class OrderedPool:
     """Worker processes that map in order; a context manager.
 
-    The processes are spawned, not forked: the caller may already run threads (JAX, Grain). So a
-    mapped function must be importable, and a script that uses this, even by building the data
-    set, needs `if __name__ == "__main__"`.
+    The processes are spawned, not forked, because the caller may already run threads (JAX, Grain).
+    A mapped function must therefore be importable, and a script that uses this class, even by
+    building a data set, needs `if __name__ == "__main__"`.
 
     Args:
-      num_workers: processes; 1 or fewer computes in the calling one.
+      num_workers: worker processes; with 1 or fewer, the calling process does the work.
     """
 
     def __init__(self, num_workers: int):
@@ -42,7 +42,7 @@ class OrderedPool:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable, arguments: Iterable) -> Iterator:
-        """Yields function(argument) in the order of the arguments, whatever the processes."""
+        """Yields function(argument) in the order of the arguments."""
         if self._executor is None:
             yield from map(function, arguments)
             return
@@ -64,12 +64,12 @@ def _call(function, chunk):
 
 
 def _prepare_worker() -> None:
-    # Ctrl-C reaches the whole process group; only the parent should answer it.
+    # Ctrl-C reaches the entire process group; only the parent should handle it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """A parent that was killed cannot stop its workers: they watch for that themselves."""
+    """Exits when the parent ends, because a killed parent cannot stop its workers."""
     multiprocessing.parent_process().join()
     os._exit(1)

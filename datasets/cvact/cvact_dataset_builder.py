@@ -1,4 +1,4 @@
-"""cvact: the pairs that ACT_data.mat names, panoramas whole or their middle rows."""
+"""cvact: the pairs that ACT_data.mat names, with complete panoramas or their middle rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..common import builder, storing
 from ..common.listing import Box, Listing
 from . import layout
 
-# Rows h/4 .. 3h/4, 45 degrees up and down: what retrieval papers see of a panorama.
+# Rows h/4 .. 3h/4, 45 degrees up and down: the part of a panorama that retrieval papers use.
 _MIDDLE = Box(0.0, 0.25, 1.0, 0.75)
 
 
@@ -19,7 +19,7 @@ class Builder(builder.PairsBuilder):
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:
-        """What `config.data.raw_dir` holds, with the aerials of `config.data.config_name`."""
+        """Lists `config.data.raw_dir` with the aerials that `config.data.config_name` selects."""
         is_corrected = cls.choose_variant(data_config).startswith("corrected")
         return layout.list_pairs(Path(data_config.raw_dir).expanduser(), is_corrected)
 

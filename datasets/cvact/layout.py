@@ -1,4 +1,4 @@
-"""Which panorama shows which aerial: CVACT's folders, file names and index file."""
+"""Matches CVACT's panoramas and aerials, from its folders, file names and index file."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _TABLE_SOURCES = (
 def list_pairs(raw_dir: Path, is_corrected: bool) -> Listing:
     """Lists the pairs that ACT_data.mat names.
 
-    Test pairs, of which those of val are part, are listed where some beyond val are on the disk.
+    Test pairs, which include those of val, are listed if some test pair outside val is on disk.
     Their positives are the aerials of all test pairs within 5 metres (the rule of OriCNN's
     RecallGeo.m), their own first.
 
     Args:
-      raw_dir: the folder of `streetview` and the aerials, or the one that holds it as
-        ANU_data_small. ACT_data.mat lies in either, ANU_data_test in or beside the former.
-      is_corrected: take aerials from `satview_correct`, which has but a part of them, instead of
-        `satview_polish`, and leave out what is not there.
+      raw_dir: the folder of `streetview` and the aerials, or its parent if it is called
+        ANU_data_small. ACT_data.mat may be in either, ANU_data_test in or beside the former.
+      is_corrected: take aerials from `satview_correct`, which has only some of them, instead of
+        `satview_polish`, and leave out pairs without files.
 
     Returns:
-      The listing; positions are metres of UTM.
+      The listing; positions are UTM coordinates in metres.
 
     Raises:
       UserError: a folder or ACT_data.mat is absent, or that file cannot be used.
@@ -55,15 +55,15 @@ def list_pairs(raw_dir: Path, is_corrected: bool) -> Listing:
     table = matfile.read_table(table_path)
     more = dict.fromkeys((base / _TEST_FOLDER, base.parent / _TEST_FOLDER))
     folders = [base, *(folder for folder in more if folder != base and folder.is_dir())]
-    # The corrected subset was published as PNG, the whole as JPEG: in a folder of both the files
-    # of the other release are not meant.
+    # The corrected subset was published as PNG, the full set as JPEG: in a folder with both, prefer
+    # the files of the selected release.
     suffixes = (".png", ".jpg") if is_corrected else (".jpg", ".png")
     ground, aerial = (_scan(folders, name, suffixes) for name in (_GROUND, aerial_folder))
     names = [_name_folder(folder, root) for folder in folders]
     layout = f"{_GROUND} and {aerial_folder} in {' and '.join(names)}"
     wrong_origin = _check_origin(table, ground, table_path)
     if wrong_origin:
-        # Which place belongs to which split is unknown; no pair is better than a wrong one.
+        # The split of each place is unknown, and no pairs are better than wrong ones.
         return Listing(str(root), layout, [], [wrong_origin], expected=_PUBLISHED)
     splits = {split: _list_split(table, split, ground, aerial) for split in matfile.SETS}
     notes = []
@@ -78,7 +78,7 @@ def list_pairs(raw_dir: Path, is_corrected: bool) -> Listing:
         if is_corrected:
             notes.append(f"{split}: {len(splits[split])} of {len(pairs)} pairs are in the subset")
         else:
-            if split == "test":  # those of val are told already
+            if split == "test":  # absent pairs of val are reported already
                 absent = [pair for pair in absent if pair.id not in val_ids]
             problems += _describe_absent(absent, folders[-1] if split == "test" else base)
     pairs, duplicates = _remove_duplicates(splits)
@@ -126,9 +126,9 @@ def _find_table(root: Path, base: Path) -> Path:
 
 
 def _scan(folders: Iterable[Path], name: str, suffixes: tuple[str, str]) -> dict[str, str]:
-    """The files of one view by id: a list of each folder, where a look for each id takes minutes.
+    """The files of one view by id; lists each folder once, because a look-up per id takes minutes.
 
-    The first folder, and in it the first suffix, that has an id counts.
+    For each id, the first folder that has it is used, and in that the first suffix.
     """
     files: dict[str, str] = {}
     for folder in folders:
@@ -149,20 +149,20 @@ def _scan(folders: Iterable[Path], name: str, suffixes: tuple[str, str]) -> dict
 
 
 def _check_origin(table: matfile.Table, ground: Mapping[str, str], path: Path) -> Problem | None:
-    """Whether indices count from 0, where MATLAB and the published file count from 1."""
+    """Returns a problem if indices count from 0; MATLAB and the published file count from 1."""
     fix = f"fetch the published {matfile.NAME}, or add 1 to every index of this one"
     for split, (variable, field) in matfile.SETS.items():
         if not table.indices[split].min():
             reason = f"{variable}.{field} has the index 0, so the file counts from 0, not from 1"
             return Problem(str(path), reason, "index", fix)
-    # The last one stands for what neither way of counting reaches.
+    # The appended False is the target of indices that are out of range in one of the counts.
     is_there = np.array([name in ground for name in table.ids] + [False])
     splits = ("train", "val")
     from_one, from_zero = (
         [int(is_there[table.indices[split] - origin].sum()) for split in splits]
         for origin in (1, 0)
     )
-    # Each split by itself: a folder of test images alone has few of train, however it is counted.
+    # Compare per split: a folder of test images has few of train, whichever way they are counted.
     fits = all(zero >= one for zero, one in zip(from_zero, from_one, strict=True))
     if not fits or sum(from_zero) == sum(from_one):
         return None
@@ -177,7 +177,7 @@ def _check_origin(table: matfile.Table, ground: Mapping[str, str], path: Path) -
 def _list_split(
     table: matfile.Table, split: str, ground: Mapping[str, str], aerial: Mapping[str, str]
 ) -> list[Pair]:
-    """The pairs of a split, with an empty path where a file is absent."""
+    """The pairs of a split; the path of an absent file is empty."""
     pairs = []
     for place in table.indices[split] - 1:
         name = table.ids[place]
@@ -207,7 +207,7 @@ def _describe_absent(pairs: Iterable[Pair], home: Path) -> list[Problem]:
 
 
 def _remove_duplicates(splits: Mapping[str, list[Pair]]) -> tuple[list[Pair], list[Problem]]:
-    """Ids are unique in train and val, and in train and test: val is a part of test."""
+    """Makes ids unique in train and val, and in train and test (val is a subset of test)."""
     kept, problems = find_duplicates(splits["train"] + splits["val"])
     if "test" in splits:
         train = [pair for pair in kept if pair.split == "train"]
@@ -218,7 +218,7 @@ def _remove_duplicates(splits: Mapping[str, list[Pair]]) -> tuple[list[Pair], li
 
 
 def add_positives(pairs: list[Pair]) -> list[Pair]:
-    """Adds to each pair the ids of all that lie within 5 metres, its own first."""
+    """Sets each pair's positives to the ids of all pairs within 5 metres, its own first."""
     points = np.array([pair.position for pair in pairs])
     groups = cKDTree(points).query_ball_point(points, POSITIVE_METRES)
     return [

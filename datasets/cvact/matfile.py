@@ -1,4 +1,4 @@
-"""ACT_data.mat: which panoramas there are, where they were taken, and their splits."""
+"""Reads ACT_data.mat: the ids of the panoramas, their positions and splits."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import scipy.io
 from retroguide_jax.errors import UserError
 
 NAME = "ACT_data.mat"
-# Of each split: the variable, and the field in it.
+# Per split: the variable, and its field.
 SETS = {
     "train": ("trainSet", "trainInd"),
     "val": ("valSet", "valInd"),
     "test": ("valSetAll", "valInd"),
 }
 _AGAIN = "fetch it again"
-_MAX_SECONDS = 120  # the published file takes a few
+_MAX_SECONDS = 120  # the published file takes a few seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What the file says.
+    """The content of the file.
 
     Attributes:
-      ids: of the N places.
-      utm: float64 [N, 2], metres.
-      indices: of each split its places as written, int64 [n]: from 1 to N in the published file,
-        from 0 to N - 1 where somebody wrote it 0-based.
+      ids: ids of the N places.
+      utm: UTM coordinates, float64 [N, 2], metres.
+      indices: indices of the places per split, as in the file, int64 [n]: 1 to N in the published
+        file, 0 to N - 1 in a file written 0-based.
     """
 
     ids: list[str]
@@ -43,11 +43,11 @@ class Table:
 def read_table(path: Path) -> Table:
     """Reads ACT_data.mat.
 
-    The published code reads a split in two ways, `m["trainSet"]["trainInd"][0][0]` and
-    `m["trainSet"][0][0][1]`: files whose sets are structs, cells or plain arrays all do.
+    Published code reads a split as `m["trainSet"]["trainInd"][0][0]` or `m["trainSet"][0][0][1]`,
+    so the sets may be structs, cells or plain arrays.
 
     Raises:
-      UserError: the file is damaged, lacks a variable, or its variables do not fit each other.
+      UserError: the file is damaged, lacks a variable, or its variables are inconsistent.
     """
     wanted = ["panoIds", "utm", *(variable for variable, _ in SETS.values())]
     content = _load(path, wanted)
@@ -66,7 +66,7 @@ def read_table(path: Path) -> Table:
 
 
 def _load(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
-    # On some damaged files SciPy's reader does not raise but crashes, or never ends.
+    # A subprocess tries the file first: SciPy's reader crashes or hangs on some damaged files.
     trial = "import sys, scipy.io; scipy.io.loadmat(sys.argv[1], appendmat=False)"
     command = [sys.executable, "-c", trial, str(path)]
     try:
@@ -74,7 +74,7 @@ def _load(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
         if ended.returncode < 0:
             raise ValueError("reading it ends in a crash")
         return scipy.io.loadmat(path, appendmat=False, variable_names=wanted)
-    except Exception as error:  # what damage raises depends on where it is
+    except Exception as error:  # the error type depends on where the damage is
         detail = " ".join(str(error).split())[:100]
         if isinstance(error, subprocess.TimeoutExpired):
             detail = "reading it does not end"
@@ -86,7 +86,7 @@ def _read_ids(path: Path, cells: np.ndarray) -> list[str]:
     for cell in cells.ravel():
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.item()
-        # An array of text is padded to equal lengths.
+        # Strings in an array are padded to equal lengths.
         ids.append(cell.strip() if isinstance(cell, str) else "")
     num_bad = ids.count("")
     if num_bad or not ids:
@@ -119,7 +119,7 @@ def _read_indices(
 
 
 def _unwrap(value, field: str) -> np.ndarray | None:
-    """The array inside structs with the field, and cells, where it is the second member."""
+    """Extracts the array from nested structs (by field) and cells (the second member)."""
     while value.dtype.names or value.dtype == object:
         if value.dtype.names:
             if field not in value.dtype.names:

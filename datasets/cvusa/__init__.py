@@ -1,1 +1,1 @@
-"""CVUSA (the CVPR subset): aerials and 90-degree street panoramas all over the United States."""
+"""CVUSA (the CVPR subset): aerials and 90-degree street panoramas across the United States."""

@@ -14,12 +14,12 @@ class Builder(builder.PairsBuilder):
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:
-        """What `config.data.raw_dir` holds."""
+        """Lists the pairs in `config.data.raw_dir`."""
         return layout.list_pairs(Path(data_config.raw_dir).expanduser())
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:
-        """Square aerials; panoramas of 224 x 1232 (height x width) that reach 45 degrees up."""
+        """Square aerials; panoramas of 224 x 1232 (height x width) that extend 45 degrees up."""
         return builder.make_recipe(
             data_config, vertical_fov=90.0, aerial_aspect=1.0, ground_aspect=1232 / 224
         )

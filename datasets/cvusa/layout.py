@@ -1,4 +1,4 @@
-"""Which panorama shows which aerial: CVUSA's folders and split files."""
+"""Matches CVUSA's panoramas and aerials, from its folders and split files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _FOLDERS = ("", "CVUSA", "CVPR_subset")  # archives unpack to either name
 _LIST_FOLDERS = ("splits", "")
 _POSITIONS = ("split_locations/all.csv", "all.csv")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# Words that tell the columns of a header apart, whatever the rest of their names.
+# Words in a header's column names that identify the view.
 _AERIAL_WORDS = ("sat", "aerial", "bing", "overhead")
 _GROUND_WORDS = ("ground", "street", "grd", "pano")
-_UNLIKE_SHARE = 0.1  # stems that differ in more rows than these are no accident
+_UNLIKE_SHARE = 0.1  # if stems differ in a larger share of rows, report it
 
 
 @dataclasses.dataclass(frozen=True)
 class _Columns:
-    """Where a row's cells are; without a header a row has two cells or three."""
+    """Column indices of a row's cells; without a header a row has two or three cells."""
 
     aerial: int = 0
     ground: int = 1
@@ -38,15 +38,15 @@ def list_pairs(raw_dir: Path) -> Listing:
     """Lists the pairs of CVUSA's two split files, train and val.
 
     Args:
-      raw_dir: the folder of `bingmap`, `streetview` and `splits`, or the one that holds it under
-        the name CVUSA or CVPR_subset. The split files may lie beside the images too.
+      raw_dir: the folder of `bingmap`, `streetview` and `splits`, or its parent if it is called
+        CVUSA or CVPR_subset. The split files may also be directly in that folder.
 
     Returns:
       The listing. An id is the stem of the panorama's file; positions are the panorama's latitude
-      and longitude in degrees where `split_locations/all.csv` (or `all.csv`) is there.
+      and longitude in degrees if `split_locations/all.csv` (or `all.csv`) exists.
 
     Raises:
-      UserError: there is no such folder, a split file is absent, empty or not UTF-8 CSV, or its
+      UserError: the folder does not exist, a split file is absent, empty or not UTF-8 CSV, or its
         header does not name the columns.
     """
     folder, inner = _find_lists(raw_dir)
@@ -76,19 +76,19 @@ def list_pairs(raw_dir: Path) -> Listing:
 
 
 def read_list(path: Path, split: str, root: Path) -> tuple[list[Pair], list[str], list[Problem]]:
-    """Reads a split file: aerial, panorama and (optional) annotation, one pair a row.
+    """Reads a split file: aerial, panorama and (optional) annotation, one pair per row.
 
-    The published files have no header. Where there is one it says which column is which, and
-    further columns are ignored. A byte-order mark, any line ends, empty rows, and spaces round
-    cells are fine.
+    The published files have no header. If a file has one, it identifies the columns, and further
+    columns are ignored. A byte-order mark, any line ends, empty rows, and spaces around cells are
+    accepted.
 
     Args:
       path: the CSV file.
       split: the split of its pairs.
-      root: the folder that paths are relative to, resolved.
+      root: the resolved folder to which paths are relative.
 
     Returns:
-      (pairs in file order, the annotation cells that are not empty, unusable rows).
+      (pairs in file order, non-empty annotation cells, problems of unusable rows).
 
     Raises:
       UserError: the file cannot be read, is not UTF-8 CSV, or its header does not name both views.
@@ -110,7 +110,7 @@ def read_list(path: Path, split: str, root: Path) -> tuple[list[Pair], list[str]
 
 
 def _find_lists(raw_dir: Path) -> tuple[str, str]:
-    """The folder of the data set and that of the split files, each below the one before."""
+    """(folder of the data set below raw_dir, folder of the split files below that)."""
     root = raw_dir.absolute()
     if not root.is_dir():
         raise UserError(f"raw_dir {raw_dir}: no such folder; check the path")
@@ -183,7 +183,7 @@ def _note_stems(pairs: list[Pair]) -> list[str]:
 
 
 def _note_annotations(names: list[str], root: Path) -> list[str]:
-    """Annotations are never read: one that cannot be found stops nothing."""
+    """A note on the annotations, which are never read, so that a missing one is no problem."""
     if not names:
         return []
     present = 0
@@ -215,10 +215,11 @@ def _find_number(name: str) -> int | None:
 
 
 def read_positions(path: Path) -> dict[int, tuple[float, float]]:
-    """Where the panoramas were taken; row n is that of id n, a header not counted.
+    """Reads the positions of the panoramas; row n, without a header, belongs to id n.
 
     Args:
-      path: rows of aerial latitude and longitude, ground latitude and longitude; more is ignored.
+      path: a CSV file with rows of aerial latitude and longitude, then ground latitude and
+        longitude; further columns are ignored.
 
     Returns:
       Latitude and longitude in degrees by id. Rows without such numbers are left out.
@@ -227,7 +228,7 @@ def read_positions(path: Path) -> dict[int, tuple[float, float]]:
       UserError: the file cannot be read, or is not UTF-8 CSV.
     """
     rows = tables.read_csv(path)
-    # The published file has no header: one that was added would move every pair by a row.
+    # The published file has no header; an added one would shift every position by one row.
     is_header = bool(rows) and not any(_is_number(cell) for cell in rows[0][1])
     positions = {}
     for number, row in rows[is_header:]:

@@ -1,4 +1,4 @@
-"""Pairs that lie side by side in one wide file, as older repositories stored them."""
+"""Lists pairs stored side by side in one wide file, as in older repositories."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .listing import list_images
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """Where the two images stand in a file.
+    """The positions of the two images in a file.
 
     Attributes:
       times: width / height of the file.
-      aerial, ground: (first, last) columns in units of the height; what else is there is not read.
-      vertical_fov: of the ground image, degrees.
+      aerial, ground: (first, last) columns in units of the height; other columns are not read.
+      vertical_fov: vertical field of view of the ground image, degrees.
     """
 
     times: int
@@ -27,7 +27,7 @@ class Format:
     vertical_fov: float = 180.0
 
 
-# Seen in the repositories' own preparation and loading code.
+# Taken from the repositories' own preparation and loading code.
 FORMATS = {
     # X-Fork, X-Seq, SelectionGAN: street | aerial | street labels | aerial labels.
     "x_fork": Format(4, aerial=(1, 2), ground=(0, 1)),
@@ -41,14 +41,14 @@ FORMATS = {
 def list_pairs(raw_dir: Path, name: str) -> Listing:
     """Finds the files of `raw_dir`: in its folders train, val and test, else directly in it.
 
-    The id is the stem, with its folder in front ("train/0001") where folders say the split.
+    The id is the stem, preceded by the split's folder if there is one ("train/0001").
 
     Args:
       raw_dir: the folder.
       name: one of `FORMATS`.
 
     Raises:
-      UserError: there is no such folder, or no image in it.
+      UserError: the folder does not exist, or holds no image.
     """
     root = raw_dir.absolute()
     if not root.is_dir():

@@ -17,13 +17,13 @@ class Builder(builder.PairsBuilder):
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:
-        """What `config.data.raw_dir` names, in the format that config_name names."""
+        """Lists the pairs of `config.data.raw_dir` in the format that config_name selects."""
         raw_dir, variant = Path(data_config.raw_dir).expanduser(), cls.choose_variant(data_config)
         return combined.list_pairs(raw_dir, variant) if variant else listing.list_pairs(raw_dir)
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:
-        """Images of any size that are not smaller than the model's."""
+        """Images of any size that is not smaller than the model's image size."""
         variant = cls.choose_variant(data_config)
         if not variant:
             return builder.make_recipe(data_config, vertical_fov=180.0)

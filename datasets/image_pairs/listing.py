@@ -1,4 +1,4 @@
-"""What pairs a folder or a manifest names, before any image is opened."""
+"""Lists the pairs of a folder or a manifest, before any image is opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..common.listing import SPLITS, Listing, Pair, Problem, find_duplicates
 VIEWS = ("aerial", "ground")
 MANIFEST = "manifest.csv"
 _OPTIONAL = ("id", "aerial_id", "lat", "lon", "heading")
-# Other words for a split, and for columns that are not read.
+# Other words for splits, and words in the names of unread columns that call for a note.
 _SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _HEADING_WORDS = ("yaw", "bearing", "azimuth", "north", "compass", "orientation", "direction")
 _PLACE_WORDS = ("place", "tile", "location")
@@ -32,7 +32,8 @@ def list_pairs(raw_dir: Path) -> Listing:
         and `ground/`.
 
     Raises:
-      UserError: the place does not exist, has neither layout, or the manifest is unreadable.
+      UserError: raw_dir does not exist, has neither a manifest nor the two folders, or the manifest
+        is unreadable.
     """
     location, notes = raw_dir.absolute(), []
     if location.is_file() and location.suffix.lower() in _LISTS:
@@ -51,13 +52,13 @@ def list_pairs(raw_dir: Path) -> Listing:
 def read_manifest(path: Path) -> tuple[list[Pair], list[Problem], list[str]]:
     """Reads a CSV manifest: a header with aerial, ground, split, then one pair per row.
 
-    Columns id, aerial_id (equal where rows show one place), lat, lon (degrees) and heading (degrees
-    clockwise from north, of the ground image's centre column) are read where they stand. Paths are
-    relative to the manifest's folder and stay inside it. What spreadsheets write is fine: see
+    Optional columns are id, aerial_id (equal for rows of one place), lat, lon (degrees) and heading
+    (of the ground image's centre column, degrees clockwise from north). Paths are relative to the
+    manifest's folder and must stay inside it. Spreadsheet exports are accepted: see
     `tables.read_csv`, splits in any case or named Validation, decimal commas, empty rows.
 
     Returns:
-      (pairs in file order, unusable rows, notes on columns that are not read).
+      (pairs in file order, problems of unusable rows, notes on columns that are not read).
 
     Raises:
       UserError: the file cannot be read, is not CSV, or lacks a column.
@@ -106,7 +107,7 @@ def read_manifest(path: Path) -> tuple[list[Pair], list[Problem], list[str]]:
 
 
 def _note_columns(header: list[str], columns: dict[str, int]) -> list[str]:
-    """Notes on columns that are not read, but may say what a read one would."""
+    """Notes on unread columns whose names suggest a heading or an aerial_id."""
     notes = []
     for name in (name.strip() for name in header):
         if name.lower() in columns:
@@ -161,7 +162,7 @@ def _check_position(lat: float, lon: float) -> None:
 
 
 def _name_pairs(found: list[Pair], root: Path) -> list[Pair]:
-    """Ids: the row's own, else the common stem where that is unique, else both paths."""
+    """Assigns ids: the row's own, else the common stem if it is unique, else both paths."""
     names = []
     for pair in found:
         aerial, ground = (make_id(Path(path).name) for path in (pair.aerial, pair.ground))
@@ -177,9 +178,9 @@ def _name_pairs(found: list[Pair], root: Path) -> list[Pair]:
 
 
 def list_images(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[Problem]]:
-    """The image files in a folder, with `deep` in its sub-folders too, and what else lies there.
+    """The image files of a folder (with `deep`, also of sub-folders), and a problem per other file.
 
-    Hidden files and what file managers leave behind are passed over.
+    Hidden files and leftovers of file managers are skipped.
 
     Raises:
       UserError: the folder cannot be read.
@@ -200,13 +201,13 @@ def list_images(folder: Path, *, deep: bool = False) -> tuple[list[Path], list[P
 
 
 def _describe_folders(root: Path) -> str:
-    """What folders are there instead, such as trainA and trainB of other programs."""
+    """Names the folders found instead, such as trainA and trainB of other programs."""
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     return f", but holds {join_few(names, 'folders')}" if names else ""
 
 
 def _hint_at_list(root: Path) -> str:
-    """What to do with lists in a folder that are no manifest.csv."""
+    """A hint for lists in a folder that are not called manifest.csv."""
     names = [
         path.name for path in root.iterdir() if path.suffix.lower() in (*_LISTS, ".xlsx", ".ods")
     ]
@@ -254,7 +255,7 @@ def _match_folders(root: Path) -> tuple[list[Pair], list[Problem]]:
 
 
 def _find_shared(aerials: dict[str, Path], stem: str) -> Path | None:
-    """The aerial of all ground images in a folder: it has the folder's name, or is alone in it."""
+    """The aerial shared by all ground images of a folder: named like it, or the only one in it."""
     folder = stem.rpartition("/")[0]
     if not folder:
         return None

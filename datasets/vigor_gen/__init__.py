@@ -1,1 +1,1 @@
-"""vigor_gen: VIGOR's panoramas with crops of its tiles, its tiles as they are, or your own."""
+"""vigor_gen: VIGOR's panoramas with crops of its tiles, with its unchanged tiles, or with yours."""

@@ -1,15 +1,15 @@
-"""Where a panorama's camera stands in VIGOR's tile, and how much of the tile to cut out there."""
+"""The position of a panorama's camera in a VIGOR tile, and the crop of the tile around it."""
 
 from __future__ import annotations
 
 from ..common.listing import Box
 
-TILE_PIXELS = 640  # side of a tile as published; labels count in these pixels
-# Ground resolution of the tiles at zoom 20, by each city's latitude: measured for the corrected
-# labels (SliceMatch, CVPR 2023). It holds under the original labels as well: those were made with
-# 0.114 m in every city, which misplaces their cameras (by up to 13 % of the offset in Seattle), but
-# the tiles are the same images. To scale original offsets here would give a third set of labels
-# that nobody publishes; whoever wants cameras in their true places takes the corrected ones.
+TILE_PIXELS = 640  # side of a published tile; the unit of the labels
+# Ground resolution of the tiles at zoom 20 per city, which depends on latitude: measured for the
+# corrected labels (SliceMatch, CVPR 2023). It also applies to the original labels: those were made
+# with 0.114 m in every city, which misplaces their cameras (by up to 13 % of the offset in
+# Seattle), but the tiles are the same images. Scaling the original offsets here would create a
+# third, unpublished set of labels; for accurate camera positions, use the corrected labels.
 METRES_PER_PIXEL = {
     "NewYork": 0.113248,
     "Seattle": 0.100817,
@@ -19,7 +19,7 @@ METRES_PER_PIXEL = {
 
 
 def find_camera(delta: tuple[float, float]) -> tuple[float, float]:
-    """The camera's place in a tile, from the two numbers that follow the tile's name in a list.
+    """The camera's position in a tile, from the two numbers after the tile's name in a list.
 
     The first counts rows downwards, the second columns leftwards, from the tile's centre (VIGOR's
     own evaluation code).
@@ -28,15 +28,15 @@ def find_camera(delta: tuple[float, float]) -> tuple[float, float]:
       delta: (d_a, d_b), pixels of a 640-pixel tile.
 
     Returns:
-      (x, y) in pixels of a 640-pixel tile, from its left and upper edges; semi-positive tiles may
-      have it outside of 0 .. 640.
+      (x, y) in pixels of a 640-pixel tile, from its left and upper edges; in semi-positive tiles
+      the camera may lie outside 0 .. 640.
     """
     rows_down, columns_left = delta
     return TILE_PIXELS / 2 - columns_left, TILE_PIXELS / 2 + rows_down
 
 
 def crop_around(delta: tuple[float, float], city: str, metres: float) -> Box:
-    """The square of a tile with the camera in its middle.
+    """The square part of a tile centred on the camera.
 
     Args:
       delta: see `find_camera`.
@@ -44,7 +44,7 @@ def crop_around(delta: tuple[float, float], city: str, metres: float) -> Box:
       metres: the square's side on the ground.
 
     Returns:
-      The box, in shares of the tile, whatever its size in pixels; it may leave the tile.
+      The box, as fractions of the tile's side for any size in pixels; it may leave the tile.
     """
     x, y = (place / TILE_PIXELS for place in find_camera(delta))
     half = 0.5 * metres / measure_tile(city)
@@ -52,5 +52,5 @@ def crop_around(delta: tuple[float, float], city: str, metres: float) -> Box:
 
 
 def measure_tile(city: str) -> float:
-    """Metres of ground that a tile's side covers."""
+    """Side length of a tile on the ground, metres."""
     return TILE_PIXELS * METRES_PER_PIXEL[city]

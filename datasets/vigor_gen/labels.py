@@ -1,4 +1,4 @@
-"""VIGOR's lists: one line a panorama, one line a tile."""
+"""Reads VIGOR's lists of labels (one panorama per line) and of tiles (one tile per line)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 from ..common import tables
 
-NUM_TILES = 4  # the positive, then three semi-positives
+NUM_TILES = 4  # one positive, then three semi-positives
 _NUM_TOKENS = 1 + 3 * NUM_TILES
 
 
@@ -16,9 +16,9 @@ class Row:
     """A line of a label list.
 
     Attributes:
-      panorama: its file name.
+      panorama: file name of the panorama.
       tiles: file names of the positive tile and the three semi-positives.
-      deltas: the camera's place in each, see `geometry.find_camera`.
+      deltas: the camera's position in each tile, see `geometry.find_camera`.
     """
 
     panorama: str
@@ -30,8 +30,8 @@ def read_row(line: str) -> Row:
     """Reads `panorama tile d_a d_b tile d_a d_b tile d_a d_b tile d_a d_b`.
 
     Raises:
-      BadRowError: it has another number of words, a name is no bare file name, or a delta is not a
-        number.
+      BadRowError: the line has another number of words, a name is not a bare file name, or a delta
+        is not a number.
     """
     words = line.split()
     if len(words) != _NUM_TOKENS:
@@ -49,10 +49,10 @@ def read_row(line: str) -> Row:
 
 
 def read_name(line: str) -> str:
-    """Reads the bare file name that a line holds: a list must not lead out of its folder.
+    """Reads a line with a bare file name; a list must not lead out of its folder.
 
     Raises:
-      BadRowError: there is a slash or .. in it, or more than one word.
+      BadRowError: the line contains a slash or .., or is not exactly one word.
     """
     name = line.strip()
     if any(part in name for part in ("/", "\\", "..", "\0")) or name == ".":
@@ -63,7 +63,7 @@ def read_name(line: str) -> str:
 
 
 def cut_suffix(name: str) -> str:
-    """A file name without its suffix, and the comma that VIGOR's panoramas have before it."""
+    """A file name without its suffix and the comma before it in names of VIGOR's panoramas."""
     stem, dot, suffix = name.rpartition(".")
     is_image = dot and suffix.lower() in ("jpg", "jpeg", "png")
     return (stem if is_image else name).rstrip(",")
@@ -72,7 +72,7 @@ def cut_suffix(name: str) -> str:
 def find_position(panorama: str) -> tuple[float, float]:
     """The latitude and longitude, degrees, in a panorama's name `<id>,<lat>,<lon>,.jpg`.
 
-    Both are NaN where the name holds none.
+    Both are NaN if the name has no position.
     """
     unknown = (math.nan, math.nan)
     words = cut_suffix(panorama).rsplit(",", 2)

@@ -1,4 +1,4 @@
-"""Which panorama shows which aerial: VIGOR's folders, lists and protocols."""
+"""Matches VIGOR's panoramas and aerials, from its folders, lists and protocols."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import geometry, labels
 
 PAIRINGS = ("vigor_crop", "as_is", "vigor_gen")
 CITIES = tuple(geometry.METRES_PER_PIXEL)
-# Of each protocol and split: its cities, and the list that each of them has.
+# Per protocol and split: its cities, and the name of the list in each of them.
 PROTOCOLS = {
     "same_area": {
         "train": (CITIES, "same_area_balanced_train"),
@@ -26,8 +26,8 @@ PROTOCOLS = {
         "test": (("SanFrancisco", "Chicago"), "pano_label_balanced"),
     },
 }
-# How the names of the lists end, and where lists of that name are found. Both label sets write
-# the same lines, so the end of the name is all that tells them apart.
+# Per label set: the ending of its list names, and the folders of its lists. Lines have the same
+# format in both sets, so only the ending of the name distinguishes them.
 _LABELS = {
     "": ("__corrected.txt", ("splits__corrected", "splits_new", "splits")),
     "_original_labels": (".txt", ("splits", "splits_new")),
@@ -48,7 +48,7 @@ _LAYOUTS = {
     "view_first": ("ground/{city}", "satellite/{city}"),
 }
 _PUBLISHED = {"train": 52609, "test": 52605}  # same_area
-_PUBLISHED_GALLERY = 90618  # of all four cities
+_PUBLISHED_GALLERY = 90618  # tiles of all four cities
 _FIXES = {
     "row": "mend the line, or take it out",
     "duplicate": "take the line out",
@@ -60,13 +60,13 @@ _Read = TypeVar("_Read")
 
 @dataclasses.dataclass(frozen=True)
 class _City:
-    """The folders of a city, and what its aerial folder may be asked for."""
+    """The folders of a city, and the tiles of its aerial folder."""
 
     name: str
     layout: str
     panoramas: Path
     aerials: Path
-    # Of vigor_gen the tiles by panorama, else by their own names; None: the list is missing.
+    # Paths of tiles by panorama (vigor_gen) or by their own names; None if the list is missing.
     tiles: Mapping[str, str] | None = None
 
 
@@ -76,14 +76,14 @@ def list_pairs(raw_dir: Path, variant: str, crop_metres: float) -> Listing:
     Args:
       raw_dir: the folder of the cities (or of `ground` and `satellite`), with the label folders.
       variant: one of `VARIANTS`.
-      crop_metres: of vigor_crop, the side of the square around the camera.
+      crop_metres: for vigor_crop, the side of the square around the camera.
 
     Returns:
-      The listing. Of as_is, aerial_id, semi_positives and the tiles' ids are `<City>/<tile>`; the
-      tiles are those of the test cities that no test pair has as its own.
+      The listing. With as_is, aerial_id, semi_positives and the tiles' ids are `<City>/<tile>`; the
+      listed tiles are those of the test cities that are the positive of no test pair.
 
     Raises:
-      UserError: there is no such folder, no city or no list in it, or a list is not UTF-8.
+      UserError: the folder does not exist, has no city or no list, or a list is not UTF-8.
     """
     pairing, protocol, suffix = _CHOICES[variant]
     root = raw_dir.absolute()
@@ -151,7 +151,7 @@ def _find_cities(root: Path, pairing: str) -> tuple[dict[str, _City], list[Probl
 def _find_lists(
     root: Path, variant: str, cities: Iterable[str]
 ) -> tuple[list[tuple[str, str, Path]], list[Problem]]:
-    """(city, split, path) of the protocol's lists for the cities that are there."""
+    """(city, split, path) of the protocol's lists for the cities found, and problems."""
     pairing, protocol, suffix = _CHOICES[variant]
     ending, folders = _LABELS[suffix]
     lists, problems = [], []
@@ -173,7 +173,7 @@ def _find_lists(
 
 
 def _hint_at_labels(root: Path, variant: str, cities: Iterable[str]) -> str:
-    """The config that reads the other labels, if those are there."""
+    """A hint at the config_name that reads the other label set, if its lists exist."""
     pairing, protocol, suffix = _CHOICES[variant]
     (other,) = (name for name in _LABELS if name != suffix)
     ending, folders = _LABELS[other]
@@ -199,7 +199,7 @@ def _read_lines(
     path: Path, root: Path, read: Callable[[str], _Read]
 ) -> tuple[list[_Read], list[Problem]]:
     results, problems = [], []
-    # Not splitlines, which also ends lines where file names may go on.
+    # splitlines would also split at characters that file names may contain.
     for number, line in enumerate(tables.read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -228,7 +228,7 @@ def _read_gallery(root: Path, city: _City) -> tuple[dict[str, str] | None, list[
 
 
 def _find_own_tiles(root: Path, city: _City) -> tuple[dict[str, str], list[Problem]]:
-    """The files of `vigor_gen_tiles/<City>` by the panorama they are named after."""
+    """The files of `vigor_gen_tiles/<City>`, by the panorama after which they are named."""
     tiles: dict[str, str] = {}
     problems = []
     for path in sorted(city.aerials.iterdir()):
@@ -242,7 +242,7 @@ def _find_own_tiles(root: Path, city: _City) -> tuple[dict[str, str], list[Probl
 
 
 def _make_pair(row: labels.Row, city: _City, split: str, pairing: str, crop_metres: float) -> Pair:
-    """Raises BadRowError where a tile is not to be had."""
+    """Makes the pair of a row; raises BadRowError if one of its tiles is not listed."""
     stem = labels.cut_suffix(row.panorama)
     pair = Pair(
         id=f"{city.name}/{stem}",

@@ -12,7 +12,7 @@ from . import geometry, layout
 
 
 class Gallery(gallery.GalleryBuilder, skip_registration=True):
-    """TFDS builder of the tiles that are nobody's positive."""
+    """TFDS builder of the gallery tiles that are the positive of no test pair."""
 
     name = "vigor_gen_gallery"
 
@@ -25,7 +25,7 @@ class Builder(builder.PairsBuilder):
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:
-        """What `config.data.raw_dir` holds, paired as `config.data.config_name` says."""
+        """Lists `config.data.raw_dir`, paired as `config.data.config_name` defines."""
         metres = float(data_config.crop_metres)
         smallest = min(layout.CITIES, key=geometry.measure_tile)
         covered = geometry.measure_tile(smallest)
@@ -39,7 +39,7 @@ class Builder(builder.PairsBuilder):
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:
-        """Whole panoramas, twice as wide as tall; square aerials."""
+        """Complete panoramas, twice as wide as tall; square aerials."""
         return builder.make_recipe(
             data_config,
             vertical_fov=180.0,
