@@ -1,4 +1,4 @@
-"""Configs that are another one with a few fields changed, by name."""
+"""Named variants of `city`, with a few fields changed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,11 +1,11 @@
-"""What the configs of full size share, and those of photographed data sets: a smoke variant."""
+"""Shared by the full-size configs; and by those of photographed data sets, with a smoke variant."""
 
 from ml_collections import ConfigDict
 from retroguide_jax.configs import city_smoke, default
 
 
 def get_full_size(direction: str, published: bool = False) -> ConfigDict:
-    """`default` in bfloat16, in two stages, with what the tuning of `city` has found.
+    """`default` in bfloat16, in two stages, with values found by tuning `city`.
 
     Nobody has run it to its end: see docs/fidelity.md.
 
@@ -15,12 +15,12 @@ def get_full_size(direction: str, published: bool = False) -> ConfigDict:
     """
     config = default.get_config(direction)
     config.dtype = "bfloat16"
-    # Two stages in one run, as reported of the paper: what G and D do lives in the guide's space,
-    # so the embedder first learns to the end of its schedule, and then stays.
+    # Two stages in one run, as reported of the paper: G and D depend on the guide's embedding
+    # space, so the embedder first learns to the end of its schedule, and then stays fixed.
     config.train.contrastive_warmup_steps = 20_000
     config.train.contrastive_every = 0
     if not published:
-        # At 1e-4 a small SAIG is at chance for 500 steps (docs/train.md).
+        # At 1e-4 a small SAIG stays at chance for 500 steps (docs/train.md).
         config.optimizer.embedder.learning_rate = 5e-4
         config.optimizer.embedder.warmup_steps = 100
     for name in ("generator", "discriminator"):
@@ -48,7 +48,7 @@ def get_config(name: str, variant: str, argument: str) -> ConfigDict:
         comma between.
 
     Raises:
-      ValueError: another argument.
+      ValueError: any other argument.
     """
     words = [word.strip() for word in argument.split(",") if word.strip()]
     directions = [word for word in words if word in ("a2g", "g2a")] or ["a2g"]

@@ -1,4 +1,4 @@
-"""The demo with one part taken out or exchanged; `benchmarks/ablate.py` runs and compares them.
+"""The demo with one part removed or replaced; `benchmarks/ablate.py` runs and compares them.
 
 retroguide train --config=ablations:no_style --workdir=runs/no_style
 """
@@ -9,7 +9,7 @@ from retroguide_jax.configs._changes import change_city
 CHANGES = {
     "full": {},
     "no_embedding": {"generator.use_embedding": False},
-    # With no style to explain a target, all rows are asked to reconstruct it.
+    # Without a style to explain the target, all rows should reconstruct it.
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
     "mode_seeking": {"losses.style": "mode_seeking"},
@@ -29,7 +29,7 @@ CHANGES = {
     "only_token_loss": {"losses.token_weight": 10.0, "losses.retrieval": "off"},
     "bank": {"losses.retrieval_bank": 1024},
     "normalised_last": {"generator.normalise_last": True},
-    # What costs less: G's last block at half size; and more, D at full size.
+    # G's last block at half size costs less; D at full size costs more.
     "half_facade": {"generator.unfold": 2, "generator.facade_features": (40,)},
     "full_discriminator": {
         "discriminator.fold": 1,

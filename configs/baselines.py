@@ -1,4 +1,4 @@
-"""What the method is measured against: the same data, budget and evaluation as the demo.
+"""Baselines, with the same data, budget and evaluation as the demo.
 
     retroguide train --config=baselines:pix2pix --workdir=runs/pix2pix
 
@@ -9,14 +9,14 @@ from ml_collections import ConfigDict
 from retroguide_jax.configs._changes import change_city
 
 CHANGES = {
-    # Isola et al., 2017: a U-Net on the resized source, judged beside it patch by patch.
+    # Isola et al., 2017: a U-Net on the resized source; D sees both images, also patch by patch.
     "pix2pix": {
         "generator.guidance": "pixels",
         "discriminator.conditioning": "pixels",
         "discriminator.patch": True,
         "losses.style": "none",
     },
-    # The same generator, its embedder's architecture trained by the losses of G and D alone.
+    # The same generator, with the embedder's architecture trained by the losses of G and D alone.
     "generic_encoder": {"generator.guidance": "encoder", "discriminator.conditioning": "encoder"},
     "unconditional": {
         "generator.use_embedding": False,
@@ -29,7 +29,7 @@ CHANGES = {
 def get_config(name: str = "pix2pix") -> ConfigDict:
     """`city` with one of `CHANGES`; ValueError if there is none of that name.
 
-    The retrieval embedder guides nothing then; what is left of it serves the evaluation.
+    In a baseline the retrieval embedder does not guide G; it serves the evaluation only.
     """
     config = change_city(CHANGES, name)
     config.losses.retrieval = "off"

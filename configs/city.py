@@ -45,7 +45,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.losses.reconstruction_weight = 25.0
     config.losses.low_reconstruction_weight = 2.0
-    config.losses.retrieval_weight = 0.3  # at 1.0 it passes the real ceiling: it games E
+    config.losses.retrieval_weight = 0.3  # at 1.0 G exploits E: R@1 passes the ceiling
 
     config.optimizer.embedder.learning_rate = 1e-3
     config.optimizer.embedder.warmup_steps = 20
@@ -60,7 +60,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.train.num_steps = 1650
     config.train.batch_size = 64
-    # Of a budget of images, many small updates draw far better pictures than few large ones.
+    # For a given number of images, many small updates give far better results than few large ones.
     config.train.adversarial_batch_size = 4
     config.train.contrastive_warmup_steps = 250
     config.train.contrastive_every = 25

@@ -2,7 +2,7 @@
 
     retroguide train --config=city_256 --workdir=runs/city_256
 
-SAIG-S and the full generator in bfloat16. Not yet run: no accelerator was at hand.
+SAIG-S and the full generator in bfloat16. Not yet run: no accelerator was available.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""A strong judge of `city`: an embedder that knows real places, and degraded ones too.
+"""A strong judge of `city`: an embedder trained on degraded images of real places.
 
     retroguide train --config=city_judge --workdir=runs/judge_saig
     retroguide train --config=city_judge:convnext --workdir=runs/judge_convnext
 
-`city_retrieval` trained for longer on images that are degraded as generated ones are. Train both
+`city_retrieval`, trained for longer on images that are degraded as generated ones are. Train both
 once and keep them: every evaluation of every run can use them.
 """
 
@@ -14,7 +14,7 @@ from retroguide_jax.configs import city_retrieval
 def get_config(backbone: str = "saig") -> ConfigDict:
     """A judge of one of two families; `backbone` is saig or convnext."""
     config = city_retrieval.get_config(backbone)
-    # All pairs but the last: another validation split than that of `city`.
+    # All pairs but the last 128, so that the validation split differs from that of `city`.
     config.data.train_split = "train[:-128]"
     config.data.val_split = "train[-128:]"
     config.train.degrade = True

@@ -2,7 +2,7 @@
 
     retroguide train --config=city_retrieval --workdir=runs/city_retrieval
 
-A judge must be independent of the embedder that the generator was trained to please. By default
+A judge must be independent of the embedder that the generator was trained against. By default,
 seed, stem, width, depth and temperature differ; `city_retrieval:convnext` is a judge of another
 family: another backbone, and half of the training pairs.
 """
@@ -18,12 +18,12 @@ def get_config(backbone: str = "saig") -> ConfigDict:
     config.seed = 1001
     config.embedder.backbone = backbone
     config.embedder.temperature = 0.05
-    # A better one on real images than the leaner stem of `city` makes at this size.
+    # At this size, this stem is better on real images than the leaner stem of `city`.
     config.embedder.saig.width = 64
     config.embedder.saig.depth = 2
     config.embedder.saig.stem_features = (32, 48, 48, 96, 96, 96)
     config.embedder.saig.stem_strides = (2, 2, 1, 2, 1, 1)
-    # Two stages: position must survive, and four would leave two by two tokens.
+    # Two stages, to keep positions: four would leave 2 x 2 tokens.
     config.embedder.convnext.widths = (48, 96)
     config.embedder.convnext.depths = (2, 2)
     if backbone == "convnext":

@@ -1,6 +1,6 @@
 """The reference configuration: every field.
 
-What a field that names one of several parts may be is listed in `retroguide_jax/choices.py`.
+`retroguide_jax/choices.py` lists the valid values of fields that choose between several parts.
 `docs/fidelity.md` says which parts the paper states, which are reported, and which this project
 chose. Data locations and machines are not here: they are flags.
 """
@@ -28,11 +28,11 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.data.allow_bad = False  # skip (and list) bad files instead of stopping the build
     config.data.store_resized = False  # store images at the sizes below, not the files' own bytes
     config.data.crop_metres = 30.0  # vigor_gen: side of the aerial cut out around the camera
-    config.data.crop_outside = "drop"  # vigor_gen: what becomes of a crop that leaves its tile
+    config.data.crop_outside = "drop"  # vigor_gen: treatment of a crop that leaves its tile
     config.data.train_split = "train[256:]"
-    config.data.val_split = "train[:256]"  # for the metric that keeps the best checkpoint
+    config.data.val_split = "train[:256]"  # for the score that selects the best checkpoint
     config.data.test_split = "test"
-    config.data.aerial_size = (256, 256)  # height, width in pixels, of what the models see
+    config.data.aerial_size = (256, 256)  # height, width in pixels of the models' images
     config.data.ground_size = (128, 512)
     config.data.panorama = True  # 360 degrees, north in the centre: allows rotation, circular convs
     config.data.augment = True  # joint rotation by 90 degrees (panoramas only) and mirror
@@ -57,8 +57,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.embedder.convnext.depths = (3, 3, 27, 3)
 
     config.generator = ConfigDict()
-    config.generator.guidance = "embedder"  # what G starts from
-    config.generator.unet_features = (64, 128, 256, 512, 512)  # of guidance pixels
+    config.generator.guidance = "embedder"  # the part whose output conditions G
+    config.generator.unet_features = (64, 128, 256, 512, 512)  # with guidance `pixels`
     config.generator.structure_features = (512, 512, 512, 256)
     if direction == "g2a":  # 4 x 4, doubled six times
         config.generator.structure_features = (512, 512, 512, 512, 256)
@@ -69,14 +69,14 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.mapping_depth = 8
     config.generator.style_features = (32, 64, 128, 256)
     config.generator.aain_form = "mask"  # of Attentional AdaIN
-    config.generator.query_position = False  # of form tokens: queries know where they are
+    config.generator.query_position = False  # with form `tokens`: add positions to the queries
     config.generator.num_regions = 1  # 1: sigmoid mask; more: softmax regions; 0: no mask
     config.generator.mask_width = 100
     config.generator.modulation_hidden = 256
     config.generator.unfold = 1  # 2: the last block at half size, RGB by depth to space
     config.generator.normalise_last = False  # RMS norm before the RGB heads
     config.generator.start_from_embedding = True  # False: a learned constant
-    config.generator.start_rank = 0  # of FC(e) over its positions; 0: full
+    config.generator.start_rank = 0  # rank of FC(e) over its positions; 0: full
     config.generator.use_embedding = True  # ablation
     config.generator.use_style = True  # ablation: no noise style
 
@@ -95,16 +95,16 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.losses.penalty = "r1"
     config.losses.penalty_weight = 1.0
     config.losses.penalty_every = 16  # steps; the weight is scaled up to keep its mean
-    config.losses.augment = 0.0  # of what D sees, real and generated: 0 (off) .. 1 (DiffAugment)
+    config.losses.augment = 0.0  # of D's images, real and generated: 0 (off) .. 1 (DiffAugment)
     config.losses.adversarial_weight = 1.0
     config.losses.reconstruction_weight = 10.0  # L1, only where the style explains the target
     config.losses.low_reconstruction_weight = 1.0
     config.losses.retrieval = "info_nce"
     config.losses.retrieval_weight = 1.0
     config.losses.retrieval_temperature = 0.1
-    config.losses.retrieval_bank = 0  # earlier sources as further negatives; 0: those of the update
+    config.losses.retrieval_bank = 0  # earlier sources as further negatives; 0: none
     config.losses.token_weight = 0.0  # L1 between the guide's tokens of generated and real target
-    config.losses.style = "encoder"  # what makes z matter
+    config.losses.style = "encoder"  # the method that makes z matter
     config.losses.style_noise = 0.2  # std added to an encoded style, whose dimensions have unit std
     config.losses.style_consistency_weight = 0.5
     config.losses.style_matching_weight = 1.0
@@ -127,23 +127,23 @@ def get_config(direction: str = "a2g") -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.num_steps = 100_000
-    config.train.num_images = 0  # a run's length in pairs, which gives num_steps; 0: take num_steps
-    # The batch_size that rates, penalty_weight and num_steps are meant for: at another one they are
-    # scaled by the rule of `scaling.py`. 0: they are taken as they are.
+    config.train.num_images = 0  # run length in pairs, which sets num_steps; 0: use num_steps
+    # The batch_size for which rates, penalty_weight and num_steps were chosen; for another one they
+    # are scaled by the rule of `scaling.py`. 0: no scaling.
     config.train.reference_batch = 0
-    config.train.batch_size = 32  # pairs a step over all devices: the contrastive batch
+    config.train.batch_size = 32  # pairs per step over all devices: the contrastive batch
     config.train.adversarial_batch_size = 32  # of these, the pairs G and D see
     config.train.contrastive_warmup_steps = 0  # embedder-only steps at the start (mode joint)
     config.train.contrastive_every = 1  # mode joint, after the warm-up: every n-th step; 0: never
-    config.train.degrade = False  # for judges: the embedder sees soft, noisy, displaced images
+    config.train.degrade = False  # for judges: train on soft, noisy, displaced images
     config.train.micro_batch_size = 0  # pairs embedded at a time, same negatives; 0: all at once
     config.train.remat = "none"  # what the backward pass recomputes
     config.train.update_order = "alternating"  # of D and G
     config.train.ema_halflife_generator = 600.0  # of the averaged weights, in updates of G
     config.train.ema_halflife_guide = 600.0  # of the averaged embedder, in its updates
-    config.train.compiler_level = "default"  # of XLA
+    config.train.compiler_level = "default"  # XLA's optimisation level
     config.train.max_nonfinite = 20  # give up after this many skipped updates in a row
-    config.train.max_rollbacks = 0  # but first go back to the last good checkpoint so many times
+    config.train.max_rollbacks = 0  # roll back to the last good checkpoint up to N times first
     config.train.log_every = 50
     config.train.profile_steps = (0, 0)  # first and last step of a profiler trace; (0, 0): none
     config.train.sample_every = 1000
@@ -157,13 +157,13 @@ def get_config(direction: str = "a2g") -> ConfigDict:
         "sky_spread_ratio", "broken_share",
     )  # fmt: skip
     config.eval.judges = ()  # work directories of independent embedders
-    # What best/ is the best by. auto: R@1 by the first judge; without judges, the Frechet distance
-    # by the own embedder; in mode contrastive its R@1 of real images.
+    # The score that selects best/. auto: R@1 by the first judge; without judges, the Frechet
+    # distance by the own embedder; in mode contrastive, its R@1 of real images.
     config.eval.best_metric = "auto"
-    config.eval.batch_size = 16  # images a device works on at a time, even
+    config.eval.batch_size = 16  # images per device at a time, an even number
     config.eval.num_noises = 4  # noise draws per source, for diversity
 
-    config.mesh = ConfigDict(dict(slice=1, data=-1, fsdp=1))  # devices an axis; -1: the rest
+    config.mesh = ConfigDict(dict(slice=1, data=-1, fsdp=1))  # devices per axis; -1: the rest
     # First match wins; every leaf of the state must match. Tactics: replicate | fsdp.
     config.sharding_rules = ((".*", "fsdp"),)
     return config

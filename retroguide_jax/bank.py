@@ -1,7 +1,7 @@
 """A bank of embeddings: negatives of the retrieval loss beyond those of one update.
 
-The generator's updates may be small, and an InfoNCE with three negatives is soon satisfied. The
-guide's embeddings of earlier sources are free (a queue as in MoCo, He et al., 2020; their encoder,
+The generator's batch may be small, and InfoNCE with three negatives is easy to satisfy. The guide's
+embeddings of earlier sources cost nothing more (a queue as in MoCo, He et al., 2020; their encoder,
 as here, is an average that moves slowly). The bank is part of the training state, so that a
 resumed run has it, and is the same on any number of devices.
 """
@@ -26,9 +26,9 @@ def create(size: int, width: int) -> Bank:
 
 
 def add(bank: Bank, embeddings: jax.Array, place: jax.Array | None = None) -> Bank:
-    """The bank with unit rows [n, width] instead of its oldest; n must divide its size.
+    """The bank with its n oldest rows replaced by unit rows [n, width]; n must divide its size.
 
-    `place`: [n] int32, of which equal ones are no negatives of each other; None: not known.
+    `place`: [n] int32; rows of equal places are not negatives of each other; None: unknown.
     """
     num, size = embeddings.shape[0], bank["rows"].shape[0]
     place = jnp.full((num,), NO_PLACE) if place is None else place

@@ -1,7 +1,7 @@
-"""Degrades images the way generated images are: a little soft, noisy, off in colour and displaced.
+"""Degrades images as generated images are: a little soft, noisy, off in colour and displaced.
 
-Networks that score generated images are trained on degraded real ones. A network that knows sharp
-renders only may take such faults for another place, and its score would measure style.
+Networks that score generated images are trained on degraded real ones. A network trained only on
+sharp renders may take such faults for another place, and its score would measure style.
 """
 
 import jax
@@ -11,12 +11,12 @@ MAX_SHIFT = 2  # pixels, in each direction
 
 
 def degrade(key: jax.Array, images: jax.Array, circular: bool = False) -> jax.Array:
-    """`degrade_colours`, then each image moved by up to `MAX_SHIFT` pixels up or down and sideways.
+    """`degrade_colours`, then shifts each image by up to `MAX_SHIFT` pixels in height and width.
 
     Args:
-      key: of the draw.
+      key: random key.
       images: [B, H, W, 3] in [-1, 1].
-      circular: columns wrap round; otherwise the edge repeats, as rows always do.
+      circular: columns wrap around; otherwise the edge repeats, as rows always do.
 
     Returns:
       The same shape, in [-1, 1].
@@ -33,14 +33,14 @@ def degrade(key: jax.Array, images: jax.Array, circular: bool = False) -> jax.Ar
 
 
 def degrade_colours(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Changes the colours of images at random, each in its own way; nothing is moved.
+    """Changes the colours of each image at random and independently; shifts nothing.
 
-    A mean over 3 x 3 pixels is blended in by 0 to 1; contrast is scaled by 0.7 to 1.3, each channel
-    by another 0.85 to 1.15, about the image's mean; brightness is shifted by up to 0.2; Gaussian
-    noise of deviation 0 to 0.1 is added.
+    A mean over 3 x 3 pixels is blended in by 0 to 1; contrast is scaled by 0.7 to 1.3, and each
+    channel by a further 0.85 to 1.15, about the image's mean; brightness is shifted by up to 0.2;
+    Gaussian noise of standard deviation 0 to 0.1 is added.
 
     Args:
-      key: of the draw.
+      key: random key.
       images: [B, H, W, 3] in [-1, 1].
 
     Returns:
@@ -60,7 +60,7 @@ def degrade_colours(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def _blur(images: jax.Array) -> jax.Array:
-    """Mean over 3 x 3 pixels; columns wrap round, the first and last rows repeat."""
+    """Mean over 3 x 3 pixels; columns wrap around, the first and last rows repeat."""
     height = images.shape[1]
     images = sum(jnp.roll(images, shift, axis=2) for shift in (-1, 0, 1)) / 3.0
     padded = jnp.pad(images, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")

@@ -15,8 +15,8 @@ from retroguide_jax.parallel.local import LocalDevices
 class Model:
     """The averaged weights of a run with the functions that use them.
 
-    Each function is compiled once per batch size. Rows are spread over this process's devices; a
-    batch that they do not divide is filled up and cut.
+    Each function is compiled once per batch size. Rows are spread over this process's devices; if
+    these do not divide a batch, it is padded and the result is cut.
     """
 
     def __init__(self, config: ConfigDict, networks: Networks):
@@ -30,9 +30,10 @@ class Model:
         self._generate = self.devices.compile(self.generate_rows)
 
     def load(self, variables: dict, step: int) -> None:
-        """Takes these averaged weights (`state.ema`), of training step `step`.
+        """Replaces the weights by these averaged ones (`state.ema`), of training step `step`.
 
-        Nothing is compiled anew. Every process must call this with weights sharded over processes.
+        Nothing is compiled again. If weights are sharded over processes, every process must call
+        this.
         """
         self.variables, self.step = self.devices.replicate(variables), step
 
@@ -87,7 +88,7 @@ class Model:
     def generate_rows_with_maps(
         self, variables: dict, source: jax.Array, z: jax.Array
     ) -> tuple[jax.Array, dict]:
-        """`generate_rows`, and what the generator's layers tell of themselves.
+        """`generate_rows`, and the intermediate maps of the generator's layers.
 
         Returns:
           (images, Linen's collection "intermediates": tuples of one array [B, ...] each, "gates" of

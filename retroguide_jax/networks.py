@@ -1,4 +1,4 @@
-"""From a configuration to modules: the only place where the two meet."""
+"""Builds modules from a config, which modules themselves never read."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ def make_networks(config: ConfigDict) -> Networks:
     """Builds the modules a config describes.
 
     Raises:
-      UserError: a choice or a size that cannot be, naming the field.
+      UserError: an invalid choice or size, naming the field.
     """
     check_choices(config)
     common = {"dtype": jnp.dtype(config.dtype), "remat": config.train.remat}
@@ -89,7 +89,7 @@ def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet
         codes = {field: fields[field] for field in ("z_dim", "style_dim")}
         kept = {field: common[field] for field in ("circular", "dtype")}
         return UNet(size=size, features=features, **codes, **kept)
-    # The first block keeps the size; with unfold the RGB head doubles in place of the last.
+    # The first block keeps the size; with unfold, the RGB head doubles it, not the last block.
     num_blocks = len(fields["structure_features"]) + len(fields["facade_features"])
     doublings = max(0, num_blocks - fields["unfold"])
     encoder = _make_encoder(config, sizes) if guidance == "encoder" else None
@@ -98,9 +98,9 @@ def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet
 
 
 def _make_encoder(config: ConfigDict, sizes) -> SourceEncoder:
-    """The embedder's architecture for G or D to train as they need it."""
+    """An encoder with the embedder's architecture, trained with G or D."""
     config = config.copy_and_resolve_references().unlock()
-    # Batch statistics would be a state beside the parameters of G and D.
+    # Batch statistics would be state besides the parameters of G and D.
     config.embedder.saig.stem_norm = "group"
     config.embedder.learned_temperature = False
     embedder = _make_embedder(config, sizes, {"dtype": jnp.dtype(config.dtype)})
@@ -112,7 +112,7 @@ def _kwargs(config: ConfigDict) -> dict:
 
 
 def _divide(field: str, size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Divides both sides exactly, or names the nearest sizes that work."""
+    """Divides both sides exactly, or raises an error that names the nearest valid size."""
     if any(length % factor for length in size):
         nearest = tuple(max(factor, round(length / factor) * factor) for length in size)
         raise UserError(

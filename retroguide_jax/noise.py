@@ -1,4 +1,4 @@
-"""Noise of the generator, the same for everyone who asks for a seed."""
+"""Noise of the generator, reproducible from a seed."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def draw_noises(seed: int, index: np.ndarray, num_noises: int, z_dim: int) -> np
     """Standard normal float32 [K, B, z_dim], a function of (seed, index[b], k) alone.
 
     Args:
-      seed: of the evaluation.
+      seed: seed of the evaluation.
       index: int [B], positions of the examples in their split.
       num_noises: K.
       z_dim: length of one noise vector.

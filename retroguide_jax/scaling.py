@@ -1,13 +1,14 @@
-"""What a change of the global batch asks of rates, weights and lengths.
+"""Scales learning rates, loss weights and run lengths with the global batch.
 
 The rule, with k = batch_size / reference_batch:
 
 * Adam's learning rates times sqrt(k) (Malladi et al., 2022, without their change of the betas);
-* `num_steps` and `contrastive_warmup_steps` by k, so that they last as many images;
-* the weight of the gradient penalty by k, as StyleGAN2-ADA's 0.0002 H W / B (Karras et al., 2020);
-* half-lives of averages and warm-ups of rates stay: Adam's own averages need as many updates.
+* `num_steps` and `contrastive_warmup_steps` divided by k, so that they last as many images;
+* the weight of the gradient penalty divided by k, as StyleGAN2-ADA's 0.0002 H W / B (Karras et al.,
+  2020);
+* half-lives of averages and warm-ups of rates unchanged: Adam's own averages need as many updates.
 
-The batch of G and D is meant to grow as the global one does.
+The rule assumes that the batch of G and D grows with the global batch.
 """
 
 from collections.abc import Sequence
@@ -17,16 +18,16 @@ from ml_collections import ConfigDict
 from retroguide_jax.errors import UserError
 from retroguide_jax.schedule import Schedule
 
-_FEWEST_UPDATES = 200  # of a half-life: an average over fewer is nearly the last weights
+_FEWEST_UPDATES = 200  # shorter half-lives give an average that is nearly the last weights
 
 
 def scale_config(config: ConfigDict) -> ConfigDict:
     """Applies `train.num_images` and, where `train.reference_batch` is set, the rule above.
 
-    Scaling twice is scaling once: the result's reference is its own batch.
+    It is idempotent, since the result's reference batch is its own batch.
 
     Args:
-      config: of a run, locked or not.
+      config: a run's config, locked or not.
 
     Returns:
       A locked copy.
@@ -55,15 +56,15 @@ def scale_config(config: ConfigDict) -> ConfigDict:
 def make_table(
     config: ConfigDict, batches: Sequence[int], num_pairs: int = 0
 ) -> list[tuple[str, ...]]:
-    """Rows of text: what the rule makes of a config at each global batch, after a row of titles.
+    """Rows of text: a config scaled by the rule to each global batch, after a row of titles.
 
     Args:
-      config: its own batch is the reference, unless it names another.
-      batches: global batches; that of G and D keeps its share.
-      num_pairs: in the training split, for the epochs; 0: unknown.
+      config: a config; its own batch is the reference, unless it names another.
+      batches: global batches; the batch of G and D keeps its share of each.
+      num_pairs: pairs in the training split, to count epochs; 0: unknown.
 
     Raises:
-      UserError: a batch of which the share of G and D is not a whole number.
+      UserError: a batch of which the share of G and D is not an integer.
     """
     titles = "batch", "of G, D", "rates E, G, D", "warm-ups", "R1", "half-lives G, guide"
     rows = [(*titles, "steps", "images", "epochs")]
@@ -109,7 +110,7 @@ def describe_length(config: ConfigDict, num_pairs: int) -> str:
 
 
 def list_warnings(config: ConfigDict, num_devices: int) -> list[str]:
-    """What a run's batches do that its owner may not want, one line each."""
+    """Warnings about a run's batch sizes and half-lives, one line each."""
     train, schedule, warnings = config.train, Schedule(config), []
     for name, network in (("generator", "generator"), ("guide", "embedder")):
         field = f"ema_halflife_{name}"

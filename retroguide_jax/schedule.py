@@ -17,7 +17,7 @@ _NETWORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """The one place that knows which updates a step of a config makes.
+    """The single source of which updates each step makes.
 
     The parts are the trained networks (`embedder`, `generator`, `discriminator`) and `penalty`, the
     discriminator's gradient penalty. Steps count from 0.
@@ -58,7 +58,7 @@ class Schedule:
     def count(self, part: str, step: int | jax.Array | None = None) -> int | jax.Array:
         """The number of a part's updates before `step`, which may be traced.
 
-        None: in the whole run, an int.
+        With `step` None, the number in the whole run, an int.
         """
         head, every = self._find_pattern(part)
         if step is None:

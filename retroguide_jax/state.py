@@ -22,12 +22,12 @@ class TrainState:
     """All arrays of a run. Checkpoint files hold them as plain trees by the same names.
 
     Attributes:
-      ema: {embedder: {params, stats}, generator?}: averages, which guide, generate and are
-        evaluated.
+      ema: {embedder: {params, stats}, generator?}: averaged weights, used to guide, to generate
+        and in evaluations.
       opt: one optimizer state per entry of `params`.
-      params: {embedder?, generator?, discriminator?}: what is trained.
-      skipped: {embedder?, generator?: {total, streak}} int32: updates that were not finite so far,
-        and in a row.
+      params: {embedder?, generator?, discriminator?}: trained parameters.
+      skipped: {embedder?, generator?: {total, streak}} int32: number of updates that were not
+        finite, in total so far and in a row.
       stats: {embedder?}: running BatchNorm statistics, empty with group norm.
       step: int32, steps done.
       bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; empty without one.
@@ -147,7 +147,7 @@ def abstract_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> TrainS
 def create_state(config: ConfigDict, networks: Networks, mesh: Mesh) -> TrainState:
     """Creates the state on the mesh, inside jit: each device makes only its own shards."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, networks, mesh))
-    # Run once: compiling it well would take longer than running it badly.
+    # Initialisation runs once: optimising it would take longer than running it unoptimised.
     options = {"xla_backend_optimization_level": 0}
     initialise = jax.jit(
         lambda: initial_state(config, networks),

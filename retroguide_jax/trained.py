@@ -1,7 +1,7 @@
 """A trained model for use from Python: what `rg.load` returns.
 
-All checks stand here. `inference.Model` below takes float batches of the right shape and trusts its
-caller; commands, which read and resize images themselves, use that.
+All checks of arguments are here. `inference.Model`, which this wraps, takes batches of the right
+shape and trusts its caller; commands, which read and resize images themselves, use it directly.
 """
 
 import warnings
@@ -22,7 +22,7 @@ from retroguide_jax.inference import Model
 from retroguide_jax.noise import draw_noise
 from retroguide_jax.state import TrainState
 
-_ROUNDING = 1e-3  # by which a float image may leave [-1, 1]
+_ROUNDING = 1e-3  # tolerance by which a float image may leave [-1, 1]
 
 
 def load(
@@ -31,7 +31,7 @@ def load(
     """Loads the model of a work directory, local or `gs://...`, on all devices.
 
     Args:
-      workdir: of a `retroguide train` run, of `retroguide weights import`, or of `save`.
+      workdir: written by `retroguide train`, by `retroguide weights import`, or by `save`.
       checkpoint: "latest" or "best".
       step: the checkpoint of this step; None for the newest.
 
@@ -44,8 +44,8 @@ def load(
 def save(workdir: str | Path, config: ConfigDict, state: TrainState) -> None:
     """Writes a training state as the newest checkpoint of a work directory, for `load`.
 
-    Every command takes the directory; `retroguide train` resumes from it at the first batch of the
-    config's data set.
+    Every command accepts the directory; `retroguide train` resumes from it at the first batch of
+    the config's data set.
 
     Args:
       workdir: created if missing.
@@ -68,11 +68,11 @@ class TrainedModel:
     """A generator with the embedder that guides it, for images as arrays.
 
     Images are [H, W, 3] or [B, H, W, 3], RGB, of exactly the model's size (`resize_image` resizes):
-    uint8 in [0, 255], or float in [-1, 1], told apart by their dtype.
+    uint8 in [0, 255], or float in [-1, 1], distinguished by their dtype.
 
     Attributes:
-      compiled: the `inference.Model` below, without checks: batches, and noise of your own.
-      config: of the run.
+      compiled: the wrapped `inference.Model`, without checks, for batches and noise of your own.
+      config: the run's config.
       step: the training step of the weights.
       direction: "a2g" (aerial to ground panorama) or "g2a".
       source_view, target_view: "aerial" and "ground", or the other way round.
@@ -111,7 +111,7 @@ class TrainedModel:
 
         Args:
           images: source images, one or a batch.
-          seed: of the noise, 0 .. 2^31 - 1.
+          seed: seed of the noise, 0 .. 2^31 - 1.
           num_samples: K images per source. Sample k has the same noise for every source, that of
             `retroguide generate --seed`: a result does not depend on the rest of the batch.
 
@@ -161,8 +161,8 @@ class TrainedModel:
     def _in_parts(self, fn: Callable[[np.ndarray], np.ndarray], num_rows: int) -> np.ndarray:
         """Joins fn(numbers of rows) over all rows, so that few batch sizes are compiled.
 
-        Parts are of `config.eval.batch_size` rows per device, or of the next power of two where
-        there are fewer rows; the last row fills up the last part.
+        A part has `config.eval.batch_size` rows per device, or the next power of two where there
+        are fewer rows; the last part is padded with copies of the last row.
         """
         most = self.config.eval.batch_size * self.compiled.devices.num_devices
         size = min(most, 1 << (num_rows - 1).bit_length())

@@ -14,10 +14,10 @@ from retroguide_jax.parallel.processes import is_writer, writer_first
 
 
 class DamagedCheckpointError(UserError):
-    """A checkpoint that is not whole: files missing, cut off, or with other content than saved.
+    """A damaged checkpoint: files are missing, truncated, or differ from what was saved.
 
     Attributes:
-      folder: of the checkpoint.
+      folder: the checkpoint's folder.
       reason: the cause in a few words.
     """
 
@@ -30,14 +30,14 @@ class DamagedCheckpointError(UserError):
 
 
 def report_damage(error: DamagedCheckpointError) -> None:
-    """Says on stderr that a checkpoint is damaged and the one before it is tried."""
+    """Warns on stderr that a checkpoint is damaged and the one before it is tried."""
     if is_writer():
         text = f"warning: {error.folder} is DAMAGED ({error.reason}); trying the one before it"
         print(text, file=sys.stderr, flush=True)
 
 
 def make_loss_error(damage: list[DamagedCheckpointError]) -> UserError:
-    """The error of a folder in which no checkpoint is whole."""
+    """The error for a folder in which every checkpoint is damaged."""
     reasons = "; ".join(f"{error.folder.name}: {error.reason}" for error in damage)
     return UserError(
         f"{damage[0].folder.parent}: none of the checkpoints can be read ({reasons}); bring one "
@@ -46,12 +46,12 @@ def make_loss_error(damage: list[DamagedCheckpointError]) -> UserError:
 
 
 def set_aside(folder: Path, names: Mapping[int, str]) -> None:
-    """Renames the folders of steps to NAME_STEP: kept, but no checkpoints any more.
+    """Renames the folders of steps to NAME_STEP, which keeps them but not as checkpoints.
 
     Every process must call this.
 
     Args:
-      folder: of the checkpoints.
+      folder: the folder of the checkpoints.
       names: step -> NAME.
     """
     with writer_first("set checkpoints aside"):
@@ -67,15 +67,15 @@ def _find_free(path: Path) -> Path:
 
 
 def compute_checksum(tree: Any) -> int:
-    """Sums the bits of all arrays, each array's weighted by an odd number of its own.
+    """Sums the bits of all arrays, with a different odd weight per array.
 
-    Whole numbers add up to the same in any order: sharding and the number of devices do not
-    matter. One changed element always changes the sum, any other change all but surely. Storage
-    does not notice by itself: a flipped bit in a compressed array is read back as another number.
-    Every process must call this.
+    Integers add up to the same in any order, so that sharding and the number of devices do not
+    matter. One changed element always changes the sum; any other change almost surely does.
+    Storage does not detect damage: a flipped bit in a compressed array is read back as another
+    number. Every process must call this.
 
     Args:
-      tree: of arrays with elements of 32 bits.
+      tree: tree of arrays with 32-bit elements.
 
     Returns:
       0 .. 2**32 - 1, on every process.

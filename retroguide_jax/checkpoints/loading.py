@@ -1,4 +1,4 @@
-"""From a work directory to a model that can be used."""
+"""Loads a trained model from a work directory."""
 
 import sys
 from pathlib import Path
@@ -31,13 +31,13 @@ def load_model(
 ) -> Model:
     """Loads a work directory's model on all devices; every process must call this.
 
-    Where the newest checkpoint is damaged the one before it is taken, which is told on stderr.
+    If the newest checkpoint is damaged, the one before it is used, with a warning on stderr.
 
     Args:
-      workdir: of a `retroguide train` run.
+      workdir: work directory of a `retroguide train` run.
       checkpoint: "latest" or "best".
-      step: this one, and no other.
-      into: a model of the same config to give the weights to: its compiled functions serve again.
+      step: the checkpoint of this step and no other; None for the newest.
+      into: a model of the same config that receives the weights; its compiled functions are reused.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.

@@ -1,4 +1,4 @@
-"""Reading checkpoints that may be damaged, such that all processes find the same."""
+"""Reads checkpoints that may be damaged, with the same result on all processes."""
 
 import functools
 import logging
@@ -24,8 +24,8 @@ _META_FIELDS = ("format", "step", "config", "checksums")
 class Reader:
     """Reads one folder of checkpoints; every process calls every method with equal arguments.
 
-    Each process reads by itself, without waiting for others inside, and then all are told what any
-    of them found wrong: a file may be damaged that only one of them needs.
+    Each process reads without waiting for the others; then all processes receive the errors of each
+    one, since only one process may need a damaged file.
     """
 
     def __init__(self, folder: Path):
@@ -41,16 +41,16 @@ class Reader:
         )
 
     def find_steps(self) -> list[int]:
-        """Steps there are as the writing process sees them, the newest first."""
+        """Steps of the checkpoints as the writing process sees them, the newest first."""
         steps = find_steps(self.folder) if is_writer() else []
         return gather_rows(np.array(steps, np.int64)).tolist()[::-1]
 
     def read_meta(self, step: int, *fields: str) -> dict[str, Any]:
-        """The checkpoint's meta item, see `checkpoints`, with the config parsed.
+        """The checkpoint's meta item, see saving.py, with the config parsed.
 
         Args:
-          step: of the checkpoint.
-          *fields: that it must have beside those that all have.
+          step: the checkpoint's step.
+          *fields: fields that it must have besides those that every checkpoint has.
 
         Raises:
           DamagedCheckpointError: it cannot be read.
@@ -74,11 +74,11 @@ class Reader:
         return {**meta, "config": config}
 
     def read_items(self, step: int, meta: dict[str, Any], **items: Any) -> dict[str, Any]:
-        """Trees of arrays, compared with the checksums they were saved with.
+        """Reads trees of arrays and checks them against the checksums they were saved with.
 
         Args:
-          step: of the checkpoint.
-          meta: its `read_meta`.
+          step: the checkpoint's step.
+          meta: its meta item, from `read_meta`.
           **items: by name, the tree of ShapeDtypeStructs with shardings.
 
         Raises:
@@ -107,13 +107,13 @@ class Reader:
 
 def find_steps(folder: Path) -> list[int]:
     """Steps of the finished checkpoints in a folder, ascending; [] where there is none."""
-    # Orbax gives a checkpoint its plain number last, by renaming.
+    # Orbax renames a checkpoint to its plain step number only when it is complete.
     paths = folder.iterdir() if folder.is_dir() else ()
     return sorted(int(path.name) for path in paths if path.name.isdecimal() and _is_whole(path))
 
 
 def _is_whole(folder: Path) -> bool:
-    # A bucket has no renaming: Orbax writes this file last there.
+    # A bucket cannot rename: there Orbax writes this file last instead.
     return not is_in_bucket(folder) or (folder / "commit_success.txt").exists()
 
 
@@ -126,11 +126,12 @@ def describe_error(error: Exception) -> str:
 
 @functools.cache
 def hush_orbax() -> None:
-    """Keeps what Orbax also raises from being told in tracebacks, by its logs and by threads.
+    """Silences Orbax's duplicate reports (logs, background tracebacks) of errors it also raises.
 
-    After one failed read or write, tensorstore's other ones report to an event loop that is gone,
-    and Orbax's own are closed where they wait for them: each by an exception that nothing can catch
-    and some only while the process ends. Hence hooks for good, which let everything else through.
+    After one failed read or write, tensorstore's pending ones report to a closed event loop, and
+    Orbax's coroutines that wait for them are closed: each raises an exception that no caller can
+    catch, some only while the process ends. The hooks therefore stay installed; they pass on every
+    other exception.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

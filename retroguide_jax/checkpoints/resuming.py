@@ -1,4 +1,4 @@
-"""Which fields of the config may differ between a checkpoint and the run that goes on from it."""
+"""Fields of the config that may differ between a checkpoint and the run that resumes from it."""
 
 import fnmatch
 from collections.abc import Collection, Iterator
@@ -13,7 +13,7 @@ from retroguide_jax.networks import make_networks
 from retroguide_jax.state import initial_state
 from retroguide_jax.text import find_nearest
 
-# Where and how often, but not what is learned: up to rounding the same run whatever they are.
+# Fields that do not change what is learned: up to rounding, the run is the same for any value.
 _FREE = (
     "mesh.*",
     "sharding_rules",
@@ -34,7 +34,7 @@ _FREE = (
 
 
 def check_change(place: Any, saved: ConfigDict, given: ConfigDict, allowed: Collection[str]) -> str:
-    """Checks whether a run of one config can go on from a checkpoint of another.
+    """Checks whether a run of one config can resume from a checkpoint of another.
 
     Args:
       place: the checkpoint, for errors.

@@ -1,8 +1,8 @@
 """Checkpoints of {model, trainer, meta} with Orbax.
 
     WORKDIR/checkpoints/STEP/{model,trainer,meta}   the newest few, to resume from
-    WORKDIR/checkpoints/damaged_STEP                what could not be read, moved aside
-    WORKDIR/checkpoints/diverged_STEP               what a roll-back went back from, moved aside
+    WORKDIR/checkpoints/damaged_STEP                damaged checkpoints, moved aside
+    WORKDIR/checkpoints/diverged_STEP               checkpoints that a roll-back passed over
     WORKDIR/best/STEP/{model,meta}                  the best by the validation metric
     WORKDIR/finished.json                           {"step"}, once the last step is saved
 
@@ -15,8 +15,8 @@ plain trees of arrays: no framework objects, so that they outlive today's librar
     streak                 updates skipped in a row, up to this step
     rollbacks              the steps that the run went back to so far
 
-Nothing in it depends on the processes or devices that wrote it. Orbax writes beside and renames, so
-a killed run leaves only whole checkpoints.
+Nothing in a checkpoint depends on the processes or devices that wrote it. Orbax writes to a
+temporary folder and renames it, so a killed run leaves only intact checkpoints.
 """
 
 import dataclasses
@@ -57,11 +57,11 @@ _FINISHED = "finished.json"
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a run stands: all that it needs to go on."""
+    """Everything that a run needs to resume."""
 
     state: TrainState
     position: int = 0  # global batches drawn
-    rollbacks: tuple[int, ...] = ()  # steps gone back to
+    rollbacks: tuple[int, ...] = ()  # steps that the run was rolled back to
 
 
 class Checkpoints:
@@ -71,9 +71,9 @@ class Checkpoints:
         """Opens or makes the folders.
 
         Args:
-          workdir: of the run.
-          config: of the run, kept in each checkpoint.
-          allowed: fields in which it may differ from the checkpoint that the run goes on from, see
+          workdir: the run's work directory.
+          config: the run's config, saved in each checkpoint.
+          allowed: fields in which it may differ from that of the checkpoint to resume from, see
             `resuming.check_change`.
         """
         hush_orbax()
@@ -82,7 +82,7 @@ class Checkpoints:
         self._best = _open(workdir / "best", 1)
 
     def save(self, progress: Progress) -> None:
-        """Saves everything needed to go on bitwise as if never stopped.
+        """Saves everything needed for a bit-exact resume.
 
         Raises:
           UserError: the files cannot be written (a full disk, say).
@@ -99,19 +99,19 @@ class Checkpoints:
     def save_best(self, state: TrainState, merit: float, score: str) -> bool:
         """Saves the model if it is at least as good as the best so far.
 
-        An equal one is newer and takes the place: a score that has reached its end says nothing
-        for the older one. The best so far is read from its file, so that it survives a restart.
+        In a tie, the newer model replaces the older one: a saturated score is no reason to prefer
+        the older one. The best so far is read from its file, so that it survives a restart.
 
         Args:
           state: the training state.
           merit: higher is better.
-          score: the name of the score behind it; a best by another score is replaced.
+          score: the name of the score behind it; a best model by another score is replaced.
         """
         best_step, best_merit = self._find_best(score)
         if best_step is not None and merit < best_merit:
             return False
         if best_step == int(state.step):
-            self._best.delete(best_step)  # a roll-back has led to the same step once more
+            self._best.delete(best_step)  # after a roll-back, the run reaches the same step again
         self._save(self._best, {"model": split(state)[0]}, {"value": merit, "score": score})
         return True
 
@@ -131,7 +131,7 @@ class Checkpoints:
 
     def _save(self, manager: ocp.CheckpointManager, items: dict[str, Any], more: dict) -> None:
         step = int(items["model"]["step"])
-        # A step that is there already was made by the same run up to the same point.
+        # A step that is saved already was saved by the same run, at the same point.
         if step in manager.all_steps():
             return
         meta = {
@@ -153,36 +153,36 @@ class Checkpoints:
             ) from error
 
     def restore(self, abstract: TrainState) -> Progress | None:
-        """Restores the newest whole checkpoint into the shardings of `abstract`.
+        """Restores the newest intact checkpoint into the shardings of `abstract`.
 
-        Damaged ones that are newer are told on stderr and moved aside, once a whole one is found.
+        Newer damaged ones are reported on stderr and renamed once an intact one has been found.
 
         Args:
           abstract: the state as ShapeDtypeStructs with shardings, on any mesh.
 
         Returns:
-          None where there is no checkpoint.
+          The progress; None if there is no checkpoint.
 
         Raises:
-          UserError: none is whole, or the newest whole one is of another format or config.
+          UserError: none is intact, or the newest intact one has another format or config.
         """
         return self._restore(abstract, lambda step, meta: True)
 
     def roll_back(self, abstract: TrainState, rollbacks: tuple[int, ...]) -> Progress | None:
-        """Restores the newest whole checkpoint that was saved while no update was being skipped.
+        """Restores the newest intact checkpoint that was saved while no update was being skipped.
 
-        Newer ones are moved aside: the run will come to their steps once more.
+        Newer ones are renamed, since the run will reach their steps again.
 
         Args:
           abstract: as for `restore`.
-          rollbacks: steps gone back to before; that of the last is passed over, since going on from
-            it has led here.
+          rollbacks: steps of earlier roll-backs; that of the last is passed over, since the run
+            diverged again after it.
 
         Returns:
-          None where there is no such checkpoint.
+          The progress; None if there is no such checkpoint.
 
         Raises:
-          UserError: none is whole.
+          UserError: none is intact.
         """
         return self._restore(
             abstract, lambda step, meta: not meta["streak"] and step not in rollbacks[-1:]
@@ -228,7 +228,7 @@ class Checkpoints:
 
 
 def list_steps(workdir: Path) -> list[int]:
-    """Steps of the whole checkpoints in WORKDIR/checkpoints, ascending; [] where there is none."""
+    """Steps of the finished checkpoints in WORKDIR/checkpoints, ascending; [] if there is none."""
     return find_steps(workdir / "checkpoints")
 
 
@@ -238,7 +238,7 @@ def is_finished(workdir: Path) -> bool:
 
 
 def mark_finished(workdir: Path, step: int | None) -> None:
-    """Says that training has ended at `step`; None takes that back."""
+    """Records that training has ended at `step`; None deletes the record."""
     path = workdir / _FINISHED
     if step is None:
         path.unlink(missing_ok=True)
@@ -248,7 +248,7 @@ def mark_finished(workdir: Path, step: int | None) -> None:
 
 
 def _open(folder: Path, keep: int) -> ocp.CheckpointManager:
-    # On CPU a saved array may alias the buffer that the next step is given to overwrite.
+    # On CPU a saved array may alias a donated buffer, which the next step overwrites.
     background = jax.default_backend() != "cpu"
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, enable_async_checkpointing=background, create=True
