@@ -22,7 +22,7 @@ shift
 find_free_port() {
   local port
   while
-    port="$((20000 + RANDOM % 10000))" # below those that systems give to outgoing connections
+    port="$((20000 + RANDOM % 10000))" # below the ephemeral port range
     (: <"/dev/tcp/127.0.0.1/${port}") 2>/dev/null
   do :; done
   echo "${port}"
@@ -39,13 +39,13 @@ end_all() {
 }
 trap end_all INT TERM
 
-# If this script itself is killed, its processes must not train on into what the next one writes.
+# If this script is killed, its processes must end too, or they would write into the next job's files.
 guard=()
 if command -v setpriv >/dev/null; then
   guard=(setpriv --pdeathsig KILL)
 fi
 port="$(find_free_port)"
-set -m # groups of their own: Ctrl-C, or a signal to this group, must not reach them a second time
+set -m # separate process groups, so that Ctrl-C or a signal to this group does not reach them twice
 for ((process = 0; process < num_processes; process++)); do
   command=(
     env JAX_PLATFORMS=cpu PYTHONUNBUFFERED=1 "JAX_COORDINATOR_ADDRESS=127.0.0.1:${port}"

@@ -1,9 +1,9 @@
-"""The commands of `retroguide`: one thin module each, imported only when its command is run.
+"""The commands of `retroguide`: one thin module per command, imported only when it is run.
 
-A command module has a docstring (what it does, the help text), `EXAMPLE` (a command line),
-`add_flags(parser)` and `run(args) -> int`, the exit status. With `USES_CONFIG = True` the command
+A command module has a docstring (the help text), `EXAMPLE` (a command line), `add_flags(parser)`
+and `run(args) -> int`, which returns the exit status. With `USES_CONFIG = True` the command
 takes `--config` and its overrides, and finds the loaded config in `args.config`; with
-`TAKES_OVERRIDES = True` it finds just the overrides in `args.overrides`.
+`TAKES_OVERRIDES = True` it finds only the overrides, in `args.overrides`.
 Heavy imports (jax, tensorflow_datasets, grain) belong inside `run`, so that `--help` is instant.
 """
 

@@ -1,8 +1,8 @@
 """Check a folder of photographs, build a data set, or look at its pairs.
 
-`check` says what was recognised in a raw folder, what is missing or wrong, and what to do. `build`
-makes a data set where it is missing: procedural_city is rendered, the others are read from your
-files. `show` writes some pairs with their ids to one picture.
+`check` reports the files recognised in a raw folder, what is missing or wrong, and what to do.
+`build` makes a data set if it is missing: procedural_city is rendered, the others are read from
+your files. `show` writes some pairs with their ids to one picture.
 """
 
 import argparse
@@ -18,7 +18,7 @@ retroguide data build vigor_gen --raw_dir=VIGOR --config.data.crop_metres=35
 retroguide data show procedural_city --config_name=city_64 --num=8 --output=pairs.png
 """
 
-# The packaged config that says how a data set is read when no other config is in play.
+# The packaged config that defines how a data set is read if no other config is given.
 _DEFAULT_CONFIGS = {
     "procedural_city": "city",
     "image_pairs": "image_pairs",
@@ -61,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the action; returns 0, or 1 where `check` finds that a build would fail.
+    """Runs the action; returns 0, or 1 if `check` finds that a build would fail.
 
     Raises:
       UserError: see `catalog.open_dataset`, `reading.read_pairs` and `images.write_png`.
@@ -108,10 +108,10 @@ def _show(args: argparse.Namespace, data_config) -> int:
     builder = catalog.open_dataset(data_config, args.data_dir)
     for view in ("aerial", "ground"):
         height, width, _ = builder.info.features[view].shape
-        if height and width:  # stored in one size: show it as it is
+        if height and width:  # all images are stored in one size: show them in it
             data_config[f"{view}_size"] = (height, width)
     pairs = reading.read_pairs(builder, data_config, args.split, args.num)
-    # Small images are enlarged until a person can see something in them.
+    # Enlarge small images so that their content is visible.
     scale = max(1, 192 // pairs[0]["aerial"].shape[0])
     sheet = images.make_grid(
         [[pair["aerial"], pair["ground"]] for pair in pairs],
@@ -147,7 +147,7 @@ def _make_data_config(args: argparse.Namespace):
 
 
 def positive_integer(text: str) -> int:
-    """An argparse type; its name is what the error calls it."""
+    """An argparse type; argparse prints the function's name in its error."""
     number = int(text)
     if number < 1:
         raise ValueError

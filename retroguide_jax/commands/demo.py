@@ -1,9 +1,9 @@
-"""Show a model on a small page of this machine: drop an image, see what it makes of it.
+"""Serve a small local web page for a model: drop an image, see the views generated from it.
 
-The page draws four views of the image, each of other noise, which a slider changes. With --index,
-made by `retroguide retrieve index`, it also shows what the embedder finds there: for the image
-itself, or, where the index holds images of its kind, for the view that was made of it. Ctrl-C ends
-it. Only this machine can open the page, unless --host says otherwise.
+The page shows four generated views of the image, each from different noise, which a slider changes.
+With --index, made by `retroguide retrieve index`, it also shows the images that the embedder finds
+there: for the image itself or, if the index holds images of its own view, for the generated view.
+Ctrl-C stops the server. Only this machine can open the page, unless --host says otherwise.
 """
 
 import argparse
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Serves the page until it is interrupted.
 
     Raises:
-      UserError: a package is missing, the address cannot be listened on, or the model or the index
-        cannot be used.
+      UserError: a package is missing, the server cannot listen on the address, or the model or the
+        index cannot be used.
     """
     require_packages("the demo", "pages", "jinja2", "python_multipart", "starlette", "uvicorn")
     from retroguide_jax.demo.app import make_app
@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Takes the address before the model is opened, and leaves listening for later."""
+    """Binds the address before the model is opened; listening starts later."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
-        # The address of a server that has just ended may be taken at once.
+        # Lets a new server bind the address of one that has just ended.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except (OSError, OverflowError) as error:
@@ -94,6 +94,6 @@ def _serve(app, listener: socket.socket, host: str) -> None:
     name = f"[{host}]" if ":" in host else host
     print(f"ready: http://{name}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
     config = uvicorn.Config(app, ws="none", log_level="warning", timeout_graceful_shutdown=2)
-    # uvicorn ends by itself and raises the signal again for whoever started it.
+    # uvicorn shuts down on Ctrl-C by itself, then raises the signal again for its caller.
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])

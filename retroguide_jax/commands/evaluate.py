@@ -2,11 +2,10 @@
 
 --workdir scores the model of a work directory on a split of its data set, beside baselines (images
 generated from another source; the mean training image) and a ceiling (the real images), and appends
-one row to WORKDIR/eval/results.jsonl. --generated and --reference score two folders of images that
-are matched by name, whatever made them. --compare shows whether A is better than B, by paired
-differences. A judge is the work directory of an embedder that was trained on its own: only such a
-one can say that generated images show the right place, because the generator was trained to please
-its own.
+one row to WORKDIR/eval/results.jsonl. --generated and --reference score two folders of images from
+any method, matched by name. --compare shows whether A is better than B, by paired differences. A
+judge is the work directory of an independently trained embedder: only a judge can measure whether
+generated images show the right place, because the generator was trained to please its own embedder.
 """
 
 import argparse
@@ -31,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Scores or compares, prints the table, stores the row; returns the exit code.
 
     Raises:
-        UserError: a flag is out of range, or a work directory, a judge, images or the data cannot
-            be used.
+      UserError: a flag is out of range, or a work directory, a judge, images or the data cannot be
+        used.
     """
     check_flags(args)
     if args.list_metrics:
@@ -108,7 +107,7 @@ def _score_workdir(args: argparse.Namespace) -> int:
 
 
 def _name_step(job, args: argparse.Namespace) -> dict[str, str]:
-    """The checkpoint to score; a watching job opens with any and then agrees on each."""
+    """The checkpoint to compare over processes; with --watch they agree on each one later."""
     return {} if args.watch else {"the checkpoint's step": str(int(job.examples.model.step))}
 
 
@@ -160,7 +159,7 @@ def _make_settings(args: argparse.Namespace):
 
 
 def _name_files(flag: str, texts: list[str], taken: list[str] = ()) -> dict[str, Path]:
-    """{NAME: FILE} of NAME=FILE flags."""
+    """Parses NAME=FILE flags into {NAME: FILE}."""
     files: dict[str, Path] = {}
     used = {text.partition("=")[0] for text in taken}
     for text in texts:

@@ -1,4 +1,4 @@
-"""The flags of `retroguide evaluate`, and which of them go together."""
+"""The flags of `retroguide evaluate` and their valid combinations."""
 
 import argparse
 from pathlib import Path
@@ -142,7 +142,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 _LEAST = {"num_noises": 1, "num_samples": 1, "batch_size": 2, "max_examples": 1, "seed": 0}
 _ONE_OF = ("workdir", "generated", "compare", "list_metrics")
-# Flags that say nothing where something else is scored: better an error than a flag without effect.
+# Flags that apply to one mode only: elsewhere they are an error rather than silently ignored.
 _ONLY_WITH = {
     "workdir": (
         "split", "data_dir", "checkpoint", "num_noises", "max_examples", "gallery", "save_images",
@@ -156,10 +156,10 @@ _ONLY_WITH = {
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Checks that flags go together and numbers are in range.
+    """Checks that the flags can be combined and that numbers are in range.
 
     Raises:
-      UserError: they do not, or are not.
+      UserError: an invalid combination, or a number out of range.
     """
     given = [name for name in _ONE_OF if getattr(args, name)]
     if len(given) != 1:

@@ -1,13 +1,13 @@
 """Generate target views from source images.
 
-Takes one image file or a folder of them, resizes each to the size the model was trained with, and
-writes what the model makes of it. No ground truth is needed. NAME.jpg becomes NAME.png, or
-NAME_0.png, NAME_1.png, ... with several samples; subfolders are kept. Sample k uses the same noise
-for every file, so a file's picture does not depend on the other files. Files that cannot be read
-are listed and skipped, and the exit status is then 1.
+Takes one image file or a folder of images, resizes each to the size the model was trained with, and
+writes the generated view. No ground truth is needed. NAME.jpg becomes NAME.png, or NAME_0.png,
+NAME_1.png, ... with several samples; subfolders are kept. Sample k uses the same noise for every
+file, so a file's picture does not depend on the other files. Files that cannot be read are listed
+and skipped, and the exit status is then 1.
 
-The model is a work directory's, or a program that `retroguide weights export` wrote
-(generate.stablehlo, generate.onnx), whose pictures are the same.
+The model is that of a work directory, or a program that `retroguide weights export` wrote
+(generate.stablehlo, generate.onnx), which gives the same pictures.
 """
 
 import argparse
@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
     """Generates the images; returns 1 if a file had to be skipped, else 0.
 
     Raises:
-        UserError: a flag is out of range, there is nothing to read, two files would become one, an
-            output would fall on an input or outside the folder, or the model cannot be used.
+      UserError: a flag is out of range, there is nothing to read, two files would have the same
+        output, an output would overwrite an input or lie outside the folder, or the model cannot
+        be used.
     """
     for flag, low in (("num_samples", 1), ("batch_size", 1), ("seed", 0)):
         if not low <= getattr(args, flag) < 2**31:
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open_model(args: argparse.Namespace):
-    """What has `source_size`, `z_dim` and `generate`."""
+    """Opens the model, an object with `source_size`, `z_dim` and `generate`."""
     if not args.exported:
         from retroguide_jax.checkpoints.loading import load_model
 
@@ -92,20 +93,19 @@ def _open_model(args: argparse.Namespace):
 
 
 def plan_outputs(source: Path, output: Path, num_samples: int) -> dict[Path, list[Path]]:
-    """Says which files are read and which are written for each, before anything is generated.
+    """Maps each input file to its output files, before anything is generated.
 
     Args:
-        source: an image file, or a folder, see `listing.list_images`; `output` within it is left
-            out.
-        output: folder for the results; need not exist.
-        num_samples: images for each file.
+      source: an image file, or a folder, see `listing.list_images`; `output` within it is left out.
+      output: folder for the results; need not exist.
+      num_samples: images per file.
 
     Returns:
-        {input file: its `num_samples` output files}, in order of the names.
+      {input file: its `num_samples` output files}, in order of the names.
 
     Raises:
-        UserError: nothing to read; see `listing.list_images`; an output that is also an input or
-            lies outside `output` (through a link).
+      UserError: nothing to read; see `listing.list_images`; an output that is also an input or lies
+        outside `output` (through a link).
     """
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file; name a folder")
@@ -133,7 +133,7 @@ def _list_images(source: Path, output: Path) -> dict[str, Path]:
         return {listing.make_id(source.name): source}
     if output.resolve() == source.resolve():
         raise UserError(f"--output={output}: is the input folder; choose another one")
-    # Results of an earlier run must not become inputs of the next.
+    # Results of an earlier run must not become inputs of the next one.
     return listing.list_images(source, leave_out=output)
 
 
@@ -144,9 +144,9 @@ def _write_images(
     skipped: dict[Path, str],
     remarks,
 ) -> Iterator[int]:
-    """Generates and writes batch by batch; yields how many images are done with.
+    """Generates and writes batch by batch; yields the number of images completed.
 
-    Every batch has `args.batch_size` rows, the last filled up, so that the model compiles once.
+    The last batch is filled up to `args.batch_size` rows, so that the model compiles only once.
     """
     import numpy as np
 

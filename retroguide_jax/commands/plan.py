@@ -1,10 +1,10 @@
 """Estimate memory, step time and scaling on TPUs and GPUs, without one.
 
 Compiles the real training step and the functions of evaluation for the named topology, with its
-compiler and none of its chips, and reads from the compiled programs: memory by kind against the
+compiler but without its chips, and reads from the compiled programs: memory by kind against the
 limit, FLOPs, exchanges between chips, and a prediction of the step's time from the chips' published
-rates. A prediction, not a measurement; a large network takes minutes to compile. The config's batch
-is that of all devices; --per_device_batch takes another.
+rates. It is a prediction, not a measurement; a large network takes minutes to compile. The config's
+batch is that of all devices together; --per_device_batch replaces it.
 
 Exit status: 0 it fits, 1 it does not.
 """
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the plan; returns 0 if it fits, else 1.
 
     Raises:
-      UserError: libtpu is missing, an unknown topology, a batch that does not divide, a config that
-        cannot be.
+      UserError: libtpu is missing, the topology is unknown, the batch does not divide over the
+        devices, or the config is impossible.
     """
     if args.batches:
         from retroguide_jax.scaling import make_table

@@ -1,10 +1,10 @@
-"""Make one HTML page of a run: whether it is good, what it looks like, and why to believe it.
+"""Write a report on a run as one HTML page: scores, pictures and the evidence behind them.
 
-The page holds scores with their baselines and ceilings, galleries, what a judge retrieves, the
+The page holds scores with their baselines and ceilings, galleries, a judge's retrievals, the
 generator's attention and regions, learning curves, tables, a map of the embeddings and the config.
-It is one file that needs no network, to be mailed or put anywhere. What cannot be shown, because
-nothing was evaluated yet or the data set is not at hand, becomes a note that names the command
-which fills it. Pictures, ranks and similarities are computed again from the newest checkpoint.
+It is one file that needs no network, so it can be mailed or put anywhere. Where a part is missing,
+because nothing was evaluated yet or the data set is not available, a note names the command that
+fills it. Pictures, ranks and similarities are computed again from the newest checkpoint.
 """
 
 import argparse
@@ -52,11 +52,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the page and tells where it is and what is missing on it.
+    """Writes the page and prints its path and the parts that are missing.
 
     Raises:
-      UserError: a work directory is none, a judge is the model itself or given twice, or the page
-        cannot be written.
+      UserError: a folder is not a work directory, a judge is the model itself or given twice, or
+        the page cannot be written.
     """
     from retroguide_jax.evaluation.judges import name_judges
     from retroguide_jax.report.collect import find_judges, name_apart, open_run

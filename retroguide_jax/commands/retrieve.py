@@ -1,11 +1,11 @@
-"""Find where an image was taken: build an index of images once, query it at will.
+"""Find where an image was taken: build an index of images once, query it as often as you like.
 
-`index` embeds the images of a folder or of a data set and keeps the embeddings. `query` embeds your
-images and lists the most similar ones of the index, exactly, whatever its size; it takes yours for
-the view that the index does not hold, unless --view says otherwise.
+`index` embeds the images of a folder or of a data set and stores the embeddings. `query` embeds
+your images and lists the most similar images of the index by exact search, whatever its size. It
+assumes that your images are of the view that the index does not hold, unless --view says otherwise.
 
-Where could a generated panorama be? It shows the model's target view: search an index of the source
-view (`index --view=aerial`), or, for the like of it in an index of panoramas, say `query
+To locate a generated panorama, which shows the model's target view, search an index of the source
+view (`index --view=aerial`), or, for similar images in an index of panoramas, use `query
 --view=ground`.
 """
 

@@ -1,4 +1,4 @@
-"""`retroguide retrieve index`: images embedded, the embeddings kept."""
+"""`retroguide retrieve index`: embeds images and stores the embeddings."""
 
 import argparse
 
@@ -42,10 +42,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, remarks) -> tuple[list, int]:
-    """Writes the index; returns what is wrong with unreadable images, and the number of all.
+    """Writes the index; returns the errors of unreadable images, and the number of all images.
 
     Raises:
-      UserError: a flag does not fit another; see `load_model`, `pictures.list_files`,
+      UserError: flags that cannot be combined; see `load_model`, `pictures.list_files`,
         `catalog.open_dataset`, `coordinates.read_coordinates` and `building.build_index`.
     """
     from retroguide_jax.checkpoints.loading import load_model

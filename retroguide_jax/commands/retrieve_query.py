@@ -1,4 +1,4 @@
-"""`retroguide retrieve query`: the images of an index that are most similar to yours."""
+"""`retroguide retrieve query`: finds the images of an index that are most similar to yours."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import to_local_path, to_path
 
 _VIEWS = ("aerial", "ground")
-_MOST_ROWS = 100  # of a strip: 18,000 pixels
+_MOST_ROWS = 100  # of a strip, which is then 18,000 pixels high
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, remarks) -> tuple[list, int]:
-    """Tells what was found; returns what is wrong with unreadable images, and the number of all.
+    """Prints the answers; returns the errors of unreadable images, and the number of all images.
 
     Raises:
       UserError: there is no such image, or too many for a strip; see `Index.open`, `load_model`,
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, remarks) -> tuple[list, int]:
 
 
 def _list_queries(names: list[str]) -> list:
-    """Entries with their files; the path of a query is as it was given."""
+    """Entries of the query files, with paths as they were given."""
     from retroguide_jax.data.listing import make_id
     from retroguide_jax.retrieval.entries import Entry
     from retroguide_jax.retrieval.pictures import list_files
@@ -96,7 +96,7 @@ def _open_embedder(index, args: argparse.Namespace):
         )
     else:
         try:
-            # A training that goes on has newer steps, whose embeddings would compare with nothing.
+            # Embeddings of newer steps, from a run that is still training, do not match the index.
             model = load_model(about.workdir, about.checkpoint, step=about.step)
         except DamagedCheckpointError as error:
             raise UserError(
@@ -108,7 +108,7 @@ def _open_embedder(index, args: argparse.Namespace):
 
 
 def _search(index, model, view, pictures, args: argparse.Namespace, remarks) -> tuple[list, list]:
-    """The answers, and what could not be read."""
+    """The answers, and the errors of unreadable images."""
     import numpy as np
 
     from retroguide_jax.progress import make_bar

@@ -2,7 +2,7 @@
 
 The data set is built first if it is missing. Everything goes to the work directory: config,
 checkpoints, metrics, sample grids. The same command again resumes from the last checkpoint; Ctrl-C
-and SIGTERM save one and leave.
+and SIGTERM save a checkpoint and exit.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains; returns 0 at the end, 130 or 143 after Ctrl-C or SIGTERM.
 
     Raises:
-        UserError: a flag is out of range, or see `loop.train`.
+      UserError: a flag is out of range, or see `loop.train`.
     """
     if not args.hang_after >= 0:
         raise UserError(f"--hang_after={args.hang_after}: give seconds, or 0 to wait for ever")

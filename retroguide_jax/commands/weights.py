@@ -1,10 +1,10 @@
-"""Weight files: those that metrics need, and those of your own models, in and out.
+"""Manage weight files: those that metrics need, and import and export of your own models.
 
-`list` says which files metrics need and where they were found. `fetch` downloads some and compares
-their checksums. `convert` makes a .safetensors of a PyTorch file, for machines without PyTorch.
-Files are looked for in $RETROGUIDE_WEIGHTS, PyTorch's cache, installed packages and our own cache.
-`import` makes a work directory of weights that were trained elsewhere; `export` writes those of a
-work directory for other programs.
+`list` shows the files that metrics need and where they were found. `fetch` downloads some and
+verifies their checksums. `convert` converts a PyTorch file to .safetensors, for machines without
+PyTorch. Files are searched in $RETROGUIDE_WEIGHTS, PyTorch's cache, installed packages and our own
+cache. `import` makes a work directory from weights that were trained elsewhere; `export` writes
+those of a work directory for other programs.
 """
 
 import argparse
@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
       UserError: see `files.find`, `fetch.fetch`, `files.load`, `reading.write_arrays`,
-        `weights_import.run` and `weights_export.run`; or another action got a field of a config.
+        `weights_import.run` and `weights_export.run`; or an action other than `import` got a config
+        override.
     """
     if args.overrides and args.action != "import":
         raise UserError(f"{args.overrides[0]}: `weights {args.action}` reads no config")

@@ -1,4 +1,4 @@
-"""`retroguide weights export`: a trained model as files for other programs."""
+"""`retroguide weights export`: writes a trained model as files for other programs."""
 
 import argparse
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export(model, workdir, output, args: argparse.Namespace) -> dict[str, str]:
-    """What was written: file name -> what it holds."""
+    """Writes the files; returns {file name: description of its content}."""
     if args.format == "safetensors":
         from retroguide_jax.exchange import safetensors_export
 

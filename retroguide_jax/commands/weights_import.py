@@ -1,4 +1,4 @@
-"""`retroguide weights import`: weights that were trained elsewhere as a work directory."""
+"""`retroguide weights import`: makes a work directory from weights that were trained elsewhere."""
 
 import argparse
 import json
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Writes the work directory; returns 0.
 
     Raises:
-      UserError: the config, the layout or a file cannot be used, arrays are missing, misshapen or
-        left over, or there is a run in the folder.
+      UserError: the config, the weight layout or a file cannot be used, arrays are missing, of the
+        wrong shape or unused, or the folder already holds a run.
     """
     from retroguide_jax.config import load_config
     from retroguide_jax.exchange import importing

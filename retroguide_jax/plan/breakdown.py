@@ -1,4 +1,4 @@
-"""What holds the milliseconds of a step, and in which form: by module, by kernel, by padding."""
+"""Breakdown of a step's predicted time and memory traffic by module, kernel and padding."""
 
 import re
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ _NUMBER = re.compile(r"_\d+$")
 def sum_modules(usage: Usage) -> list[dict[str, Any]]:
     """Rows {module, seconds, flops, bytes} of a step on one device, the longest first.
 
-    Times of exchanges count as far as the device waits for them; fused instructions count where
-    their result comes from.
+    Exchanges count only for the time that the device waits for them; a fusion counts for the module
+    that its result comes from.
     """
     rows: dict[str, dict[str, Any]] = {}
     for work in usage.work:
@@ -43,7 +43,7 @@ def sum_modules(usage: Usage) -> list[dict[str, Any]]:
 def name_module(op_name: str) -> str:
     """`discriminator blocks_0` for `jit(train_step)/.../jvp(Discriminator.extract)/blocks_0/...`.
 
-    The embedder that is trained is told from the one that guides by its method `both`.
+    The trained embedder is distinguished from the guide by its method `both`.
     """
     match = _NETWORK.match(op_name)
     if match is None:
@@ -67,7 +67,7 @@ def name_module(op_name: str) -> str:
 
 
 def list_kernels(usage: Usage, num: int = 20) -> list[dict[str, Any]]:
-    """The instructions that take the most of a step: {kernel, seconds, flops, shape, module}."""
+    """The longest-running instructions of a step: {kernel, seconds, flops, shape, module}."""
     longest = sorted(usage.work, key=lambda work: -work.count * work.seconds)[:num]
     return [
         {
@@ -82,7 +82,7 @@ def list_kernels(usage: Usage, num: int = 20) -> list[dict[str, Any]]:
 
 
 def name_kernel(line: Instruction) -> str:
-    """The library's function of a custom call, the kind of a fusion, else the operation."""
+    """The library function of a custom call, the kind of a fusion, else the opcode."""
     if line.opcode == "custom-call":
         return (line.attribute("custom_call_target") or "custom-call").strip('"')
     if line.opcode == "fusion":
@@ -103,6 +103,6 @@ def measure_written(usage: Usage) -> dict[str, float]:
 
 def _list_written(usage: Usage) -> Iterator[tuple[Work, Array]]:
     for work in usage.work:
-        # Updates in place write a part of their result, copies' results name several buffers.
+        # In-place updates write only part of their result; results of copies name several buffers.
         if work.seconds and "dynamic-update-slice" not in work.line.name:
             yield from ((work, array) for array in work.line.arrays if array.in_hbm)

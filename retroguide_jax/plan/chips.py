@@ -1,15 +1,15 @@
-"""Published figures of the accelerators that a plan can be made for.
+"""Published specifications of the accelerators that a plan can be made for.
 
-Sources, by the letter beside each figure:
+Sources, by the letter beside each number:
   G  Google Cloud TPU documentation, docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x},
      "System architecture" (tpu7x has a table of v5p, v6e and tpu7x side by side).
   B  "How to Scale Your Model", jax-ml.github.io/scaling-book, part 2 "TPUs", tables of chips and
-     of interconnect figures.
+     of interconnect bandwidths.
   N  NVIDIA's data sheets of H100 and H200 (SXM): rates are half of those "with sparsity"; "CUDA C++
      Programming Guide", table of technical specifications by compute capability 9.0.
-  X  what the driver reports, as XLA's own table of targets (xla/backends/gpu/target_config) has it.
-  C  what libtpu 0.0.50 enforces at compile time: the number in its out-of-memory message,
-     "exceeds available HBM (15.75G)". It is what a program can use.
+  X  values that the driver reports, from XLA's table of targets (xla/backends/gpu/target_config).
+  C  the limit that libtpu 0.0.50 enforces at compile time: the number in its out-of-memory message,
+     "exceeds available HBM (15.75G)". It is the memory that a program can use.
 """
 
 import dataclasses
@@ -25,20 +25,20 @@ class Chip:
     """One kind of chip; rates are peaks.
 
     Attributes:
-      name: as a topology's name begins, `v5e` in `v5e:16x16`.
-      flops: bfloat16 floating point operations a second of one chip. Matrix units take float32 by
-        one bfloat16 pass at JAX's default precision, so this is the peak for both.
+      name: the part of a topology's name before the colon, `v5e` in `v5e:16x16`.
+      flops: bfloat16 floating point operations per second and chip. At JAX's default precision
+        matrix units compute float32 products in one bfloat16 pass, so this is the peak for both.
       matrix_unit: rows and columns of a matrix unit; products of fewer channels leave a part idle.
       hbm_limit: bytes that a program on one device may use.
-      hbm_bandwidth: bytes a second of one chip.
-      link_bandwidth: bytes a second and direction of one link to a neighbouring chip.
-      torus_dims: dimensions of the network of links: 2 or 3; 1 for GPUs of a host, which a switch
-        joins: each sends and receives at the rate of its links, with whomever it is.
-      dcn_bandwidth: bytes a second of one chip over the data centre's network, its share of its
-        host's network cards.
+      hbm_bandwidth: bytes per second and chip.
+      link_bandwidth: bytes per second and direction of one link to a neighbouring chip.
+      torus_dims: dimensions of the network of links: 2 or 3; 1 for the GPUs of a host, which are
+        joined by a switch: each sends and receives at the rate of its links, to and from any other.
+      dcn_bandwidth: bytes per second and chip over the data centre's network: the chip's share of
+        its host's network cards.
       devices_per_chip: JAX devices that share a chip's rates.
-      options: for `jax.experimental.topologies.get_topology_desc`; of GPUs the fields of XLA's
-        `GpuDeviceInfoProto` that kinds differ in.
+      options: options of `jax.experimental.topologies.get_topology_desc`; for GPUs, the fields of
+        XLA's `GpuDeviceInfoProto` that differ between kinds.
     """
 
     name: str
@@ -54,18 +54,18 @@ class Chip:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether the compiler is that for NVIDIA GPUs."""
+        """Whether the chip is an NVIDIA GPU."""
         return self.torus_dims == 1
 
     def is_ring(self, length: int, shape: tuple[int, ...]) -> bool:
-        """Whether the ends of a whole side of the topology are joined (B, "TPU Networking").
+        """Whether a full side of the topology is a ring (B, "TPU Networking").
 
-        2D chips only have the joint on sides of 16. 3D chips have it in slices of whole cubes of
-        4 x 4 x 4.
+        On 2D chips only sides of 16 wrap around. On 3D chips all sides do, in slices made of whole
+        cubes of 4 x 4 x 4.
 
         Args:
           length: chips along the side.
-          shape: of the topology.
+          shape: shape of the topology.
         """
         if self.is_gpu:
             return False
@@ -85,8 +85,8 @@ CHIPS = {
             hbm_bandwidth=1200e9,  # G
             link_bandwidth=45e9,  # B
             torus_dims=3,  # G
-            dcn_bandwidth=25e9 / 4,  # B: 2.5e10 a host; G: 4 chips a host
-            options=(("chip_config_name", "megacore"),),  # one device a chip, as on Cloud TPU
+            dcn_bandwidth=25e9 / 4,  # B: 2.5e10 per host; G: 4 chips per host
+            options=(("chip_config_name", "megacore"),),  # one device per chip, as on Cloud TPU
         ),
         Chip(
             "v5e",
@@ -94,9 +94,9 @@ CHIPS = {
             matrix_unit=128,  # B
             hbm_limit=int(15.75 * GIB),  # C; G: 16 GB
             hbm_bandwidth=819e9,  # G
-            link_bandwidth=50e9,  # B; G: 400 GB/s a chip in both directions of 4 links
+            link_bandwidth=50e9,  # B; G: 400 GB/s per chip in both directions of 4 links
             torus_dims=2,  # G
-            dcn_bandwidth=6.4e12 / 8 / 256,  # G: 6.4 Tbit/s a pod of 256 chips
+            dcn_bandwidth=6.4e12 / 8 / 256,  # G: 6.4 Tbit/s per pod of 256 chips
         ),
         Chip(
             "v5p",
@@ -104,9 +104,9 @@ CHIPS = {
             matrix_unit=128,  # B
             hbm_limit=int(95.73 * GIB),  # C; G: 95 GiB
             hbm_bandwidth=2765e9,  # G
-            link_bandwidth=100e9,  # B; G: 1200 GB/s a chip in both directions of 6 links
+            link_bandwidth=100e9,  # B; G: 1200 GB/s per chip in both directions of 6 links
             torus_dims=3,  # G
-            dcn_bandwidth=50e9 / 8,  # G: 50 Gbit/s a chip
+            dcn_bandwidth=50e9 / 8,  # G: 50 Gbit/s per chip
         ),
         Chip(
             "v6e",
@@ -114,27 +114,27 @@ CHIPS = {
             matrix_unit=256,  # B
             hbm_limit=int(31.24 * GIB),  # C; G: 32 GB
             hbm_bandwidth=1638e9,  # G
-            link_bandwidth=100e9,  # B; G: 800 GB/s a chip in both directions of 4 links
+            link_bandwidth=100e9,  # B; G: 800 GB/s per chip in both directions of 4 links
             torus_dims=2,  # G
-            dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s a chip
+            dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s per chip
         ),
         Chip(
             "tpu7x",
             flops=2307e12,  # G
             matrix_unit=256,  # B
-            hbm_limit=int(94.74 * GIB),  # C, a device; G: 192 GiB a chip
+            hbm_limit=int(94.74 * GIB),  # C, per device; G: 192 GiB per chip
             hbm_bandwidth=7380e9,  # G
-            link_bandwidth=100e9,  # G: 1200 GB/s a chip in both directions of 6 links
+            link_bandwidth=100e9,  # G: 1200 GB/s per chip in both directions of 6 links
             torus_dims=3,  # G
-            dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s a chip
+            dcn_bandwidth=100e9 / 8,  # G: 100 Gbit/s per chip
             devices_per_chip=2,  # G: a device is one of the two chiplets
         ),
         *(
             Chip(
                 name,
                 flops=989.4e12,  # N
-                matrix_unit=16,  # a tensor core's; padding is no matter
-                hbm_limit=int(0.75 * memory),  # X; the share that JAX takes by default
+                matrix_unit=16,  # of a tensor core; padding hardly matters
+                hbm_limit=int(0.75 * memory),  # X; JAX preallocates this share by default
                 hbm_bandwidth=bandwidth,  # N
                 link_bandwidth=450e9,  # N: 900 GB/s in both directions
                 torus_dims=1,
@@ -157,7 +157,7 @@ CHIPS = {
 
 
 def find_chip(topology: str) -> Chip:
-    """The chip of a topology's name, `v5e:16x16`.
+    """The chip that a topology's name such as `v5e:16x16` begins with.
 
     Raises:
       UserError: an unknown chip.

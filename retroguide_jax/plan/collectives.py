@@ -1,10 +1,10 @@
-"""Exchanges between devices, as the compiled program spells them, and how long each takes.
+"""Exchanges between devices (collectives and slice transfers): parsing and time estimates.
 
 Bandwidth terms are those of ring algorithms on a torus of chips ("How to Scale Your Model", part 3,
 summary of the collectives): an array of V bytes is gathered over n devices in V (n - 1) / n / W,
-where W is the bandwidth of all links that the group's sides use, both directions where a side is a
-ring; a reduce-scatter takes as long, an all-reduce twice. An all-to-all of V bytes on each device
-is bound by the middle of a side: with k devices along it, k V / 4 bytes pass there, half of that
+where W is the bandwidth of all links that the group's sides use, in both directions if a side is a
+ring; a reduce-scatter takes as long, an all-reduce twice. An all-to-all of V bytes per device is
+limited by the middle of a side: with k devices along it, k V / 4 bytes pass there, half of that
 each way round on a ring.
 """
 
@@ -19,7 +19,7 @@ from retroguide_jax.plan.hlo import Instruction, Module
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _OPCODES = {kind + suffix: kind for kind in KINDS for suffix in ("", "-start")}
 _OPCODES["ragged-all-to-all"] = "all-to-all"
-# Traversals of a gather's path, and of its latency.
+# Time relative to an all-gather's, in bandwidth and in latency.
 _FACTORS = {"all-gather": 1.0, "reduce-scatter": 1.0, "all-reduce": 2.0}
 
 
@@ -29,11 +29,11 @@ class Collective:
 
     Attributes:
       kind: one of `KINDS`.
-      num_bytes: of the whole array on one device: what an all-gather gives, what the others take.
-        Over the network between slices it is what one device sends.
-      groups: partitions that exchange with each other, a group a row; of a permute the pairs.
-      op_name: where in the Python program it came from.
-      over_dcn: whether the compiler itself has put it on the network between slices.
+      num_bytes: bytes of the full array on one device: the result of an all-gather, the operands of
+        the others. Between slices, the bytes that one device sends.
+      groups: partitions that exchange with each other, one group per row; for a permute the pairs.
+      op_name: the operation's path in the Python program.
+      over_dcn: whether the compiler itself has placed it on the network between slices.
     """
 
     kind: str
@@ -45,12 +45,12 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What an instruction does to an exchange.
+    """The role of an instruction in an exchange.
 
     Attributes:
-      role: `sync` (starts and waits), `start`, `done` or `progress` (computes beside it).
-      key: names the exchange from its start to its end within one computation.
-      collective: None at its end.
+      role: `sync` (starts and waits), `start`, `done` or `progress` (computes meanwhile).
+      key: identifies the exchange from its start to its end within one computation.
+      collective: the exchange; None if the role is `done`.
     """
 
     role: str
@@ -62,14 +62,14 @@ def find_event(module: Module, computation: str, line: Instruction, num: int) ->
     """The exchange that an instruction starts, performs or ends, if any.
 
     Asynchronous exchanges come as pairs (`all-gather-start`, `-done`), as an `async-start` of a
-    computation, or on TPUs as a row of fusions that each carry a piece of the exchange beside their
-    own work, from `async-collective-start` to `async-collective-done`.
+    computation, or on TPUs as a series of fusions that each perform a piece of the exchange along
+    with their own work, from `async-collective-start` to `async-collective-done`.
 
     Args:
       module: the program.
-      computation: name of the line's computation.
+      computation: name of the computation that holds the instruction.
       line: the instruction.
-      num: partitions of the program.
+      num: number of partitions of the program.
     """
     lines = module.computations[computation]
     if line.opcode in _OPCODES:
@@ -88,7 +88,7 @@ def find_event(module: Module, computation: str, line: Instruction, num: int) ->
 
 
 def _find_inside(module: Module, line: Instruction, num: int) -> Event | None:
-    """The exchange within a fusion or an asynchronous computation."""
+    """Finds the exchange within a fusion or an asynchronous computation."""
     for name in line.called():
         inner = module.computations[name]
         for each in inner.values():
@@ -113,7 +113,7 @@ def _find_inside(module: Module, line: Instruction, num: int) -> Event | None:
 def _make(lines: dict[str, Instruction], line: Instruction, kind: str, num: int) -> Collective:
     if kind == "all-gather":
         arrays = line.arrays
-        # The start of a pair gives (what it takes, what it will give).
+        # The start of a pair returns (its operands, its future results).
         arrays = arrays[len(arrays) // 2 :] if line.opcode.endswith("-start") else arrays
     else:
         arrays = [array for name in line.operands if name in lines for array in lines[name].arrays]
@@ -122,7 +122,7 @@ def _make(lines: dict[str, Instruction], line: Instruction, kind: str, num: int)
 
 
 def _make_send(lines: dict[str, Instruction], line: Instruction, num: int) -> Collective:
-    """TPU slices exchange through their hosts: `send` and `recv` of one part on each device."""
+    """An exchange between TPU slices through their hosts: one `send` and `recv` per device."""
     match = re.search(r'_xla_megascale_transfer_type="(\w+)"', line.attributes)
     kind = (match[1] if match else "all_reduce").lower().replace("_", "-")
     kind = "collective-permute" if kind == "one-to-one" else kind
@@ -136,14 +136,14 @@ def _rendezvous(line: Instruction) -> str:
 
 
 def read_groups(attributes: str, num: int) -> np.ndarray:
-    """The groups of a collective in any of the forms that XLA prints.
+    """Parses the groups of a collective from any of the forms that XLA prints.
 
     `replica_groups={{0,1},{2,3}}`; `[2,2]<=[4]` or `[2,2]<=[2,2]T(1,0)`, rows of a range;
     `mesh['a'=2,'b'=2] {'b'}`, axes of a mesh; `source_target_pairs={{0,1}}`; `{}` means all.
 
     Args:
-      attributes: of the instruction.
-      num: partitions of the program.
+      attributes: attributes of the instruction.
+      num: number of partitions of the program.
 
     Returns:
       int [groups, members], or [pairs, 2].
@@ -166,7 +166,7 @@ def read_groups(attributes: str, num: int) -> np.ndarray:
 
 
 def _read_mesh_groups(mesh: str, axes: str) -> np.ndarray:
-    """Groups along axes of a mesh, `'a'=4,'b'=2` and `'a':(2)2,'b'`, whose part may be an axis."""
+    """Groups along axes, or parts of axes, of a mesh: `'a'=4,'b'=2` and `'a':(2)2,'b'`."""
     sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
     parts = re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes)
     shape, names = [], []
@@ -192,10 +192,10 @@ class Network:
     """The links of a topology.
 
     Attributes:
-      chip: its figures.
+      chip: specifications of the chip.
       shape: chips along the sides of a slice.
       places: int [n, 4], (slice, x, y, z) of each partition.
-      share: of the published bandwidths that is reached.
+      share: fraction of the published bandwidths that is reached.
       hop_seconds: latency from a chip to its neighbour.
       dcn_seconds: latency of an exchange between slices.
     """
@@ -208,14 +208,14 @@ class Network:
     dcn_seconds: float
 
     def estimate(self, collective: Collective) -> float:
-        """Seconds of one exchange alone on the network."""
+        """Seconds that one exchange takes when it has the network to itself."""
         if collective.kind == "collective-permute" and not collective.over_dcn:
             return self._estimate_permute(collective)
         places = self.places[collective.groups[0]]
         num_slices = len(np.unique(places[:, 0]))
         inside = places[places[:, 0] == places[0, 0]]
         if collective.over_dcn:
-            # A part of a gather goes to every other slice, a permute's array to one.
+            # A gather sends its part to every other slice, a permute its array to one.
             whole = {"all-gather": num_slices, "collective-permute": num_slices / (num_slices - 1)}
             num_bytes = collective.num_bytes * whole.get(collective.kind, 1)
             return self._over_dcn(collective.kind, num_bytes, num_slices)
@@ -239,13 +239,13 @@ class Network:
             spots = np.unique(places[:, 1 + side])
             if len(spots) == 1:
                 continue
-            # Groups that take every second chip share the links between.
+            # Interleaved groups, such as every second chip, share the links between their chips.
             stride = (spots[-1] - spots[0]) // (len(spots) - 1)
             ring = len(spots) == length and self.chip.is_ring(length, self.shape)
             bandwidth += self._link() * (2 if ring else 1) / stride
             hops += stride * (len(spots) / 2 if ring else len(spots) - 1)
             middle = max(middle, stride * len(spots) / (8 if ring else 4))
-        # Devices of one chip: as fast as a link, at least.
+        # Devices of one chip are assumed to be joined at least as fast as by a link.
         bandwidth, hops = bandwidth or self._link(), hops or 1.0
         if kind == "all-to-all":
             return (middle or 0.5) * num_bytes / self._link() + hops * self.hop_seconds
@@ -253,13 +253,13 @@ class Network:
         return _FACTORS[kind] * (gather + hops * self.hop_seconds)
 
     def _over_dcn(self, kind: str, num_bytes: float, num_slices: int) -> float:
-        """Each device exchanges its part with its fellows in the other slices."""
+        """Each device exchanges its part with its counterparts in the other slices."""
         bandwidth = self.chip.dcn_bandwidth / self.chip.devices_per_chip * self.share
         sent = _FACTORS.get(kind, 1.0) * num_bytes * (num_slices - 1) / num_slices
         return sent / bandwidth + self.dcn_seconds
 
     def _estimate_permute(self, collective: Collective) -> float:
-        """All pairs send at once: a link carries as many messages as the longest way has hops."""
+        """All pairs send at once: a link carries as many messages as the longest path has hops."""
         first, second = (self.places[collective.groups[:, column]] for column in (0, 1))
         if (first[:, 0] != second[:, 0]).any():
             rate = self.chip.dcn_bandwidth / self.chip.devices_per_chip * self.share
@@ -273,5 +273,5 @@ class Network:
         return longest * (collective.num_bytes / self._link() + self.hop_seconds)
 
     def _link(self) -> float:
-        """Bytes a second and direction that one device gets of a link."""
+        """Bytes per second and direction that one device gets from a link."""
         return self.chip.link_bandwidth / self.chip.devices_per_chip * self.share

@@ -37,15 +37,16 @@ _SIZE = r"([\d.]+)([KMGT]?)B?"
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler said about a function.
+    """A compilation result.
 
     Attributes:
-      text: of the program that every device runs; empty if it does not fit.
-      bytes: of one device: arguments, outputs, aliased (outputs in place of arguments),
+      text: text of the program that every device runs; empty if it does not fit.
+      bytes: bytes per device by kind: arguments, outputs, aliased (outputs in place of arguments),
         temporaries, program. Empty if it does not fit.
-      flops: the compiler's own count: loops once, the dearest branch of each conditional.
-      seconds: compiling took.
-      needed_bytes: of memory, if it does not fit; 0 if it does, None if the message does not say.
+      flops: the compiler's own count: loop bodies once, the costliest branch of each conditional.
+      seconds: compile time.
+      needed_bytes: memory needed, if it does not fit; 0 if it does, None if the compiler's message
+        does not say.
     """
 
     text: str
@@ -56,19 +57,19 @@ class Compiled:
 
     @property
     def fits(self) -> bool:
-        """Whether the compiler found room for it."""
+        """Whether the program fits the device's memory."""
         return bool(self.text)
 
 
 @dataclasses.dataclass(frozen=True)
 class AbstractStep:
-    """A training step with the shapes of what it takes.
+    """A training step with the shapes of its arguments.
 
     Attributes:
-      fn: jitted.
-      state: tree of ShapeDtypeStructs with shardings.
-      batch: the same of the batch.
-      mesh: of the devices.
+      fn: the jitted step.
+      state: ShapeDtypeStructs with shardings, of the state.
+      batch: ShapeDtypeStructs with shardings, of the batch.
+      mesh: mesh of the devices.
     """
 
     fn: Any
@@ -78,10 +79,10 @@ class AbstractStep:
 
 
 def describe_step(config: ConfigDict, devices: Any) -> AbstractStep:
-    """The real training step of a config on a mesh over the devices, nothing computed.
+    """The real training step of a config on a mesh over the devices, without computing anything.
 
     Raises:
-      UserError: what `make_networks`, `make_mesh` and the sharding rules refuse.
+      UserError: see `make_networks`, `make_mesh` and `rules.state_shardings`.
     """
     networks = make_networks(config)
     mesh = make_mesh(config.mesh, devices)
@@ -97,11 +98,11 @@ def describe_step(config: ConfigDict, devices: Any) -> AbstractStep:
 
 
 def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tuple]]:
-    """The functions that evaluation runs on each device alone, with the shapes of what they take.
+    """The functions that evaluation runs on each device alone, with the shapes of their arguments.
 
     Returns:
       {"embed aerial": (fn, arguments), "embed ground": ..., "generate": ...}, the last only with a
-      generator; `config.eval.batch_size` rows each.
+      generator; each takes `config.eval.batch_size` rows.
     """
     networks = make_networks(config)
     local = LocalDevices([device])
@@ -114,7 +115,7 @@ def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tup
     num = config.eval.batch_size
     model = Model(config, networks)
     images = {view: _shape((num, *size, 3), whole) for view, size in networks.sizes.items()}
-    # The rows' functions themselves: `Model` would run them on this process's own devices.
+    # The functions of rows, not the public ones: `Model` runs those on this process's own devices.
     functions = {
         f"embed {view}": (
             local.compile(functools.partial(model.embed_rows, view=view)),
@@ -134,7 +135,7 @@ def compile_lowered(lowered: jax.stages.Lowered, options: dict[str, str]) -> Com
 
     Args:
       lowered: the program.
-      options: of the compiler; those of `jax.jit` are not a part of what it lowers.
+      options: compiler options; a lowered program does not carry those of its `jax.jit`.
 
     Raises:
       UserError: the compiler fails for another reason than memory.
@@ -162,10 +163,10 @@ def compile_lowered(lowered: jax.stages.Lowered, options: dict[str, str]) -> Com
 
 
 def read_needed_bytes(message: str) -> int | None:
-    """The memory that a program asked for in vain, from the compiler's message; None if not told.
+    """The memory that a program needs, from the compiler's out-of-memory message; None if absent.
 
-    `... the total memory required for ... (21.3G) exceeds available HBM (15.75G)` and
-    `Used 21.30G of 15.75G hbm` are known.
+    Known messages: `... the total memory required for ... (21.3G) exceeds available HBM (15.75G)`
+    and `Used 21.30G of 15.75G hbm`.
     """
     for pattern in (rf"\({_SIZE}\) exceeds available", rf"[Uu]sed {_SIZE} of"):
         match = re.search(pattern, message)
@@ -175,7 +176,7 @@ def read_needed_bytes(message: str) -> int | None:
 
 
 def measure_state(step: AbstractStep) -> dict[str, int]:
-    """Bytes of one device's part of what a step takes, from shapes and shardings alone.
+    """Bytes per device of a step's arguments, from shapes and shardings alone.
 
     Returns:
       {parameters, optimizer, averages, other_state, batch}.
@@ -187,11 +188,11 @@ def measure_state(step: AbstractStep) -> dict[str, int]:
 
 
 def measure_memory(step: AbstractStep, compiled: Compiled) -> dict[str, int]:
-    """Bytes of one device by kind.
+    """Bytes per device by kind.
 
-    `measure_state`, and of a program that fits also `padding` (arguments fill whole tiles in
-    memory), `outputs` (that do not take an argument's place), `temporaries` (activations and all
-    else that lives within a step), `program`, and `total`.
+    The kinds of `measure_state` and, if the program fits, `padding` (arguments fill whole tiles in
+    memory), `outputs` (those not stored in place of an argument), `temporaries` (activations and
+    everything else that lives within a step), `program`, and `total`.
     """
     sizes = measure_state(step)
     if not compiled.fits:
@@ -209,7 +210,7 @@ def default_folder() -> Path:
 
 
 def list_versions() -> dict[str, str]:
-    """Releases that a plan depends on."""
+    """Versions of the packages that a plan depends on."""
     versions = {"retroguide_jax": __version__}
     for name in ("jax", "flax", "libtpu", "jax-cuda13-plugin"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -223,15 +224,15 @@ def cached_compile(
     options: dict[str, str] | None = None,
     **target: str | int,
 ) -> Compiled:
-    """`compile_lowered` behind a disk cache, by program, target and releases.
+    """`compile_lowered` behind a disk cache, keyed by program, target and package versions.
 
     JAX's own compilation cache cannot read back programs for devices that are not present.
 
     Args:
-      folder: of the cache, one file per program.
-      lowered: the program, before the compiler has seen it.
-      options: of the compiler.
-      **target: what it is compiled for.
+      folder: folder of the cache, one file per program.
+      lowered: the program before compilation.
+      options: compiler options.
+      **target: description of the target devices, part of the key.
 
     Raises:
       UserError: the compiler fails for another reason than memory, or the file cannot be written.
@@ -245,7 +246,7 @@ def cached_compile(
     path = folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json.gz"
     try:
         return Compiled(**json.loads(gzip.decompress(path.read_bytes())))
-    # Absent, cut short, or of another release: compile again.
+    # The entry is absent, truncated, or from another release: compile again.
     except (OSError, EOFError, ValueError, TypeError):
         compiled = compile_lowered(lowered, options)
     with write_beside(path) as beside:

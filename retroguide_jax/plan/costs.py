@@ -1,7 +1,7 @@
 """Floating point operations and memory traffic of single instructions.
 
-The compiler's own `cost_analysis` counts a loop's body once, and of a conditional the dearest
-branch, however often they run; hence the count here, instruction by instruction.
+The compiler's own `cost_analysis` counts a loop's body once, and only the costliest branch of a
+conditional, however often they run; so this module counts instruction by instruction.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ from retroguide_jax.plan.hlo import Array, Instruction, Module
 
 Computation = dict[str, Instruction]
 
-# They move nothing: names for parts of what others made, or the work of the computations they call.
+# Opcodes without traffic: they name parts of other results or call computations counted elsewhere.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while"),
     *("conditional", "call", "partition-id", "replica-id", "opt-barrier", "add-dependency", "iota"),
 }
 _LARGEST_KERNEL = 7 * 7  # positions
 _SLICING = ("slice", "dynamic-slice", "gather")
-# Within a fusion: results that are operands, and exchanges, whose time has their traffic in it.
+# Within a fusion: results that are operands, and exchanges, whose time includes their traffic.
 _PASSED = ("tuple", "parameter", *KINDS)
 
 
@@ -33,10 +33,10 @@ class Flops:
     """Floating point operations of matrix products and convolutions, two per multiplication.
 
     Attributes:
-      useful: positions of a convolution that fall on padding or between dilated values are left
-        out, as in XLA's HloCostAnalysis. Elementwise operations are not counted: they do not run
-        on the matrix units, and memory bounds them.
-      padded: with channels padded to whole matrix units.
+      useful: without the positions of a convolution that fall on padding or between dilated values,
+        as in XLA's HloCostAnalysis. Elementwise operations are not counted: they do not run on the
+        matrix units and are memory-bound.
+      padded: the same with channels padded to whole matrix units.
     """
 
     useful: float = 0.0
@@ -47,11 +47,11 @@ class Flops:
 
 
 def count_flops(module: Module, computation: Computation, line: Instruction, unit: int) -> Flops:
-    """Operations of one instruction, including those of a fusion's instructions.
+    """Operations of one instruction, including those inside a fusion.
 
     Args:
       module: the program.
-      computation: of the instruction.
+      computation: the computation that holds the instruction.
       line: the instruction.
       unit: `Chip.matrix_unit`.
     """
@@ -75,7 +75,7 @@ def count_flops(module: Module, computation: Computation, line: Instruction, uni
 
 
 def _count_library(computation: Computation, line: Instruction, unit: int) -> Flops:
-    """Calls of cuDNN and cuBLAS, whose operands stand in the forward product's places."""
+    """Calls of cuDNN and cuBLAS: maps operands and result to the roles of the forward product."""
     target = line.attribute("custom_call_target") or ""
     if not ("cudnn$conv" in target or "cublas$" in target):
         return Flops()
@@ -93,7 +93,7 @@ def _count_library(computation: Computation, line: Instruction, unit: int) -> Fl
 
 
 def _pad(flops: float, contracted: int, columns: int, unit: int) -> Flops:
-    """A matrix unit holds `unit` contracted values times `unit` columns; the rest streams."""
+    """Pads to a matrix unit of `unit` contracted values x `unit` columns; rows stream through."""
     waste = math.prod(-(-size // unit) * unit / size for size in (contracted, columns) if size)
     return Flops(flops, flops * waste)
 
@@ -101,8 +101,8 @@ def _pad(flops: float, contracted: int, columns: int, unit: int) -> Flops:
 def count_traffic(module: Module, computation: Computation, line: Instruction) -> float:
     """Bytes that an instruction reads from and writes to the device's main memory.
 
-    Operands and results that the compiler has placed in a core's own memory count nothing; of an
-    operand that is only sliced, the slices count.
+    Operands and results in a core's own memory do not count; of an operand that is only sliced,
+    only the slices count.
     """
     if line.opcode in _FREE or line.opcode.endswith(("-done", "-update")):
         return 0.0
@@ -124,7 +124,7 @@ def _in_hbm(arrays: list[Array]) -> float:
 
 
 def _count_copy(computation: Computation, line: Instruction) -> float:
-    """A copy gives (where to, where from, context), a slice ((where from), where to, ...)."""
+    """A copy returns (target, source, context), a slice ((source), target, ...)."""
     source = computation[line.operands[0]].arrays[0]
     target = line.arrays[0] if line.opcode == "copy-start" else line.arrays[1]
     return float(target.num_bytes * ((1 if target.in_hbm else 0) + (1 if source.in_hbm else 0)))
@@ -144,14 +144,14 @@ def _count_fusion(computation: Computation, line: Instruction, inner: Computatio
         return total + _in_hbm(line.arrays)
     for result, array in zip(results, line.arrays, strict=True):
         if array.in_hbm and result.opcode not in _PASSED:
-            # An update in place leaves the rest of the result alone.
+            # An in-place update writes only the changed part of the result.
             changed = inner[result.operands[1]].arrays if result.name in updated else [array]
             total += sum(each.num_bytes for each in changed)
     return total
 
 
 def _count_read(whole: float, users: list[Instruction], updated: set[str]) -> float:
-    """Bytes that a fusion reads of an operand of `whole` bytes in main memory."""
+    """Bytes that a fusion reads from an operand of `whole` bytes in main memory."""
     if users and all(user.opcode in _SLICING for user in users):
         return min(whole, float(sum(user.arrays[0].num_bytes for user in users)))
     if all(user.opcode in _PASSED or user.name in updated for user in users):
@@ -160,7 +160,7 @@ def _count_read(whole: float, users: list[Instruction], updated: set[str]) -> fl
 
 
 def _list_results(inner: Computation) -> list[Instruction]:
-    """What a fusion's result, or each part of it, is made by."""
+    """The instructions that produce a fusion's result, or each part of it."""
     root = next(line for line in inner.values() if line.is_root)
     parts = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
     return [_skip_bitcasts(inner, line) for line in parts]
@@ -179,7 +179,7 @@ def _users(inner: Computation, name: str) -> Iterator[Instruction]:
 
 
 def _count_convolution(line: Instruction, image, kernel, result, unit: int) -> Flops:
-    """Operations by the line's window and labels, from the sides of the three arrays."""
+    """Operations of a convolution, from its window and labels and the sides of the three arrays."""
     left, right = (line.attribute("dim_labels") or "").split("->")
     left, middle = left.split("_")
     window = _parse_window(line.attributes)
@@ -193,7 +193,7 @@ def _count_convolution(line: Instruction, image, kernel, result, unit: int) -> F
         )
     batch = image[left.index("b")] // int(line.attribute("batch_group_count") or 1)
     inputs, outputs = kernel[middle.index("i")], kernel[middle.index("o")]
-    # Gradients of kernels contract over all positions, which appear as a window of that size.
+    # Kernel gradients contract over all positions, so their window is as large as the image.
     taps = math.prod(window.get("size", [1]))
     contracted = inputs * taps if taps > _LARGEST_KERNEL else inputs
     return _pad(2.0 * batch * inputs * outputs * positions, contracted, outputs, unit)
@@ -206,14 +206,14 @@ _WINDOW = (("size", 1), ("stride", 1), ("pad", 0), ("lhs_dilate", 1), ("rhs_dila
 def _count_positions(
     length: int, out: int, size: int, stride: int, pad: int, lhs_dilate: int, rhs_dilate: int
 ) -> int:
-    """Pairs of a result's position and a kernel's position that meet a value, along one side."""
+    """Pairs (result position, kernel position) that fall on an input value, along one side."""
     index = np.arange(out)[:, None] * stride - pad + np.arange(size) * rhs_dilate
     inside = (index >= 0) & (index < (length - 1) * lhs_dilate + 1) & (index % lhs_dilate == 0)
     return int(inside.sum())
 
 
 def _parse_window(attributes: str) -> dict[str, list[int]]:
-    """`window={size=3x3 stride=2x2 pad=1_1x0_0}` as lists over the sides; of pads the lower."""
+    """Parses `window={size=3x3 stride=2x2 pad=1_1x0_0}` into lists over sides; pads: the lower."""
     match = re.search(r"window=\{([^}]*)\}", attributes)
     fields = dict(field.split("=") for field in match[1].split()) if match else {}
     return {

@@ -5,7 +5,7 @@ import functools
 import math
 import re
 
-# `f32[8,64]{1,0:T(8,128)S(1)}`: type, sides, sides from the fastest, tiles, memory space.
+# `f32[8,64]{1,0:T(8,128)S(1)}`: type, sides, order of axes (fastest first), tiles, memory space.
 _ARRAY = re.compile(
     r"(?P<dtype>[a-z]\w*)\[(?P<dims>[\d,<=]*)\](?:\{(?P<order>[\d,]*)(?::(?P<layout>[^}]*))?\})?"
 )
@@ -25,9 +25,9 @@ class Array:
     Attributes:
       dtype: `f32`, `bf16`, `pred`, ...
       dims: sides.
-      num_bytes: in memory, where TPUs pad the two fastest sides to whole tiles.
-      padding: bytes of these that are padding.
-      in_hbm: whether it lies in the device's main memory, not in a core's own.
+      num_bytes: bytes in memory, where TPUs pad the two fastest sides to whole tiles.
+      padding: the bytes of `num_bytes` that are padding.
+      in_hbm: whether it is in the device's main memory, not in a core's own.
     """
 
     dtype: str
@@ -38,7 +38,7 @@ class Array:
 
 
 def parse_arrays(shape: str) -> list[Array]:
-    """All arrays of a shape, in order, through nested tuples; tokens are none."""
+    """All arrays of a shape, in order, through nested tuples; tokens do not count as arrays."""
     return [_make_array(match) for match in _ARRAY.finditer(shape) if match["dtype"] != "token"]
 
 
@@ -65,7 +65,7 @@ def _count_bits(dtype: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of a computation; `attributes` is what follows the operands."""
+    """One line of a computation; `attributes` is the text after the operands."""
 
     name: str
     opcode: str
@@ -82,12 +82,12 @@ class Instruction:
 
     @functools.cached_property
     def op_name(self) -> str:
-        """Where in the Python program it came from: `jit(train_step)/.../dot_general`."""
+        """The operation's path in the Python program: `jit(train_step)/.../dot_general`."""
         match = re.search(r'op_name="([^"]*)"', self.attributes)
         return match[1] if match else ""
 
     def attribute(self, name: str) -> str | None:
-        """The text of an attribute without commas outside of braces: `{1,0}` or `sum.3`."""
+        """The value of an attribute, such as `{1,0}` or `sum.3`; commas only within braces."""
         match = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^,\s]+)", self.attributes)
         return match[1] if match else None
 
@@ -103,18 +103,18 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A program: computations by name, each its instructions by name, in scheduled order."""
+    """A program: computations by name, each with its instructions by name, in scheduled order."""
 
     computations: dict[str, dict[str, Instruction]]
     entry: str
 
     def root(self, computation: str) -> Instruction:
-        """The instruction whose result is the computation's."""
+        """The instruction whose result is the computation's result."""
         return next(line for line in self.computations[computation].values() if line.is_root)
 
 
 def parse_module(text: str) -> Module:
-    """Reads `compiled.as_text()`.
+    """Parses `compiled.as_text()`.
 
     Raises:
       ValueError: the text holds no entry computation.

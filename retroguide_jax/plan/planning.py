@@ -1,4 +1,4 @@
-"""What the command can be asked for: one plan with its extras, or a sweep."""
+"""Capacity plans: one plan with optional extras, or a sweep over variants."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ class Planner:
 
     Attributes:
       topology: the devices.
-      assumptions: of the prediction.
-      folder: the disk cache of compiled programs.
+      assumptions: assumptions of the time prediction.
+      folder: the disk cache of compilation results.
     """
 
     topology: Topology
@@ -40,16 +40,16 @@ class Planner:
         """Compiles the training step and reads the plan from it.
 
         Args:
-          config: the run's, its batches scaled to the devices.
-          one_chip_seconds: predicted for one chip; None takes this program's time without any
-            exchange.
+          config: config of the run, with its batches scaled to the devices.
+          one_chip_seconds: predicted time of a step on one chip; None takes this program's time
+            without any exchange.
 
         Returns:
-          A dict for JSON; `predicted`, `collectives`, `flops_per_device` and what goes with them
-          are absent if it does not fit.
+          A dict for JSON; `predicted`, `collectives`, `flops_per_device` and the other entries
+          derived from the program are absent if it does not fit.
 
         Raises:
-          UserError: batches, a mesh or rules that cannot be.
+          UserError: impossible batches, mesh or sharding rules.
         """
         num = len(self.topology.devices)
         check_batches(config, num)
@@ -110,7 +110,7 @@ class Planner:
         }
 
     def plan_evaluation(self, config: ConfigDict) -> dict[str, dict[str, Any]]:
-        """Compiles the functions of evaluation for one device: {name: its plan}."""
+        """Compiles the functions of evaluation for one device; returns {name: plan}."""
         plans = {}
         device = self.topology.devices[0]
         for name, (fn, arguments) in compiling.list_evaluation(config, device).items():
@@ -153,17 +153,18 @@ class Planner:
 def plan_run(
     planner: Planner, config: ConfigDict, per_device: int | None, parts: set[str], tell: Tell
 ) -> dict[str, Any]:
-    """The plan of one config.
+    """Plans one config.
 
     Args:
-      planner: of the topology.
-      config: the run's.
+      planner: planner of the topology.
+      config: config of the run.
       per_device: pairs per device; None keeps the config's batch.
-      parts: of `baseline` (compile for one chip too), `search` (the largest batch), `evaluation`.
-      tell: is given a line before what takes minutes.
+      parts: any of `baseline` (compile for one chip too), `search` (find the largest batch) and
+        `evaluation`.
+      tell: called with one line of progress before each operation that takes minutes.
 
     Raises:
-      UserError: a batch or a config that cannot be.
+      UserError: an impossible batch or config.
     """
     num = len(planner.topology.devices)
     config = search.change(config, mesh__slice=planner.topology.num_slices)
@@ -185,8 +186,8 @@ def plan_sweep(
     """Plans every variant, one after the other.
 
     Returns:
-      The recommended variant's plan, or the first's if none fits, with `sweep` (rows of all),
-      `recommended` (its number in `sweep`, or None) and `reason`.
+      The plan of the recommended variant, or of the first one if none fits, with `sweep` (one row
+      per variant), `recommended` (index in `sweep`, or None) and `reason`.
 
     Raises:
       UserError: a variant's batch does not keep the config's ratio, or its fsdp does not divide the
@@ -204,10 +205,10 @@ def plan_sweep(
 
 
 def read_assumptions(texts: Sequence[str]) -> Assumptions:
-    """Assumptions from texts `name=value`.
+    """Parses assumptions of the form `name=value`.
 
     Raises:
-      UserError: an unknown name, or a value that is no positive number.
+      UserError: an unknown name, or a value that is not a positive number.
     """
     known = [field.name for field in dataclasses.fields(Assumptions)]
     values = {}
@@ -223,7 +224,7 @@ def read_assumptions(texts: Sequence[str]) -> Assumptions:
 
 
 def _plan_one_chip(planner: Planner, config: ConfigDict, tell: Tell) -> float | None:
-    """Predicted seconds of a step on one chip with the same batch per device; None: none fits."""
+    """Predicted seconds of a step on one chip with the same per-device batch; None if too large."""
     per_device = config.train.batch_size // len(planner.topology.devices)
     alone = search.change(config, mesh__slice=1, mesh__data=1, mesh__fsdp=1)
     tell("compiling for one chip")
@@ -254,7 +255,7 @@ def _list_shardings(step: compiling.AbstractStep) -> list[dict[str, Any]]:
 
 
 def _list_longest(usage: Usage, step: compiling.AbstractStep, num: int = 20) -> list[dict]:
-    """The exchanges that take the most of a step's time."""
+    """The exchanges that take the most time of a step, the longest first."""
     ordered = sorted(usage.exchanges, key=lambda each: -each.count * each.seconds)
     return [
         {
@@ -271,7 +272,7 @@ def _list_longest(usage: Usage, step: compiling.AbstractStep, num: int = 20) -> 
 
 
 def _name_axes(group: np.ndarray, step: compiling.AbstractStep) -> list[str]:
-    """The axes of the mesh that a group's members differ in."""
+    """The mesh axes along which the members of a group differ."""
     shape = step.mesh.devices.shape
     positions = np.array(np.unravel_index(group, shape))
     differ = (positions != positions[:, :1]).any(1)

@@ -11,14 +11,14 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.text import align
 
 Measure = Callable[[int], tuple[bool, int | None]]
-# Compiling takes minutes, and memory is nearly affine in the batch: a few tries suffice.
+# Compiling takes minutes, and memory is nearly affine in the batch: few attempts suffice.
 _TRIES = 5
-# Predictions nearer to each other than this are a tie, which memory decides.
+# Predictions within this fraction of the best are a tie, broken by the least memory.
 _TIE = 0.02
 
 
 def change(config: ConfigDict, **fields: Any) -> ConfigDict:
-    """A copy with these fields, dots written as two underscores: `train__remat="blocks"`."""
+    """A copy with the given fields changed; two underscores stand for a dot: `train__remat`."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.update_from_flattened_dict(
@@ -28,17 +28,17 @@ def change(config: ConfigDict, **fields: Any) -> ConfigDict:
 
 
 def scale_batches(config: ConfigDict, num_devices: int, per_device: int | None) -> ConfigDict:
-    """A copy whose batches fit the devices.
+    """A copy with the contrastive and adversarial batches scaled to the devices.
 
     Args:
-      config: the run's.
-      num_devices: of the mesh.
+      config: config of the run.
+      num_devices: number of devices of the mesh.
       per_device: pairs per device and step; None keeps the config's global batch. The adversarial
-        batch keeps its ratio to it.
+        batch keeps its ratio to the contrastive one.
 
     Raises:
-      UserError: the config's batch does not divide over the devices, or the given one does not
-        keep the ratio.
+      UserError: the config's batch does not divide over the devices, or `per_device` is not a
+        multiple of the ratio.
     """
     batch = config.train.batch_size
     if per_device is None:
@@ -63,7 +63,7 @@ def scale_batches(config: ConfigDict, num_devices: int, per_device: int | None) 
 
 
 def count_ratio(config: ConfigDict) -> int:
-    """Pairs of the contrastive batch for each adversarial one."""
+    """Pairs of the contrastive batch per adversarial pair."""
     return config.train.batch_size // config.train.adversarial_batch_size
 
 
@@ -73,14 +73,14 @@ def search_batch(
     """Extrapolates from two batches to the largest that fits, and confirms it.
 
     Args:
-      measure: batch -> (fits, bytes it needs, None if unknown); asked once per batch.
+      measure: batch -> (fits, bytes needed or None if unknown); called at most once per batch.
       limit: bytes that may be used.
-      unit: batches are multiples of it.
-      first: a batch to begin with.
+      unit: batches are multiples of this.
+      first: the batch to begin with.
 
     Returns:
-      The largest batch that was seen to fit, 0 if none was, and {batch: fits} of all that were
-      tried. Where the estimate was exact the next multiple was not tried.
+      The largest batch found to fit, 0 if none, and {batch: fits} of all batches tried. If the
+      estimate stays at the largest batch, the next multiple of `unit` is not tried.
     """
     tried: dict[int, tuple[bool, int | None]] = {}
 
@@ -106,7 +106,7 @@ def _guess(tried: dict[int, tuple[bool, int | None]], limit: int, unit: int) -> 
     known = sorted((batch, size) for batch, (_, size) in tried.items() if size is not None)
     guess = (low + high) // 2 if high else 2 * low
     if len(known) > 1:
-        # The two nearest to the limit: memory is affine only piece by piece.
+        # Take the two points nearest to the limit, because memory is only piecewise affine.
         (a, size_a), (b, size_b) = sorted(
             sorted(known, key=lambda point: abs(point[1] - limit))[:2]
         )
@@ -114,23 +114,23 @@ def _guess(tried: dict[int, tuple[bool, int | None]], limit: int, unit: int) -> 
             guess = a + int((limit - size_a) * (b - a) / (size_b - size_a))
     guess = guess // unit * unit
     guess = max(guess, low + unit) if high > low + unit else max(guess, low)
-    # What did not fit contradicts the estimate: halve the gap.
+    # A batch no larger than the guess did not fit, so the estimate is wrong: halve the gap.
     return (low + high) // 2 // unit * unit if high and guess >= high else guess
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One row of a sweep."""
+    """One combination of settings in a sweep."""
 
     fsdp: int
     per_device_batch: int
     remat: str
 
     def apply(self, config: ConfigDict, num_devices: int) -> ConfigDict:
-        """The config as this variant has it.
+        """A copy of the config with this variant's settings.
 
         Raises:
-          UserError: a batch that does not keep the config's ratio.
+          UserError: see `scale_batches`.
         """
         config = scale_batches(config, num_devices, self.per_device_batch)
         return change(config, mesh__data=-1, mesh__fsdp=self.fsdp, train__remat=self.remat)
@@ -142,10 +142,10 @@ class Variant:
 def list_variants(
     fsdp: Sequence[int], batches: Sequence[int], remat: Sequence[str], per_device: int | None
 ) -> list[Variant]:
-    """All combinations; without batches, `per_device` and its double.
+    """All combinations; without batches, `per_device` and twice that.
 
     Raises:
-      UserError: nothing to combine.
+      UserError: there is nothing to combine.
     """
     if not batches and per_device:
         batches = [per_device, 2 * per_device]
@@ -159,7 +159,7 @@ def list_variants(
 
 
 def make_row(variant: Variant, plan: dict[str, Any]) -> dict[str, Any]:
-    """What a sweep compares of one variant's plan."""
+    """The entries of one variant's plan that a sweep compares."""
     row = dataclasses.asdict(variant) | {"fits": plan["fits"]}
     row["hbm_bytes"] = plan["hbm_bytes"].get("total", plan["hbm_needed_bytes"])
     if plan["fits"]:
@@ -171,10 +171,10 @@ def make_row(variant: Variant, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def recommend(rows: Sequence[dict[str, Any]]) -> tuple[int | None, str]:
-    """The row to take and why: most images per second; of ties, the least memory.
+    """Chooses the row with the most images per second; of ties, the one with the least memory.
 
     Returns:
-      (number of the row, reason); (None, reason) if none fits.
+      (index of the row, reason); (None, reason) if none fits.
     """
     fitting = [number for number, row in enumerate(rows) if row["fits"]]
     if not fitting:
@@ -189,7 +189,7 @@ def recommend(rows: Sequence[dict[str, Any]]) -> tuple[int | None, str]:
 
 
 def format_sweep(result: dict[str, Any]) -> str:
-    """The rows as text, the recommended one marked, and the overrides that choose it."""
+    """The rows as text with the recommended one marked, and the overrides that select it."""
     lines = [("variant", "fits", "GiB", "state GiB", "temp GiB", "ms", "images/s", "efficiency")]
     for number, row in enumerate(result["sweep"]):
         mark = "* " if number == result["recommended"] else "  "

@@ -1,21 +1,21 @@
-"""A plan as text."""
+"""Formats a plan as text."""
 
 from typing import Any
 
 from retroguide_jax.text import align
 
 GIB = 2**30
-# Rows of the tables by module and of exchanges.
+# Maximum rows of the tables of modules and of exchanges, without and with detail.
 _FEW, _MANY = 12, 100
 
 
 def format_plan(plan: dict[str, Any], with_shardings: bool = False, detail: bool = False) -> str:
-    """The plan for people: fits or not, memory, exchanges, prediction with its arithmetic.
+    """Formats a plan: fit, memory, exchanges, and the time prediction with its arithmetic.
 
     Args:
       plan: from `planning.Planner`.
-      detail: all modules, the longest kernels, more exchanges.
-      with_shardings: append where every leaf of the state lies, some hundred lines.
+      detail: show all modules, the longest kernels and more exchanges.
+      with_shardings: append the placement of every leaf of the state, some hundred lines.
     """
     parts = [_head(plan), _memory(plan)]
     if plan["fits"]:
@@ -32,7 +32,7 @@ def format_plan(plan: dict[str, Any], with_shardings: bool = False, detail: bool
 
 
 def describe_fit(plan: dict[str, Any]) -> str:
-    """`fits: 9.10 of 15.75 GiB per device`, or by how much it does not."""
+    """Such as `fits: 9.10 of 15.75 GiB per device`, or the memory it needs if it does not fit."""
     limit = f"{plan['hbm_limit_bytes'] / GIB:.2f} GiB per device"
     if plan["fits"]:
         return f"fits: {plan['hbm_bytes']['total'] / GIB:.2f} of {limit}"
@@ -81,7 +81,7 @@ def _prediction(plan: dict[str, Any]) -> str:
 
 
 def _work(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a device does in a step."""
+    """Rows on the work of one device in a step."""
     chip, written = plan["chip"], plan["written_bytes"]
     balance = chip["flops"] / chip["hbm_bandwidth"]
     parts = ", ".join(f"{name} {share:g}" for name, share in plan["frequencies"].items())
@@ -109,7 +109,7 @@ def _work(plan: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _times(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """The prediction and what it is computed from."""
+    """Rows on the predicted times and the terms that they are computed from."""
     chip, assumed, predicted = plan["chip"], plan["assumptions"], plan["predicted"]
     share = 1 / chip["devices_per_chip"]
     ms = {name: f"{1e3 * value:.2f}" for name, value in predicted["step_seconds_by"].items()}

@@ -1,6 +1,6 @@
-"""The time predictor: runs a compiled program on paper, instruction by instruction as scheduled.
+"""The time predictor: simulates a compiled program, instruction by instruction as scheduled.
 
-Not validated by a measurement: its times compare programs, they promise nothing.
+Not validated by measurements: use its times to compare programs, not as absolute values.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from retroguide_jax.schedule import Schedule
 
 _DAY = 86400.0
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-# The conditional parts of a step, recognised by the networks whose operations they hold. The
-# generator's update holds all three and the embedder's only itself, hence the order.
+# The conditional parts of a step, recognised by the networks whose operations they contain. The
+# order matters: the GAN update contains all three networks, the embedder's update only its own.
 _PARTS = (
     ("gan", re.compile(r"\bGenerator\b")),
     ("penalty", re.compile(r"\bDiscriminator\b")),
@@ -30,13 +30,13 @@ _PARTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Assumptions:
-    """What no data sheet says; all can be set on the command line.
+    """Parameters that no data sheet states; all can be set on the command line.
 
     Attributes:
-      flops_share: of the published peak that matrix products and convolutions reach, their channels
-        padded to whole matrix units.
-      hbm_share: of the published memory bandwidth that is reached.
-      network_share: of the published link and network bandwidth that is reached.
+      flops_share: fraction of the published peak that matrix products and convolutions reach, with
+        channels padded to whole matrix units.
+      hbm_share: fraction of the published memory bandwidth that is reached.
+      network_share: fraction of the published link and network bandwidth that is reached.
       hop_seconds: latency between neighbouring chips ("How to Scale Your Model", part 3: about a
         microsecond).
       dcn_seconds: latency of an exchange between slices.
@@ -51,7 +51,7 @@ class Assumptions:
 
 @dataclasses.dataclass
 class Exchange:
-    """A collective with how often a step runs it and how it is scheduled."""
+    """A collective, its number of runs per step and how it is scheduled."""
 
     collective: Collective
     count: float
@@ -61,14 +61,14 @@ class Exchange:
 
 @dataclasses.dataclass
 class Work:
-    """What one instruction takes beside exchanges.
+    """The cost of one instruction, exchanges excluded.
 
     Attributes:
       line: the instruction.
-      count: how often a step runs it, on average.
-      seconds: of the device's time; 0 for copies that run beside other work.
-      flops: of matrix products and convolutions.
-      hbm_bytes: read and written in main memory.
+      count: average number of runs per step.
+      seconds: device time; 0 for copies that overlap with other work.
+      flops: operations of matrix products and convolutions.
+      hbm_bytes: bytes read and written in main memory.
     """
 
     line: Instruction
@@ -80,14 +80,14 @@ class Work:
 
 @dataclasses.dataclass
 class Usage:
-    """What running a computation once takes, on one device, on average.
+    """The average cost of running a computation once on one device.
 
     Attributes:
-      work: of all instructions.
-      compute_seconds: without any exchange.
-      scheduled_seconds: with exchanges where the compiler has put them: asynchronous ones run
-        beside the computation between their start and their end.
-      exchanges: all of them.
+      work: cost of each instruction.
+      compute_seconds: time without any exchange.
+      scheduled_seconds: time with exchanges where the compiler has scheduled them: asynchronous
+        ones overlap with the computation between their start and their end.
+      exchanges: all exchanges.
       unknown: loops of unknown length, counted once.
     """
 
@@ -99,27 +99,27 @@ class Usage:
 
     @property
     def flops(self) -> float:
-        """Of matrix products and convolutions, without padding."""
+        """Operations of matrix products and convolutions, without padding."""
         return sum(work.count * work.flops.useful for work in self.work)
 
     @property
     def padded_flops(self) -> float:
-        """The same with channels padded to whole matrix units."""
+        """`flops` with channels padded to whole matrix units."""
         return sum(work.count * work.flops.padded for work in self.work)
 
     @property
     def hbm_bytes(self) -> float:
-        """Read and written in main memory."""
+        """Bytes read and written in main memory."""
         return sum(work.count * work.hbm_bytes for work in self.work)
 
     @property
     def network_seconds(self) -> float:
-        """Of all exchanges one after the other."""
+        """Time of all exchanges if they run one after the other."""
         return sum(exchange.count * exchange.seconds for exchange in self.exchanges)
 
 
 class _Clock:
-    """The time of one device, whose copies and exchanges run beside it."""
+    """Simulated time of one device, with copies and exchanges on channels that run in parallel."""
 
     def __init__(self):
         self.now = 0.0
@@ -138,7 +138,7 @@ class _Clock:
 
 
 class Timeline:
-    """A program, the chip it runs on, and how often its parts run."""
+    """Simulates a program on a chip, with the frequencies of its conditional parts."""
 
     def __init__(
         self,
@@ -151,9 +151,9 @@ class Timeline:
         """
         Args:
           module: the compiled program of one device.
-          chip: its rates.
-          network: of all devices.
-          assumptions: see there.
+          chip: specifications of the chip.
+          network: network of all devices.
+          assumptions: see `Assumptions`.
           frequencies: how often conditional parts run, from `list_frequencies`.
         """
         self._module, self._network, self._frequencies = module, network, frequencies
@@ -163,7 +163,7 @@ class Timeline:
 
     @functools.cache  # noqa: B019 - lives as long as the timeline, which is short
     def measure(self, computation: str | None = None) -> Usage:
-        """Runs a computation once; by default the whole step."""
+        """Simulates one run of a computation; by default of the entire step."""
         computation = computation or self._module.entry
         usage, with_network, without = Usage(), _Clock(), _Clock()
         for line in self._module.computations[computation].values():
@@ -186,7 +186,7 @@ class Timeline:
                 usage.exchanges += _repeat(called.exchanges, times)
 
     def _count_calls(self, usage: Usage, line: Instruction) -> dict[str, float]:
-        """How often a line runs each computation it calls."""
+        """Number of times that an instruction runs each computation that it calls."""
         if line.opcode == "conditional":
             return self._weigh_branches(line)
         if line.opcode == "call":
@@ -197,8 +197,10 @@ class Timeline:
         return {(line.attribute("body") or "").lstrip("%"): float(trips[1]) if trips else 1.0}
 
     def _weigh_branches(self, line: Instruction) -> dict[str, float]:
-        """The longest branch is the part, the others leave it out; no part of a step: it always
-        runs."""
+        """Share of runs per branch: the longest is the conditional part, the others are without it.
+
+        A longest branch that is no known part of a step counts as always taken.
+        """
         branches = [name for name in line.called() if name in self._module.computations]
         longest = max(branches, key=lambda name: self.measure(name).scheduled_seconds)
         share = self._frequencies.get(name_part(self._module, longest) or "", 1.0)
@@ -209,7 +211,7 @@ class Timeline:
         lines = self._module.computations[computation]
         flops = costs.count_flops(self._module, lines, line, self._unit)
         event = find_event(self._module, computation, line, len(self._network.places))
-        # An exchange's own traffic is part of its time.
+        # The estimated time of an exchange includes its memory traffic.
         is_exchange = event is not None and event.role != "progress"
         traffic = 0.0 if is_exchange else costs.count_traffic(self._module, lines, line)
         seconds = max(flops.padded / self._flops_rate, traffic / self._hbm_rate)
@@ -243,7 +245,7 @@ def _repeat(each: list, times: float) -> list:
 def list_frequencies(config: ConfigDict) -> dict[str, float]:
     """Share of the steps at which each conditional part runs, on average over the schedule.
 
-    `penalty` is relative to `gan`, which it is a part of.
+    `penalty` is relative to `gan`, because it is a part of the GAN update.
     """
     schedule, num_steps = Schedule(config), config.train.num_steps
     gan = schedule.count("generator")
@@ -255,7 +257,7 @@ def list_frequencies(config: ConfigDict) -> dict[str, float]:
 
 
 def name_part(module: Module, branch: str) -> str | None:
-    """Which conditional part of the step a branch holds; None for any other branch."""
+    """The conditional part of the step that a branch contains; None for any other branch."""
     names = set(_op_names(module, branch, set()))
     return next((part for part, known in _PARTS if any(map(known.search, names))), None)
 
@@ -273,18 +275,17 @@ def _op_names(module: Module, computation: str, seen: set[str]) -> Iterator[str]
 def predict(
     usage: Usage, one_chip_seconds: float, batch_size: int, num_steps: int
 ) -> dict[str, Any]:
-    """Predicts the step's time three ways, and what follows from it.
+    """Predicts the step's time in three ways, and the rates derived from it.
 
-    `scheduled`, the one that all else is computed from, lets those exchanges overlap that the
-    compiled schedule starts before it waits for them. `pessimistic` overlaps none, `optimistic`
-    all.
+    `scheduled`, from which all rates are computed, overlaps the exchanges that the compiled
+    schedule starts before it waits for them. `pessimistic` overlaps none, `optimistic` all.
     `scaling_efficiency` is the time of the same per-device batch on one chip over that on all.
 
     Args:
-      usage: of one step on one device.
-      one_chip_seconds: of a step on one chip with the same per-device batch.
-      batch_size: pairs of a step over all devices.
-      num_steps: of the schedule.
+      usage: usage of one step on one device.
+      one_chip_seconds: time of a step on one chip with the same per-device batch.
+      batch_size: pairs per step over all devices.
+      num_steps: steps of the run.
     """
     estimates = {
         "scheduled": usage.scheduled_seconds,
@@ -311,8 +312,8 @@ def predict(
 def sum_collectives(usage: Usage) -> dict[str, dict[str, float]]:
     """{kind: {count, bytes, seconds, async_bytes}} of a step, averaged over the schedule.
 
-    `bytes` are of the whole array on one device, `async_bytes` those of exchanges that run beside
-    computation.
+    `bytes` sums `Collective.num_bytes` over all exchanges, `async_bytes` over those that overlap
+    with computation.
     """
     kinds: dict[str, dict[str, float]] = {}
     for exchange in usage.exchanges:

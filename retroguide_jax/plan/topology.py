@@ -1,4 +1,4 @@
-"""Devices that are described, not present, for the compiler to compile for."""
+"""Descriptions of devices that are not present, as targets for the compiler."""
 
 import dataclasses
 import importlib.metadata
@@ -14,8 +14,8 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.plan.chips import Chip, find_chip
 from retroguide_jax.text import one_line
 
-# What all GPUs of compute capability 9.0 have in common ("CUDA C++ Programming Guide", technical
-# specifications), as XLA's `GpuTargetConfigProto`. No device is at hand to try kernels on.
+# Properties that all GPUs of compute capability 9.0 share ("CUDA C++ Programming Guide", technical
+# specifications), as XLA's `GpuTargetConfigProto`. There is no device to autotune kernels on.
 _GPU = """
 gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 fpus_per_core: 128
@@ -29,8 +29,8 @@ platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
 device_description_str: "{name}"
 """
-# libtpu would ask a metadata server what machine this is, complain on stderr that none answers, and
-# let one process only use it at a time.
+# Without these, libtpu asks a metadata server about the machine, complains on stderr that none
+# answers, and lets only one process use it at a time.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -48,8 +48,8 @@ class Topology:
     """A number of equal slices of chips.
 
     Attributes:
-      name: `v5e:16x16`.
-      chip: its figures.
+      name: chip and shape of one slice, such as `v5e:16x16`.
+      chip: specifications of the chip.
       shape: chips along the sides of one slice.
       num_slices: slices, joined by the data centre's network.
       devices: JAX's descriptions of all devices.
@@ -63,15 +63,15 @@ class Topology:
 
     @property
     def num_chips(self) -> int:
-        """Chips of all slices."""
+        """Number of chips in all slices."""
         return math.prod(self.shape) * self.num_slices
 
 
 def prepare_environment(name: str) -> None:
-    """Sets what the compiler and JAX need to compile without devices; before importing jax.
+    """Sets the environment for compiling without devices; must be called before importing jax.
 
     Args:
-      name: of the topology.
+      name: name of the topology.
 
     Raises:
       UserError: an unknown chip, or its compiler is not installed.
@@ -98,11 +98,11 @@ def _is_installed(module: str) -> bool:
 
 
 def describe_topology(name: str, num_slices: int = 1) -> Topology:
-    """Describes the devices of a topology, after `prepare_environment`.
+    """Describes the devices of a topology; call `prepare_environment` first.
 
     Args:
       name: chip and shape of one slice, `v5e:16x16` or `v5p:8x8x8`.
-      num_slices: slices of it.
+      num_slices: number of such slices.
 
     Raises:
       UserError: an unknown chip, or a shape that the compiler does not know for it.
@@ -124,11 +124,11 @@ def describe_topology(name: str, num_slices: int = 1) -> Topology:
     else:
         options = {"platform": "tpu"} | dict(chip.options)
         options |= {"num_slices": num_slices} if num_slices > 1 else {}
-        # Hosts have four chips unless told otherwise, of which older compilers make no exception.
+        # Hosts have four chips by default, and older compilers apply that even to a single chip.
         options |= {"chips_per_host_bounds": (1, 1, 1)} if set(shape) == {"1", "x"} else {}
     try:
         described = topologies.get_topology_desc(topology_name=name, **options)
-    # Names are the compiler's to know, and what it raises differs between its releases.
+    # Only the compiler knows the valid names, and the errors it raises differ between releases.
     except Exception as error:
         raise UserError(
             f"--topology={name}: the compiler does not know it ({one_line(error)}); "
@@ -143,17 +143,17 @@ def _example(chip: Chip) -> str:
 
 
 def describe_one_chip(chip: Chip) -> Topology:
-    """One chip alone, to compare with many."""
-    # The compiler describes no single chip of a 3D network: the first of the smallest slice.
+    """A topology of a single chip, as the baseline of scaling efficiency."""
+    # The compiler cannot describe a single chip of a 3D network: take one of the smallest slice.
     one = describe_topology(f"{chip.name}:{ {1: '1', 2: '1x1', 3: '2x2x1'}[chip.torus_dims] }")
     return dataclasses.replace(one, devices=one.devices[:1], shape=(1,) * chip.torus_dims)
 
 
 def locate(devices: Any) -> np.ndarray:
-    """Rows (slice, x, y, z) of devices in the order of the compiled program's partitions.
+    """Rows (slice, x, y, z) of devices, in the order of the compiled program's partitions.
 
     Args:
-      devices: an array or list of JAX devices; those that know no place count along x.
+      devices: an array or list of JAX devices; those without coordinates are numbered along x.
 
     Returns:
       int [n, 4].
