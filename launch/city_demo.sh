@@ -15,7 +15,7 @@ shift || true
 # Beside the results, so that deleting the folder deletes everything.
 export TFDS_DATA_DIR="${TFDS_DATA_DIR:-${workdir}/data}"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-${workdir}/compiled}"
-# XLA allocates and frees its working memory every step, which costs the kernel less with huge pages.
+# XLA allocates and frees its working memory every step; with huge pages the kernel pays nothing.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
 run() {

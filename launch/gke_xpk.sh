@@ -10,9 +10,9 @@
 #       evaluate --workdir=/shared/runs/cvusa --watch
 #
 # CLUSTER, ZONE, TPU_TYPE and IMAGE (see Dockerfile) are needed. STORAGE is the name of the shared
-# directory in `xpk storage attach`, NUM_SLICES is 1 by default. A workload that is terminated, killed,
-# disconnected or stuck is restarted up to MAX_RESTARTS (100) times and resumes from its last checkpoint;
-# one that fails by a user's mistake (exit code 1) is not. DRY_RUN=1 prints the command.
+# directory in `xpk storage attach`, NUM_SLICES is 1 by default. A workload that is terminated,
+# killed, cut off or stuck is restarted up to MAX_RESTARTS (100) times and resumes from its last
+# checkpoint; one that fails by a user's mistake (exit code 1) is not. DRY_RUN=1 prints the command.
 set -euo pipefail
 
 fail() {

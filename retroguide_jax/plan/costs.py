@@ -193,7 +193,7 @@ def _count_convolution(line: Instruction, image, kernel, result, unit: int) -> F
         )
     batch = image[left.index("b")] // int(line.attribute("batch_group_count") or 1)
     inputs, outputs = kernel[middle.index("i")], kernel[middle.index("o")]
-    # Kernel gradients contract over all positions, so their window is as large as the image.
+    # Kernel gradients contract over all positions, so their window is as large as those positions.
     taps = math.prod(window.get("size", [1]))
     contracted = inputs * taps if taps > _LARGEST_KERNEL else inputs
     return _pad(2.0 * batch * inputs * outputs * positions, contracted, outputs, unit)
