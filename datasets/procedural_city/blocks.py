@@ -1,4 +1,4 @@
-"""The blocks between the streets by their use: built, park, dock, car park; and a river."""
+"""Draws the blocks between the streets (built, park, dock or car park) and a river."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WATER_LEVEL = -0.8
 
 
 def fill_block(canvas: Canvas, left, right, bottom, top) -> None:
-    """Gives one block its use and draws it."""
+    """Chooses the land use of one block at random and paints it."""
     rng = canvas.rng
     rectangle = (left, right, bottom, top)
     short = min(right - left, top - bottom)
@@ -81,7 +81,7 @@ def _fill_water(canvas, at, wet) -> None:
 
 
 def _fill_basin(canvas, rectangle) -> None:
-    """A dock: water behind a quay."""
+    """Draws a dock: water behind a quay."""
     left, right, bottom, top = rectangle
     canvas.paint(rectangle, m.PAVED, canvas.vary(canvas.paving, 10), KERB_HEIGHT)
     quay = canvas.rng.uniform(1.5, 4.0)
@@ -107,7 +107,7 @@ def _fill_car_park(canvas, rectangle) -> None:
 
 
 def cut_river(canvas) -> None:
-    """A winding river under the streets, which cross it as bridges."""
+    """Draws a winding river under the streets, which cross it as bridges."""
     rng = canvas.rng
     n, cell = canvas.n, canvas.cell
     axis = (np.arange(n) + 0.5) * cell - HALF_EXTENT

@@ -1,4 +1,4 @@
-"""The rasters of a scene while a town is drawn on them: ground, paint, trees, buildings."""
+"""The rasters on which a town is drawn, and the drawing of ground, paint, trees and buildings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAINT = (222, 221, 214)
 
 
 class Canvas:
-    """The rasters while they are drawn on; rectangles are (left, right, bottom, top) in metres."""
+    """The rasters of a scene being drawn; rectangles are (left, right, bottom, top) in metres."""
 
     def __init__(self, style: Style, rng: np.random.Generator, cell_size: float):
         n = round(2 * HALF_EXTENT / cell_size)
@@ -25,7 +25,7 @@ class Canvas:
         self.height = np.full((n, n), KERB_HEIGHT, np.float32)
         self.material = np.full((n, n), m.PAVED, np.uint8)
         self.building = np.full((n, n), NO_BUILDING, np.int16)
-        # Packed by `pack`, so that to fill a rectangle is to fill it with one number.
+        # Packed by `pack`, so that filling a rectangle writes one number per cell.
         self.albedo = np.zeros((n, n), np.uint32)
         self.crown_bottom = np.zeros((n, n), np.float32)
         self.crown_top = np.zeros((n, n), np.float32)
@@ -36,11 +36,11 @@ class Canvas:
         self.grass = self.vary(np.array([104, 130, 70]), 14)
 
     def pick(self, palette: np.ndarray, spread: float = 9.0) -> np.ndarray:
-        """A colour of the palette, varied."""
+        """A random colour of the palette, varied by `vary`."""
         return self.vary(palette[self.rng.integers(len(palette))], spread)
 
     def vary(self, colour: np.ndarray, spread: float) -> np.ndarray:
-        """The colour, RGB uint8 [3], made up to `spread` lighter or darker and a little tinted."""
+        """The colour, RGB uint8 [3], up to `spread` lighter or darker and slightly tinted."""
         shared, *own = self.rng.random(4).tolist()
         shift = [spread * (2.0 * shared - 1.0 + 0.8 * x - 0.4) for x in own]
         return np.array(
@@ -49,7 +49,7 @@ class Canvas:
         )
 
     def slices(self, left: float, right: float, bottom: float, top: float):
-        """Array slices of a rectangle, empty where it is off the raster."""
+        """Array slices of a rectangle, empty if it lies outside the raster."""
         n = self.n
         if left >= HALF_EXTENT or right <= -HALF_EXTENT:
             return slice(0, 0), slice(0, 0)
@@ -72,11 +72,11 @@ class Canvas:
         self.albedo[at] = pack(colour)
 
     def paint_bars(self, rectangle, bar: float, gap: float, *, along_x: bool) -> None:
-        """White road paint: bars, repeated along x or y, that fill the rectangle's other axis."""
+        """Paints white road bars, repeated along x or y, that fill the rectangle's other axis."""
         rows, columns = self.slices(*rectangle)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
-        # Cells counted from the rectangle's own edge, which may lie off the raster.
+        # Cells are counted from the rectangle's own edge, which may lie outside the raster.
         axis = columns if along_x else rows
         edge = HALF_EXTENT + rectangle[0] if along_x else HALF_EXTENT - rectangle[3]
         offset = (np.arange(axis.start, axis.stop) + 0.5) * self.cell - edge
@@ -86,7 +86,7 @@ class Canvas:
         self.albedo[at] = pack(PAINT)
 
     def put_tree(self, x: float, y: float, radius: float, total: float) -> None:
-        """A round crown on a trunk, `total` metres high."""
+        """Draws a tree with a round crown on a trunk, `total` metres high."""
         n, cell = self.n, self.cell
         steps = max(2, round(radius / cell))
         row, column = round((HALF_EXTENT - y) / cell), round((x + HALF_EXTENT) / cell)
@@ -115,7 +115,7 @@ class Canvas:
         self.material[trunk] = m.TREE
 
     def put_building(self, rectangle, look: dict) -> None:
-        """One rectangular part; `look` comes from `_draw_look` and may be shared by several."""
+        """Draws one rectangular building part; `look` is from `_draw_look`, parts may share it."""
         left, right, bottom, top = rectangle
         at = self.slices(*rectangle)
         rows, columns = self.height[at].shape
@@ -151,7 +151,7 @@ class Canvas:
             rise = np.minimum(down, across)
         pitch = min(look["pitch"], 4.5 / (self.cell * min(rows, columns) / 2))
         self.height[at] = look["wall_height"] + pitch * self.cell * rise
-        # Courses of tiles, and the ridge (and hips) in a paler line.
+        # Two shades for the courses of tiles, and a paler line for the ridge (and hips).
         roof, course, ridge = (pack(brighten(look["roof"], gain)) for gain in (1.0, 0.94, 1.12))
         odd = (rise * np.float32(self.cell / 0.7)).astype(np.int32) & 1
         colour = np.where(odd, np.uint32(course), np.uint32(roof))
@@ -197,7 +197,7 @@ class Canvas:
             self.albedo[box] = pack([rng.integers(110, 215)] * 3)
 
     def to_scene(self, heading: float) -> Scene:
-        """What was drawn, as a scene turned by `heading` radians against the compass."""
+        """The drawing as a scene whose up direction has the compass bearing `heading`, radians."""
         looks = [look for _, _, look in self.parts]
 
         def column(key, dtype=np.float32):
@@ -229,7 +229,7 @@ class Canvas:
         )
 
     def _mottled_albedo(self) -> np.ndarray:
-        """Flat colours broken up by the noise, as strongly as each material asks for."""
+        """Flat colours modulated by the noise, with the strength of each material (`MOTTLE`)."""
         noise = periodic_noise(1024, 0.7)
         row, column = (int(x) for x in self.rng.integers(0, len(noise) - self.n + 1, 2))
         noise = noise[row : row + self.n, column : column + self.n]
@@ -238,7 +238,7 @@ class Canvas:
         gain += 128.0
         gain = np.clip(gain, 80.0, 180.0, out=gain).astype(np.uint8)
         mottled = np.empty((self.n, self.n, 3), np.uint8)
-        for channel in range(3):  # One by one: NumPy is slow over an innermost axis of three.
+        for channel in range(3):  # Per channel: NumPy is slow over an innermost axis of three.
             colour = (self.albedo >> (8 * channel)).astype(np.uint8)
             colour = np.multiply(colour, gain, dtype=np.uint16)
             colour >>= 7
@@ -248,7 +248,7 @@ class Canvas:
 
 
 def pack(colour) -> int:
-    """Three bytes as one number, red lowest."""
+    """Packs three bytes into one number, red in the lowest byte."""
     red, green, blue = colour
     return int(red) | int(green) << 8 | int(blue) << 16
 
@@ -265,7 +265,7 @@ _CROWN_GREENS = np.array([[74, 104, 50], [92, 116, 58], [60, 92, 56], [112, 120,
 def _crown_stamp(steps: int, variant: int):
     """Upper and lower bulge in [0, 1] and leaf brightness of a crown 2 * steps cells across.
 
-    The brightness is 0 outside of the crown.
+    The brightness is 0 outside the crown.
     """
     rng = np.random.default_rng([steps, variant])
     offset = (np.arange(2 * steps) + 0.5 - steps) / steps

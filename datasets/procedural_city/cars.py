@@ -1,4 +1,4 @@
-"""Parked cars."""
+"""Draws parked cars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CAR_COLOURS = np.array(
 
 
 def put_car(canvas, x: float, y: float, *, along_x: bool) -> None:
-    """One car around (x, y) metres, along the raster's x or y axis."""
+    """Draws one car centred at (x, y) metres, along the raster's x or y axis."""
     rng = canvas.rng
     half_length, half_width = rng.uniform(2.0, 2.4), 0.9
     cabin = 0.55 * half_length
@@ -40,7 +40,7 @@ def put_car(canvas, x: float, y: float, *, along_x: bool) -> None:
 
 
 def park_cars(canvas, streets) -> None:
-    """Cars along the kerbs, clear of junctions and of the camera."""
+    """Parks cars along the kerbs, clear of junctions and of the camera."""
     rng = canvas.rng
     density = rng.uniform(0.0, 0.6)
     for x, half in streets.long:
@@ -64,7 +64,7 @@ def park_cars(canvas, streets) -> None:
 
 
 def _park_if_free(canvas, x, y, *, along_x: bool) -> None:
-    # Beside the car must be a kerb, not the mouth of a side street; under it no zebra.
+    # A car needs a kerb beside it (not the mouth of a side street) and no zebra crossing under it.
     length, across = 2.6, 1.6
     around = (x - length, x + length, y - across, y + across) if along_x else (
         x - across, x + across, y - length, y + length)  # fmt: skip

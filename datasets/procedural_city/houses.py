@@ -1,4 +1,4 @@
-"""Built blocks: terraces and free-standing houses, and what a building looks like."""
+"""Draws built blocks (terraces or free-standing houses) and the appearance of buildings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .scene import FLAT, GABLED, HIPPED
 
 
 def fill_rows(canvas, rectangle) -> None:
-    """Terraces around a yard: a row of buildings along each of the block's long sides."""
+    """Draws terraces around a yard: a row of buildings along each long side of the block."""
     rng, style = canvas.rng, canvas.style
     left, right, bottom, top = rectangle
     yard = canvas.grass if rng.random() < 0.5 else canvas.vary(canvas.paving, 14)
@@ -26,7 +26,7 @@ def fill_rows(canvas, rectangle) -> None:
     for row_y0, row_y1 in rows:
         cuts = _split(rng, x0, x1, style.lot)
         for a, b in zip(cuts[:-1], cuts[1:], strict=True):
-            if rng.random() < 0.1:  # A gap in the row, and a tree in it.
+            if rng.random() < 0.1:  # A gap in the row, with a tree.
                 tree = (0.5 * (a + b), 0.5 * (row_y0 + row_y1))
                 canvas.put_tree(*(tree[::-1] if swap else tree), 2.4, 6.0)
                 continue
@@ -43,7 +43,7 @@ def fill_rows(canvas, rectangle) -> None:
 
 
 def fill_gardens(canvas, rectangle) -> None:
-    """Free-standing houses behind hedges."""
+    """Draws free-standing houses behind hedges."""
     rng, style = canvas.rng, canvas.style
     left, right, bottom, top = rectangle
     canvas.paint(rectangle, m.GRASS, canvas.vary(canvas.grass, 8), KERB_HEIGHT)
@@ -73,7 +73,7 @@ def fill_gardens(canvas, rectangle) -> None:
 
 
 def _add_wing(canvas, house, look) -> None:
-    """A lower part across one end, which turns the footprint into an L or a T."""
+    """Adds a lower part across one end, which makes the footprint an L or a T."""
     rng = canvas.rng
     left, right, bottom, top = house
     wing = dict(look, wall_height=max(3.0, look["wall_height"] - look["storey_height"]))
@@ -87,7 +87,7 @@ def _add_wing(canvas, house, look) -> None:
 
 
 def _draw_look(canvas: Canvas, *, max_storeys: int = 99) -> dict:
-    """Attributes of one building. The facade's colour leans towards the roof's, no more."""
+    """Random attributes of one building; the facade's colour only leans towards the roof's."""
     rng, style = canvas.rng, canvas.style
     weights = np.array(style.storeys[:max_storeys])
     storeys = 1 + rng.choice(len(weights), p=weights / weights.sum())
@@ -114,7 +114,7 @@ def _draw_look(canvas: Canvas, *, max_storeys: int = 99) -> dict:
 
 
 def _split(rng, begin: float, end: float, widths: tuple[float, float]) -> list[float]:
-    """Random cuts of [begin, end] into pieces about as wide as asked."""
+    """Random cuts of [begin, end] into pieces with widths roughly in the given range."""
     cuts = [begin]
     while end - cuts[-1] > widths[0] + widths[1]:
         cuts.append(cuts[-1] + rng.uniform(*widths))

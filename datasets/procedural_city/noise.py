@@ -1,4 +1,4 @@
-"""One periodic noise texture from which clouds, grass and asphalt all take their irregularity."""
+"""A periodic noise texture, used for the irregularity of clouds, grass and asphalt."""
 
 from __future__ import annotations
 

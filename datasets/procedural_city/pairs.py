@@ -1,8 +1,8 @@
-"""One stored pair from its tile number: what the worker processes run.
+"""Renders one stored pair from its tile number; runs in the worker processes.
 
-Every pair is its own tile of an infinite plane: tile t of a split stands at column t % 64 and row
-t // 64 of that split's band of rows, 160 m apart, while a tile shows 112 m. So no two pairs, and no
-two splits, share ground, and a pair depends on nothing but its tile.
+Every pair is a separate tile of an infinite plane: tile t of a split lies at column t % 64 and row
+t // 64 of that split's band of rows, 160 m apart, while a tile shows 112 m. Therefore no two pairs,
+and no two splits, share ground, and a pair depends only on its tile.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class View:
     Attributes:
       aerial_size: pixels per side; the image covers 64 m.
       ground_size: rows and columns of the panorama.
-      vertical_fov: degrees.
+      vertical_fov: vertical field of view, degrees.
       cell_size: metres per cell of the scene's raster.
     """
 
@@ -57,14 +57,14 @@ class View:
 
 
 def render_pair(view: View, split: Split, tile: int) -> dict:
-    """Makes the example of one tile.
+    """Renders the example of one tile.
 
     Returns:
       The features of the builder; images as encoded PNG.
     """
     seed = split.band * 2**32 + tile
     scene = make_scene(seed, split.style, cell_size=view.cell_size)
-    # A stream of its own: the weather must tell nothing about the town, nor the town about it.
+    # A separate random stream, so that weather and town are independent.
     weather = sample_weather(np.random.default_rng(np.random.SeedSequence([seed, 1])))
     aerial = render_aerial(scene, size=view.aerial_size)
     ground = render_ground(scene, weather, size=view.ground_size, vertical_fov=view.vertical_fov)

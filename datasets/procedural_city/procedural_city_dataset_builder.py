@@ -77,7 +77,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "id": tfds.features.Text(),
                     "aerial": image(shape=(view.aerial_size, view.aerial_size, 3)),
                     "ground": image(shape=(rows, columns, 3)),
-                    # Not a PNG: TFDS cannot decode 16 bits with Pillow.
+                    # A tensor rather than a PNG, because TFDS cannot decode 16 bits with Pillow.
                     "depth": tfds.features.Tensor(
                         shape=(rows, columns, 1), dtype=np.uint16, encoding="zlib"
                     ),
@@ -85,7 +85,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "sky_mask": image(shape=(rows, columns, 1)),
                     "weather": tfds.features.Text(),
                     "seed": tfds.features.Scalar(np.int64),
-                    # As bytes: stored as numbers they would be float32, hundreds of metres here.
+                    # As bytes: as numbers they would be float32, hundreds of metres off here.
                     "camera": tfds.features.Tensor(
                         shape=(3,), dtype=np.float64, encoding=tfds.features.Encoding.BYTES
                     ),
@@ -93,7 +93,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("aerial", "ground"),
             metadata=tfds.core.MetadataDict(label_names=list(materials.NAMES)),
-            # Kept in order of generation, so that example i is tile i.
+            # Keeps the order of generation, so that example i is tile i.
             disable_shuffling=True,
         )
 
@@ -103,7 +103,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Args:
           num_workers: rendering processes; by default one per core this process may use. The
             result does not depend on it.
-          **kwargs: as `tfds.core.DatasetBuilder.download_and_prepare`.
+          **kwargs: passed to `tfds.core.DatasetBuilder.download_and_prepare`.
         """
         if num_workers is None:
             num_workers = min(len(os.sched_getaffinity(0)), 32)
@@ -119,8 +119,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: Split, num_pairs: int):
         render = functools.partial(render_pair, self.builder_config.view, split)
-        # TFDS sorts by key in memory, bucket by bucket of the keys' 128 bits: to be spread over
-        # them is what keeps its memory small.
+        # TFDS sorts by key in memory, one bucket of the 128-bit key range at a time: evenly spread
+        # keys keep its memory small.
         pitch = 2**128 // num_pairs
         for tile, example in enumerate(self._pool.map(render, range(num_pairs))):
             yield tile * pitch, example
@@ -129,7 +129,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 @contextlib.contextmanager
 def _own_bar(config: CityConfig):
-    """One bar over all splits in place of TFDS's nested ones, which cannot know the totals."""
+    """Shows one bar over all splits instead of TFDS's nested ones, which do not know the totals."""
     were_shown = tqdm_utils._active
     tqdm_utils.disable_progress_bar()
     try:

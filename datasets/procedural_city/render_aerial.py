@@ -1,4 +1,4 @@
-"""The aerial view: orthographic, north up, one fixed sun."""
+"""Renders the aerial view: orthographic, north up, with one fixed sun."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .scene import Scene, find_cells
 
-# Share of diffuse and of direct light; level ground in the sun comes out at their sum.
+# Shares of diffuse and direct light; the light on level, sunlit ground is their sum.
 _AMBIENT = 0.50
 _DIRECT = 0.55
 
@@ -14,7 +14,7 @@ _DIRECT = 0.55
 def render_aerial(
     scene: Scene, *, size: int, ground_extent: float = 64.0, supersample: int | None = None
 ) -> np.ndarray:
-    """Renders the scene from straight above with the camera's foot point in the centre.
+    """Renders the scene from straight above, with the camera's foot point in the centre.
 
     Args:
       scene: the scene.
@@ -37,10 +37,10 @@ def render_aerial(
     crowns = np.flatnonzero(scene.has_crown.reshape(-1)[cell])
     albedo[crowns] = scene.crown_albedo.reshape(-1, 3)[cell[crowns]]
     light = scene.sunlight.reshape(-1)[cell] * np.float32(_DIRECT) + np.float32(_AMBIENT)
-    # In 128ths: colour times light fits 16 bits up to twice the light of level ground.
+    # In units of 1/128, so that colour times light fits 16 bits up to twice level ground's light.
     light = (light * 128.0).astype(np.uint8)
     image = np.empty((size, size, 3), np.uint8)
-    for channel in range(3):  # One by one: NumPy is slow over an innermost axis of three.
+    for channel in range(3):  # Per channel: NumPy is slow over an innermost axis of three.
         lit = np.multiply(albedo[:, channel], light, dtype=np.uint16)
         lit >>= 7
         np.minimum(lit, 255, out=lit)

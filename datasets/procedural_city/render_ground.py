@@ -1,11 +1,11 @@
-"""The ground view: a 360-degree equirectangular panorama, ray-marched over the height field.
+"""Renders the ground view: an equirectangular 360-degree panorama, ray-marched on the height field.
 
-Column centres go clockwise and north lies between the two middle columns, so that a quarter turn of
-the world is a roll by a quarter of the width, and east is three quarters of the way across.
+Columns run clockwise and north lies between the two middle columns, so that a quarter turn of the
+world is a roll by a quarter of the width, and east is at three quarters of the width.
 
-Every image column marches once. Along it the elevation angle of the surface is reduced to a running
-maximum, from which the first surface seen by each row is looked up: for w columns, h rows and k
-steps O(w k + w h log k) instead of O(w h k) for one march per pixel.
+Each image column is marched once. The surface's elevation angle along it is reduced to a running
+maximum, in which each row looks up the first surface it sees: for w columns, h rows and k steps
+O(w k + w h log k) instead of O(w h k) for one march per pixel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class GroundView:
     Attributes:
       image: RGB uint8 [h, w, 3].
       depth: metres along the ray, float32 [h, w]; infinite in the sky.
-      labels: nearest material in the pixel (materials.py), uint8 [h, w].
+      labels: id of the nearest material in the pixel (materials.py), uint8 [h, w].
       sky: whether at least half of the pixel is sky, bool [h, w].
     """
 
@@ -46,17 +46,17 @@ def render_ground(
     vertical_fov: float,
     supersample: int = 2,
 ) -> GroundView:
-    """Renders what a camera above the raster's centre sees all around it.
+    """Renders the panorama of a camera above the raster's centre.
 
     Args:
       scene: the scene.
-      weather: sky and light.
+      weather: the weather, which sets sky and light.
       size: rows and columns; the columns span 360 degrees.
       vertical_fov: degrees between the top and the bottom edge, centred on the horizon, <= 180.
       supersample: samples per pixel and axis, averaged.
 
     Returns:
-      The image and what is known about it.
+      The image with its depth, labels and sky mask.
     """
     rows, columns = size[0] * supersample, size[1] * supersample
     elevation = np.radians(vertical_fov) * (0.5 - (np.arange(rows) + 0.5) / rows)
@@ -78,11 +78,12 @@ def render_ground(
 
 @dataclasses.dataclass
 class _Rays:
-    """Flat arrays over the pixels, row by row: where each ray ends.
+    """End points of the rays, as flat arrays over the pixels, row by row.
 
     `cell` is the raster cell (flat index), `before` the cell one step nearer to the camera,
-    `distance` horizontal metres (infinite: sky), `nearest` the distance already known to be free,
-    `height` metres above the road, `is_side` whether a vertical face was hit, `is_crown` a tree.
+    `distance` the horizontal distance in metres (infinite: sky), `nearest` the distance known to be
+    free, `height` metres above the road, `is_side` whether a vertical face was hit, `is_crown`
+    whether a tree crown was hit.
     """
 
     cell: np.ndarray
@@ -95,7 +96,7 @@ class _Rays:
 
 
 def _steps(cell_size: float, columns: int) -> np.ndarray:
-    """Distances to sample, metres: a cell apart nearby, a pixel's width apart far away."""
+    """Sampling distances in metres: one cell apart nearby, one pixel's width apart far away."""
     distances = [0.6]
     growth = 2.0 * np.pi / columns * 0.6
     while distances[-1] < MAX_DISTANCE:
@@ -110,7 +111,7 @@ def _march(scene: Scene, elevation: np.ndarray, bearing: np.ndarray) -> _Rays:
     right, up = _directions(bearing, scene.heading)
     cells = find_cells(scene, right[:, None] * distances, up[:, None] * distances)
     heights = scene.height.reshape(-1)[cells]
-    # Number of rows, counted from the bottom, whose ray has met the surface by each step.
+    # Per step: the number of rows, counted from the bottom, whose ray has hit the surface so far.
     step_angle = elevation[0] - elevation[1]
     scale = np.float32(1.0 / step_angle)
     bottom = np.float32(elevation[-1])
@@ -118,7 +119,7 @@ def _march(scene: Scene, elevation: np.ndarray, bearing: np.ndarray) -> _Rays:
     covered = np.floor((angle - bottom) * scale + 1.0).astype(np.int32)
     np.clip(covered, 0, rows, out=covered)
     np.maximum.accumulate(covered, axis=1, out=covered)
-    # One sorted list for all columns: each column's counts are lifted above the last one's.
+    # One sorted array for all columns: each column's counts are offset above the previous column's.
     lift = np.arange(columns, dtype=np.int32) * (rows + 1)
     queries = np.arange(rows - 1, -1, -1, dtype=np.int32)[:, None] + lift
     found = np.searchsorted((covered + lift[:, None]).reshape(-1), queries.T, side="right").T
@@ -134,7 +135,7 @@ def _march(scene: Scene, elevation: np.ndarray, bearing: np.ndarray) -> _Rays:
     surface = heights.reshape(-1)[at]
     far = distances[step]
     near = np.where(step > 0, distances[step - 1], np.float32(0.0))
-    # A ray that falls onto a level surface meets it here; elsewhere it has hit a side of the cell.
+    # Intersection of descending rays with level surfaces; all other rays hit a side of the cell.
     fall = surface - np.float32(scene.camera_height)
     exact = np.divide(fall, tangent, out=np.full_like(fall, -1.0), where=tangent != 0.0)
     is_side = (fall >= 0.0) | (exact < near) | (exact > far)
@@ -166,7 +167,7 @@ def _directions(bearing: np.ndarray, heading: float) -> tuple[np.ndarray, np.nda
 
 
 def _to_building_frame(scene: Scene, building: np.ndarray, x: np.ndarray, y: np.ndarray):
-    """Rotates raster vectors into the buildings' own axes."""
+    """Rotates vectors from the raster's axes into the buildings' own axes."""
     angle = scene.buildings.angle.astype(np.float32)
     cos, sin = np.cos(angle)[building], np.sin(angle)[building]
     return x * cos + y * sin, y * cos - x * sin
@@ -177,7 +178,7 @@ def _meet_walls(scene: Scene, rays: _Rays, right, up, tangent) -> None:
     index = _side_hits_on_buildings(scene, rays)
     entry, _ = _enter_buildings(scene, rays.cell[index], right, up, index % len(right))
     entry = np.clip(entry, rays.nearest[index], rays.distance[index])
-    # Above the wall is a roof, whose slope was met at the step itself.
+    # Hits above the wall are on a roof, whose slope was hit at the step itself.
     height = np.float32(scene.camera_height) + tangent[index] * entry
     on_wall = height <= _gable_or_wall_height(scene, rays.cell[index])
     rays.distance[index[on_wall]] = entry[on_wall]
@@ -199,10 +200,10 @@ def _side_hits_on_buildings(scene: Scene, rays: _Rays) -> np.ndarray:
 
 
 def _enter_buildings(scene: Scene, cell, right, up, column):
-    """Where rays from the centre enter their building's rectangle.
+    """Intersects rays from the centre with their building's rectangle.
 
     Returns:
-      Distance in metres, and whether the face met is one across the building's own x axis.
+      Entry distance in metres, and whether the face is one across the building's own x axis.
     """
     buildings = scene.buildings
     building = scene.building.reshape(-1)[cell]
@@ -210,7 +211,7 @@ def _enter_buildings(scene: Scene, cell, right, up, column):
     centre = buildings.centre.astype(np.float32)[building]
     origin = _to_building_frame(scene, building, -centre[:, 0], -centre[:, 1])
     half = buildings.half_size.astype(np.float32)[building]
-    # Slab method: a convex box is entered at the latest entry into its slabs.
+    # Slab method: a ray enters a box at the latest of the entries into its slabs.
     entries = []
     for axis in (0, 1):
         safe = np.where(np.abs(direction[axis]) < 1e-6, np.float32(1e-6), direction[axis])
@@ -219,7 +220,7 @@ def _enter_buildings(scene: Scene, cell, right, up, column):
 
 
 def _meet_crowns(scene: Scene, rays: _Rays, cells, distances, elevation, tangent) -> None:
-    """Paints the floating crowns over what lies behind them, far ones first."""
+    """Replaces hits behind the floating crowns by hits on the crowns, far ones first."""
     rows, columns = len(elevation), len(cells)
     inside = scene.has_crown.reshape(-1)[cells.T]
     index = np.flatnonzero(inside.reshape(-1)[::-1])
@@ -242,7 +243,7 @@ def _meet_crowns(scene: Scene, rays: _Rays, cells, distances, elevation, tangent
     pixel = row * columns + column[source]
     seen = distance[source] < rays.distance[pixel]
     pixel, source = pixel[seen], source[seen]
-    # Of several writes to one pixel the last, and so the nearest, stays.
+    # The last of several writes to one pixel, hence the nearest crown, remains.
     rays.distance[pixel] = distance[source]
     rays.cell[pixel] = cell[source]
     rays.is_crown[pixel] = True
@@ -250,13 +251,13 @@ def _meet_crowns(scene: Scene, rays: _Rays, cells, distances, elevation, tangent
 
 
 def _shade(scene, weather, rays, index, elevation, bearing):
-    """Colours in [0, 1] of the pixels `index`, which all show something solid."""
+    """Colours in [0, 1] of the pixels `index`, none of which is sky."""
     cell = rays.cell[index]
     crown = rays.is_crown[index]
     side = rays.is_side[index] & ~crown
     colour = scene.albedo.reshape(-1, 3)[cell].astype(np.float32)
     sun = scene.sunlight.reshape(-1)[cell]
-    # Beneath a crown `sunlight` is the crown's own.
+    # Beneath a crown, `sunlight` is that of the crown itself.
     sun[~crown & scene.has_crown.reshape(-1)[cell]] = 0.15
     ambient = np.full(len(index), 0.55, np.float32)
 
@@ -270,7 +271,7 @@ def _shade(scene, weather, rays, index, elevation, bearing):
     _shade_crowns(scene, rays, index, cell, crowns, colour, sun, ambient)
 
     direct = np.float32(0.55 * weather.direct)
-    # Without sun the sky alone gives nearly as much light, only flatter.
+    # Without sun, the sky alone gives nearly as much light, but with less contrast.
     fill = np.float32(1.0 + 0.55 * (1.0 - weather.direct))
     light = ambient * fill + sun * direct
     colour *= (light * np.float32(1.0 / 255.0))[:, None]
@@ -281,7 +282,7 @@ def _shade(scene, weather, rays, index, elevation, bearing):
 
 
 def _shade_buildings(scene, weather, rays, index, bearing, roof, roof_sun):
-    """Colour and direct sun of pixels that show a building from the side."""
+    """Colour and direct sun of pixels that show the side of a building."""
     buildings = scene.buildings
     cell = rays.cell[index]
     building = scene.building.reshape(-1)[cell]
@@ -308,7 +309,7 @@ def _shade_buildings(scene, weather, rays, index, bearing, roof, roof_sun):
     is_wall = (z <= wall_height) | gable
 
     facade = _paint_facade(scene, weather, building, along, length, z, is_end)
-    # The outward normal of the face, whose light is that of the sun standing at its own height.
+    # Light relative to level ground: outward normal times sun direction, over tan(sun elevation).
     to_sun = scene.sun_bearing - scene.heading
     sun_x, sun_y = _to_building_frame(
         scene, building, np.float32(np.sin(to_sun)), np.float32(np.cos(to_sun))
@@ -326,7 +327,7 @@ def _sign_of(right, up, scene, building, column, axis):
 
 
 def _paint_facade(scene, weather, building, along, length, z, is_end):
-    """Plaster, windows, shop fronts and cornice, as RGB in [0, 255], [n, 3]."""
+    """Colours of plaster, windows, shop fronts and cornice, as RGB in [0, 255], [n, 3]."""
     buildings = scene.buildings
     colour = buildings.facade[building].astype(np.float32)
     wall_height = buildings.wall_height[building].astype(np.float32)
@@ -342,7 +343,7 @@ def _paint_facade(scene, weather, building, along, length, z, is_end):
     window &= (z < wall_height - 0.25) & ~shop & (length > 3.0)
     door = (floor < 1) & (np.floor(bay) == np.floor(bays / 2)) & (in_bay < 0.3) & (in_storey < 0.7)
     glazing = shop & (in_storey > 0.12) & (in_storey < 0.68) & (in_bay < 0.43)
-    # A pane shows the room's darkness or the sky, never the same twice.
+    # Each pane mixes a dark room with the sky, by a pseudo-random share of its own.
     chance = np.sin(building * 12.9 + np.floor(bay) * 78.2 + floor * 37.7 + is_end * 5.1) * 43758.5
     chance = (chance - np.floor(chance)).astype(np.float32)
     pane = np.array([52.0, 62.0, 74.0], np.float32)
@@ -359,7 +360,7 @@ def _paint_facade(scene, weather, building, along, length, z, is_end):
 
 
 def _shade_things(scene, rays, index, cell, chosen, colour, sun) -> None:
-    """Sides of cars, kerbs, hedges and trunks."""
+    """Shades the sides of cars, kerbs, hedges and trunks."""
     cells = cell[chosen]
     z = rays.height[index[chosen]]
     material = scene.material.reshape(-1)[cells]
@@ -380,7 +381,7 @@ def _shade_crowns(scene, rays, index, cell, chosen, colour, sun, ambient) -> Non
     top = scene.crown_top.reshape(-1)[cells]
     share = np.clip((z - bottom) / np.maximum(top - bottom, 0.1), 0.0, 1.0)
     albedo = scene.crown_albedo.reshape(-1, 3)[cells].astype(np.float32)
-    # Clumps of leaves: bands over height whose phase is the cell's own mottling.
+    # Clumps of leaves: bands over the height, with a phase from the cell's mottled colour.
     clumps = 1.0 + 0.16 * np.sin(2.6 * z + 0.35 * albedo[:, 1])
     colour[chosen] = albedo * clumps[:, None]
     ambient[chosen] *= 0.55 + 0.45 * share
@@ -388,7 +389,7 @@ def _shade_crowns(scene, rays, index, cell, chosen, colour, sun, ambient) -> Non
 
 
 def _label(scene: Scene, rays: _Rays) -> np.ndarray:
-    """Material of every sample, uint8, flat."""
+    """Material id of every sample, uint8, flat."""
     labels = scene.material.reshape(-1)[rays.cell]
     labels[rays.is_crown] = materials.TREE
     labels[rays.distance == np.inf] = materials.SKY
@@ -396,7 +397,7 @@ def _label(scene: Scene, rays: _Rays) -> np.ndarray:
 
 
 def _average(colour, labels, rays, elevation, size, supersample) -> GroundView:
-    """Reduces the samples of each pixel to one."""
+    """Reduces the samples of each pixel: mean colour, nearest depth and its label, sky majority."""
     rows, columns = size
     blocks = (rows, supersample, columns, supersample)
     image = colour.reshape(*blocks, 3).mean(axis=(1, 3))

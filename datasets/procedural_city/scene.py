@@ -1,7 +1,7 @@
-"""A scene: plain arrays in metres that say what stands around one camera.
+"""A scene: plain arrays, in metres, of the surroundings of one camera.
 
-Everything the renderers know is in here, so geometry from elsewhere (a LiDAR surface model with its
-ortho photograph, say) can be rendered by filling the same arrays.
+The renderers use nothing else, so geometry from another source (such as a LiDAR surface model with
+its orthophoto) can be rendered by filling the same arrays.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Buildings:
 
     Attributes:
       centre: metres right of and above the raster's centre, float32 [n, 2].
-      angle: how far the part's own x axis is turned anticlockwise from the raster's, radians [n].
+      angle: anticlockwise angle from the raster's x axis to the part's own x axis, radians [n].
       half_size: half extents along the part's own x and y axes, metres [n, 2].
-      wall_height: where the facade ends and the roof (or parapet) begins, metres [n].
+      wall_height: height at which the facade ends and the roof (or parapet) begins, metres [n].
       roof_kind: FLAT, GABLED or HIPPED [n]. Gables stand on the short sides.
       facade: RGB uint8 [n, 3].
       storey_height, bay_width: spacing of the windows, metres [n].
@@ -46,22 +46,22 @@ class Buildings:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What stands around one camera, on a square raster with the camera above its centre.
+    """The surroundings of one camera, on a square raster with the camera above its centre.
 
     Row 0 is the raster's top; its up direction has compass bearing `heading`.
 
     Attributes:
       cell_size: metres per cell.
       height: top of ground, building, car ... above the road, metres, float32 [n, n].
-      material: see materials.py, uint8 [n, n]. Under a tree: what stands below its crown.
+      material: ids of materials.py, uint8 [n, n]. Under a tree: the material below its crown.
       building: row of `buildings`, or NO_BUILDING, int16 [n, n].
       albedo: colour seen from above, RGB uint8 [n, n, 3].
       crown_bottom, crown_top: extent of the tree crown that floats above the cell, metres,
-        float32 [n, n]; equal where there is none.
-      crown_albedo: its colour, RGB uint8 [n, n, 3].
+        float32 [n, n]; equal where there is no crown.
+      crown_albedo: colour of the crown, RGB uint8 [n, n, 3].
       buildings: the building parts.
       heading: compass bearing of the raster's up direction, radians clockwise from north.
-      sun_bearing, sun_elevation: where the sun stands, radians.
+      sun_bearing, sun_elevation: compass bearing and elevation of the sun, radians.
       camera_height: metres above the road.
     """
 
@@ -86,7 +86,7 @@ class Scene:
 
     @functools.cached_property
     def has_crown(self) -> np.ndarray:
-        """Where a tree crown floats, bool [n, n]."""
+        """Whether a tree crown floats above each cell, bool [n, n]."""
         return self.crown_top > self.crown_bottom
 
     @functools.cached_property
@@ -96,10 +96,10 @@ class Scene:
 
     @functools.cached_property
     def shadow_height(self) -> np.ndarray:
-        """Below this height a point over the cell is in another cell's shadow, metres [n, n].
+        """Height below which a point over the cell is in another cell's shadow, metres [n, n].
 
-        The maximum over s of surface(x + s * to_sun) - s * tan(sun_elevation), for all s at once
-        by doubling the reach: six passes reach 32 steps of two cells and more.
+        The maximum over s of surface(x + s * to_sun) - s * tan(sun_elevation), for all s at once by
+        doubling the range: six passes cover 32 steps of two cells and more.
         """
         bearing = self.sun_bearing - self.heading
         step = max(2.0 * self.cell_size, 0.5)
@@ -128,11 +128,11 @@ class Scene:
 
 
 def _rise(surface: np.ndarray, axis: int, cell_size: float) -> np.ndarray:
-    """Slope of the surface along an axis, [n, n]; what is steeper than 60 degrees is a wall: 0."""
+    """Slope of the surface along an axis, [n, n]; 0 for walls (steeper than 60 degrees)."""
     step = np.diff(surface, axis=axis)
     step *= np.float32(0.5 / cell_size)
     step[np.abs(step) > 0.9] = 0.0
-    # The mean of both neighbours' steps, so that a mirrored surface has the mirrored slope.
+    # The mean of the steps to both neighbours, so that a mirrored surface has the mirrored slope.
     rise = np.zeros_like(surface)
     before, after = [slice(None)] * 2, [slice(None)] * 2
     before[axis], after[axis] = slice(None, -1), slice(1, None)
@@ -142,7 +142,7 @@ def _rise(surface: np.ndarray, axis: int, cell_size: float) -> np.ndarray:
 
 
 def _shift(field: np.ndarray, down: int, right: int) -> np.ndarray:
-    """field[i + down, j + right] at [i, j]; far below ground where that is off the raster."""
+    """field[i + down, j + right] at [i, j]; far below ground if that lies outside the raster."""
     shifted = np.full_like(field, -1e3)
     rows, columns = field.shape
     if abs(down) < rows and abs(right) < columns:
@@ -155,7 +155,7 @@ def _shift(field: np.ndarray, down: int, right: int) -> np.ndarray:
 def find_cells(scene: Scene, right: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Flat indices into the raster of points given in metres from its centre, in its own axes.
 
-    The cells at the raster's edge go on forever.
+    Points outside the raster map to the nearest cell at its edge.
     """
     n = scene.height.shape[0]
     scale = np.float32(1.0 / scene.cell_size)
@@ -181,7 +181,7 @@ _RASTERS = (
 
 
 def rotate_scene(scene: Scene, quarter_turns: int) -> Scene:
-    """The world, sun included, turned anticlockwise as seen from above by quarter turns."""
+    """The scene, sun included, rotated anticlockwise by quarter turns, as seen from above."""
     k = quarter_turns % 4
     angle = k * math.pi / 2
     cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[k]
@@ -198,7 +198,7 @@ def rotate_scene(scene: Scene, quarter_turns: int) -> Scene:
 
 
 def mirror_scene(scene: Scene) -> Scene:
-    """The world, sun included, with east and west exchanged."""
+    """The scene, sun included, with east and west exchanged."""
     buildings = dataclasses.replace(
         scene.buildings,
         centre=scene.buildings.centre * np.array([-1.0, 1.0], np.float32),

@@ -1,4 +1,4 @@
-"""Streets: where they run, what is painted on them, what stands beside them."""
+"""Draws streets: their course, their markings, and the trees beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .canvas import HALF_EXTENT, KERB_HEIGHT, Canvas, brighten
 
 
 class Streets:
-    """Where streets run: `long` ones (x, half width) all the way, `cross` ones between two."""
+    """Courses of streets: `long` ones span the raster (x, half width), `cross` ones join two."""
 
     def __init__(self):
         self.long: list[tuple[float, float]] = []
@@ -17,7 +17,7 @@ class Streets:
 
 
 def _positions(rng, style, start_half: float, start: float) -> list[tuple[float, float]]:
-    """Street centre lines and half widths on both sides of a first one, in order."""
+    """Centre lines and half widths of streets on both sides of a first one, in order."""
     streets = [(start, start_half)]
     for sign in (-1.0, 1.0):
         position, half = start, start_half
@@ -35,7 +35,7 @@ def lay_streets(canvas: Canvas) -> Streets:
     streets = Streets()
     streets.pavement = walk = rng.uniform(*style.pavement)
     half = 0.5 * rng.uniform(*style.carriageway)
-    # The camera, at the origin, stands in one of the two lanes.
+    # The camera, at the origin, is in one of the two lanes.
     lane = rng.choice((-1.0, 1.0)) * 0.5 * half
     streets.long = _positions(rng, style, half, lane)
     through = rng.random() < 0.4
@@ -62,7 +62,7 @@ def lay_streets(canvas: Canvas) -> Streets:
         (m.ROAD, canvas.asphalt, 0.0, 0.0),
     ):
         for number, (left, right, bottom, top) in enumerate(bands):
-            # Only sideways: lengthening would lay the end of a street across the next.
+            # Widen only sideways: lengthening would put the end of a street across the next one.
             if number < len(streets.long):
                 left, right = left - wider, right + wider
             else:
@@ -126,7 +126,7 @@ def _merge(intervals):
 
 
 def plant_street_trees(canvas, streets) -> None:
-    """Rows of trees on the pavements of some of the long streets."""
+    """Plants rows of trees on the pavements of some of the long streets."""
     rng, style = canvas.rng, canvas.style
     radius_range = (1.3, 2.4)
     for x, half in streets.long:

@@ -1,4 +1,4 @@
-"""Town styles: the distributions that `make_scene` draws a town from. Lengths are metres."""
+"""Town styles: the distributions from which `make_scene` draws a town. Lengths are in metres."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def _palette(*colours: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What makes one kind of town. Every pair (low, high) is a uniform range in metres.
+    """Parameters of one kind of town. Every pair (low, high) is a uniform range in metres.
 
     Attributes:
       name: key in STYLES.
       block: distance between parallel streets, kerb to kerb.
-      carriageway, pavement: widths.
+      carriageway, pavement: widths of carriageway and pavement.
       lot: frontage of one building.
       depth: depth of one building.
       storeys: weights of 1, 2, 3 ... storeys.
       storey_height: height of one storey.
       land_use: weights of built, park, car park, water.
-      detached: share of built blocks made of free-standing houses with gardens.
+      detached: share of built blocks with free-standing houses and gardens.
       pitched: share of roofs that are gabled or hipped.
       street_trees: share of street sides planted with trees.
       pitched_roofs, flat_roofs, facades, asphalt, paving: palettes, uint8 [n, 3].

@@ -1,7 +1,7 @@
 """Makes one scene of a procedural town from a seed.
 
 The town is drawn in the frame of its streets, where everything is an axis-aligned rectangle and
-costs one array slice; the scene's random `heading` then turns it against the compass.
+costs one array slice; the scene's random `heading` then rotates it relative to the compass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the panorama shows and the aerial image does not: the sky and the light of one moment."""
+"""The weather: sky and light of one moment, shown by the panorama but not by the aerial image."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Weather:
       zenith, horizon: sky colour straight up and at eye level.
       cloud: colour of the clouds.
       cover: share of the sky under cloud, 0 to 1.
-      cloud_offset: which part of the noise texture the clouds are, two numbers in [0, 1).
+      cloud_offset: offset of the clouds in the noise texture, two numbers in [0, 1).
       light: colour and strength of the light that multiplies every surface.
       direct: strength of the sun against the diffuse light, 0 (no shadows) to 1.
-      haze_distance: metres after which 63 % of a surface is lost in the horizon's colour.
+      haze_distance: metres after which 63 % of a surface's colour is replaced by the horizon's.
       glow: strength of the bright patch of sky around the sun, 0 to 1.
     """
 
@@ -88,11 +88,11 @@ _GLOW_COLOUR = np.array([1.0, 0.96, 0.86], dtype=np.float32)
 
 
 def sample_weather(rng: np.random.Generator) -> Weather:
-    """Draws one weather: a preset, then a tint and a brightness of its own."""
+    """Draws one weather: a preset, then a random tint and brightness."""
     names = list(PRESETS)
     name = names[rng.choice(len(names), p=[PRESETS[n][0] for n in names])]
     values = dict(PRESETS[name][1])
-    # Daylight varies between warm and cool; a green or purple cast would look wrong.
+    # Vary daylight only between warm and cool; a green or purple cast would look wrong.
     tint = 1.0 + rng.uniform(-0.06, 0.06) * np.array([1.0, 0.1, -1.0])
     brightness = rng.uniform(0.88, 1.08)
     for key in ("zenith", "horizon", "cloud"):
@@ -133,14 +133,14 @@ def paint_sky(
 
 
 def _add_clouds(weather, colour, up, azimuth):
-    # Clouds lie on a plane overhead, so they shrink towards the horizon as real ones do.
+    # Clouds lie on a plane overhead, so that they shrink towards the horizon like real ones.
     noise = periodic_noise(512, 1.7)
     size = noise.shape[0]
     reach = 60.0 / (up + 0.22)
     offset_x, offset_y = (o * size for o in weather.cloud_offset)
     x = (reach * np.sin(azimuth) + offset_x).astype(np.int32) % size
     y = (reach * np.cos(azimuth) + offset_y).astype(np.int32) % size
-    # The noise is Gaussian: a threshold of 1.5 deviations above or below is none or all covered.
+    # The noise is Gaussian: thresholds of +-1.5 standard deviations cover none or all of the sky.
     threshold = 1.5 * (1.0 - 2.0 * weather.cover)
     amount = np.clip((noise[y, x] - threshold) * 0.9 + 0.35, 0.0, 1.0)
     amount = amount * np.clip(up * 5.0, 0.0, 1.0) * 0.85

@@ -19,7 +19,7 @@ def rotate_pair(aerial: np.ndarray, ground: np.ndarray, k: int) -> tuple[np.ndar
     Args:
       aerial: `[S, S, C]`, square.
       ground: `[H, W, C]`, a full 360-degree panorama, W a multiple of 4.
-      k: quarter turns; any whole number.
+      k: quarter turns; any integer.
 
     Returns:
       The rotated pair, same shapes and types.

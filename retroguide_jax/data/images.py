@@ -263,7 +263,7 @@ def make_grid(
     Args:
       rows: rows of uint8 `[H, W, 3]` images; sizes may differ, rows may be of different lengths.
       gap: pixels between neighbours and around the border.
-      scale: whole-number enlargement of every image, nearest-neighbour, so that pixels stay pixels.
+      scale: integer enlargement of every image, nearest-neighbour, so that pixels stay sharp.
       captions: one text per row, drawn above it; None draws none.
 
     Returns:
