@@ -1,4 +1,4 @@
-"""A strong judge of `city`: an embedder trained on degraded images of real places.
+"""A strong judge of `city`: an embedder trained on degraded real images.
 
     retroguide train --config=city_judge --workdir=runs/judge_saig
     retroguide train --config=city_judge:convnext --workdir=runs/judge_convnext

@@ -2,7 +2,7 @@
 
     retroguide train --config=city_retrieval --workdir=runs/city_retrieval
 
-A judge must be independent of the embedder that the generator was trained against. By default,
+A judge must be independent of the embedder that guides the training of the generator. By default,
 seed, stem, width, depth and temperature differ; `city_retrieval:convnext` is a judge of another
 family: another backbone, and half of the training pairs.
 """

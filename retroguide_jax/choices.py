@@ -32,7 +32,7 @@ CHOICES = {
     # Styles encoded from the target and matched by F(z); MSGAN's ratio; no term makes z matter.
     "losses.style": ("encoder", "mode_seeking", "none"),
     "train.remat": ("none", "elementwise", "blocks"),
-    # Of the XLA compiler; O1 takes half the time on TPUs (docs/plan.md).
+    # XLA's optimisation level; O1 compiles in half the time on TPUs (docs/plan.md).
     "train.compiler_level": ("default", "O0", "O1", "O2", "O3"),
     # G is updated through D after its update, or through D before it.
     "train.update_order": ("alternating", "simultaneous"),

@@ -1,1 +1,1 @@
-"""Training: state, losses, the one jitted step, the loop around it and its checkpoints."""
+"""Training: losses, the one jitted step, the loop around it, its reports and validation."""

@@ -1,9 +1,9 @@
-"""Augmentation of what the discriminator sees, real and generated images alike.
+"""Augmentation of the discriminator's images, real and generated.
 
 DiffAugment (Zhao et al., 2020), restricted to changes that preserve a view's geometry: colour, a
 cut-out, and for panoramas a roll. All of them are differentiable, so that G's gradient passes
-through. A source's real and generated image get the same change, so that they differ by nothing
-else.
+through. A source's real and generated image get the same change, so that D cannot use it to
+distinguish them.
 """
 
 import functools
@@ -28,8 +28,8 @@ def make_augmentation(
       num: number of rows, n.
       strength: 0 (nothing) .. 1 (as DiffAugment).
       roll: whether columns wrap around, so that they may be shifted. D's condition then has another
-        heading than the image: unconditional logits do not depend on it, and conditional ones
-        check less.
+        heading than the image: this does not matter to unconditional logits, and conditional ones
+        require less.
 
     Returns:
       [n, H, W, C] in [-1, 1] to the same shape; colours may leave the range, as in DiffAugment.

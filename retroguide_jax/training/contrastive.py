@@ -24,7 +24,7 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
       recipe: the static parts.
       state: the training state.
       batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1], and "place": [B]
-        int, equal where pairs show one place, or without it if all places differ.
+        int, equal where pairs show the same place; it is absent if all places differ.
 
     Returns:
       The state, metrics, and whether the update was taken.

@@ -80,7 +80,7 @@ def average(halflife: float, averaged: Any, current: Any, num_updates: jax.Array
     same number of updates. Early in a run, it is 0.08 of the updates so far.
 
     Args:
-      halflife: in updates.
+      halflife: half-life in updates.
       averaged: the average so far.
       current: the new values.
       num_updates: updates due so far.
