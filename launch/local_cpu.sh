@@ -39,7 +39,7 @@ end_all() {
 }
 trap end_all INT TERM
 
-# If this script is killed, its processes must end too, or they would write into a later job's files.
+# If this script is killed, its processes must die too, or they would write in a later job's files.
 guard=()
 if command -v setpriv >/dev/null; then
   guard=(setpriv --pdeathsig KILL)
