@@ -161,7 +161,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "aerial_id": tfds.features.Text(),
                     "positives": tfds.features.Sequence(tfds.features.Text()),
                     "semi_positives": tfds.features.Sequence(tfds.features.Text()),
-                    # As bytes: as numbers they would be float32: half a metre in degrees.
+                    # As bytes: TFDS stores numbers as float32, half a metre off for degrees.
                     "position": tfds.features.Tensor(
                         shape=(2,), dtype=np.float64, encoding=tfds.features.Encoding.BYTES
                     ),

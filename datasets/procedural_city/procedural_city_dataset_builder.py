@@ -85,7 +85,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "sky_mask": image(shape=(rows, columns, 1)),
                     "weather": tfds.features.Text(),
                     "seed": tfds.features.Scalar(np.int64),
-                    # As bytes: as numbers they would be float32, hundreds of metres off here.
+                    # As bytes: TFDS stores numbers as float32, hundreds of metres off here.
                     "camera": tfds.features.Tensor(
                         shape=(3,), dtype=np.float64, encoding=tfds.features.Encoding.BYTES
                     ),

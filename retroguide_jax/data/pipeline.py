@@ -242,7 +242,7 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
 
 
 def count_threads(data_config) -> int:
-    """Number of threads per process that read, decode and augment; 0 loads without threads.
+    """Threads per process that read, decode and augment; with 0, each batch is loaded on request.
 
     If `config.data.num_threads` is -1, the number of cores, but at most 16, because two batches per
     thread are held in memory.
