@@ -223,7 +223,7 @@ def _write_plans(workdir: Path, config: ConfigDict, abstract: TrainState) -> Non
 
 
 def _note_start(workdir: Path, step: int) -> None:
-    """Appends a row to starts.jsonl: time, first step, command, code and machine."""
+    """Appends a row to starts.jsonl: time, start step, command, code and machine."""
     if jax.process_index() == 0:
         row = {"time": format_time(), "step": step, "command": describe_command()}
         append_row(workdir / STARTS_PATH, row | {"machine": describe_machine()})

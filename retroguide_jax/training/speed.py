@@ -70,7 +70,7 @@ class Speed:
         return f"{tqdm.format_interval(seconds)} {what}"
 
     def find_starvation(self) -> str:
-        """A warning with remedies, given once, if the last interval's steps waited for data."""
+        """A warning with remedies, given once, if the last interval waited for data; else ""."""
         data, interval = self._config.data, self._interval
         if self._warned or self._num_timed < _STARVED_STEPS or not interval.num_steps:
             return ""
