@@ -1,6 +1,6 @@
-"""What a score is: functions of arrays, each of one protocol, with its formula and source.
+"""Metric functions of arrays, each with one protocol, its formula and its source.
 
-The names below are imported when they are first used.
+The names below are imported on first use.
 """
 
 from retroguide_jax.lazy import make_lazy

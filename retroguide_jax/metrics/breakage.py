@@ -1,6 +1,6 @@
-"""Broken images: what no real image looks like, whatever the data set.
+"""Detects broken images: images that look like no real image, in any data set.
 
-A generator that breaks up draws single pixels or small blocks that alternate between dark and
+A broken generator draws single pixels or small blocks that alternate between dark and
 bright, saturates, or collapses to a flat image. Each measure of an image is compared with its range
 over the real images of the same evaluation. A protocol of this project.
 """
@@ -17,18 +17,18 @@ MEASURES = (
     *(f"{what}_{size}" for size in _SIZES for what in ("blocks", "worst_blocks")),
     "spectrum",
 )
-MIN_REFERENCES = 100  # the range that fewer real images show raises false alarms
+MIN_REFERENCES = 100  # the range of fewer real images raises false alarms
 _NUM_DEVIATIONS = 3.5
-_LEAST_DEVIATION = 0.01  # of a logarithm; real images that hardly differ make no narrow range
-# A share of the pixels, beyond that of any real image: a white sky varies, black and white blocks
-# are many.
+_LEAST_DEVIATION = 0.01  # of a logarithm; the least, where real images hardly differ
+# Allowed above the highest saturation of a real image: the share of a white sky varies, but black
+# and white blocks saturate far more.
 _SATURATION_MARGIN = 0.05
 _FLAT_FACTOR = 4.0  # a blurred image is not broken; one with a quarter of the least detail is
 
 
 @jax.jit
 def measure_breakage(images: jax.Array) -> jax.Array:
-    """What is measured of each image, float32 [B, 8], in the order of `MEASURES`.
+    """The measures of each image, float32 [B, 8], in the order of `MEASURES`.
 
     saturation: share of the channel values that are 0 to 2 or 253 to 255.
     blocks_k, of the luma averaged over k x k pixels: how far a pixel lies outside both neighbours
@@ -36,7 +36,7 @@ def measure_breakage(images: jax.Array) -> jax.Array:
       the image, and over the worst window of half its height (512 pixels at most).
     spectrum: mean |second difference| of the luma, across rows and columns.
 
-    All sums are of whole numbers, the luma's in 1/256: no device and no order changes them.
+    All sums are integer sums, the luma's in units of 1/256: they do not depend on device or order.
 
     Args:
       images: uint8 [B, H, W, 3].
@@ -83,9 +83,10 @@ def _stand_out(luma: jax.Array, axis: int) -> jax.Array:
 def find_broken(measures: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Which images are broken: a measure lies outside its range over the real images.
 
-    Of the logarithms of the spectrum and, of each size, of the geometric mean of blocks and
-    worst_blocks that range is mean +- 3.5 standard deviations; at the lower end the spectrum may be
-    four times less, and blocks have no end. The saturation's ends 0.05 above the highest.
+    The range is mean +- 3.5 standard deviations of the logarithm, for the spectrum and, for each
+    size, for the geometric mean of blocks and worst_blocks. Its lower end is a further factor of 4
+    down for the spectrum, and does not exist for blocks. The saturation may be at most 0.05 above
+    the highest real one.
 
     Args:
       measures: float [..., 8], of `measure_breakage`.
@@ -115,7 +116,7 @@ def find_false_alarms(real: np.ndarray) -> np.ndarray:
 
 
 def _take_logs(measures: np.ndarray) -> np.ndarray:
-    """[..., 4]: of blocks of each size and of the spectrum."""
+    """Logarithms [..., 4] of the blocks of each size and of the spectrum."""
     blocks = np.sqrt(measures[..., 1:-1:2] * measures[..., 2:-1:2])
     return np.log(np.concatenate([blocks, measures[..., -1:]], axis=-1) + 1e-3)
 

@@ -1,7 +1,7 @@
-"""Distances between two sets of images, in float64 on the host, from what a frozen network says.
+"""Distances between two sets of images, in float64 on the host, on outputs of a frozen network.
 
-All are deterministic: nothing is drawn but the shuffle of the Inception Score, from its own seed.
-Wherever intervals are made, rows of `real` and `generated` with the same number are one pair.
+All are deterministic: only the shuffle of the Inception Score is random, from its own seed.
+For intervals, row i of `real` and row i of `generated` are one pair.
 """
 
 from collections.abc import Sequence
@@ -24,35 +24,36 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
 
     Heusel et al. 2017 (FID, when the features are Inception's). S1 S2 has the eigenvalues of the
     symmetric R1 S2 R1^T, S1 = R1^T R1, so that the trace of its root is a sum of real roots; R1 is
-    a pivoted Cholesky factor with as many rows as S1 has rank. Sets of fewer images than features
-    therefore need no multiple of the identity added, as pytorch-fid adds, and no complex numbers.
+    a pivoted Cholesky factor with as many rows as the rank of S1. Sets of fewer images than
+    features therefore need neither the multiple of the identity that pytorch-fid adds nor complex
+    numbers.
 
     The distance is biased upwards by about 1 / N: compare sets of the same size only.
 
     Raises:
-        UserError: a set has fewer than 2 images.
-        ValueError: they have different features.
+      UserError: a set has fewer than 2 images.
+      ValueError: they have different features.
     """
     _check_sets((real.mean, generated.mean), real.num, generated.num)
     difference = real.mean - generated.mean
     traces = sum(np.trace(side.scatter) / (side.num - 1) for side in (real, generated))
-    # Zero eigenvalues come out as noise, whose roots are not small: the lower rank outside has
-    # none of them.
+    # Zero eigenvalues are computed as noise, whose roots are not small: the factor of the lower
+    # rank, outside, has none of them.
     outer, inner = sorted((real, generated), key=lambda side: side.num)
     distance = difference @ difference + traces - 2 * _trace_of_root(outer, inner)
     return max(float(distance), 0.0)
 
 
 def frechet_between(real: np.ndarray, generated: np.ndarray) -> float:
-    """`frechet_distance` of feature rows [N, D] and [M, D], by the smaller of images and features.
+    """`frechet_distance` of rows [N, D] and [M, D], over images or features, whichever are fewer.
 
-    With A and B the centred rows, divided by the root of their number less one, S1 = A^T A and
+    With A and B the centred rows, divided by the root of their number minus one, S1 = A^T A and
     S2 = B^T B: the trace of the root of S1 S2 is the sum of the singular values of A B^T, which is
     N x M. For 512 images and 3,072 features that takes a twentieth of the time.
 
     Raises:
-        UserError: a set has fewer than 2 images, or features are not finite.
-        ValueError: they have different features.
+      UserError: a set has fewer than 2 images, or features are not finite.
+      ValueError: they have different features.
     """
     if max(len(real), len(generated)) > real.shape[1]:
         return frechet_distance(compute_moments(real), compute_moments(generated))
@@ -81,20 +82,20 @@ def _check_sets(means: Sequence[np.ndarray], num_real: int, num_generated: int) 
 def frechet_replicates(
     real: np.ndarray, generated: np.ndarray, num_groups: int = _NUM_GROUPS
 ) -> np.ndarray:
-    """Frechet distances without one group of pairs each, float64 [G], for `statistics.jackknife`.
+    """Frechet distances, each without one group of pairs, float64 [G], for `statistics.jackknife`.
 
     Args:
-        real, generated: [N, D] features; row i of both is pair i, of group i mod G.
-        num_groups: G >= 3, taken as N where it is more; for N < 3 there are no replicates.
+      real, generated: [N, D] features; row i of both is pair i, of group i mod G.
+      num_groups: G >= 3, reduced to N where it is larger; for N < 3 there are no replicates.
 
-    Of more images than features, the moments without a group are the whole's less the group's, so
-    that the rows are read twice, not G times. The interval is on the safe side where N is not far
-    above D: 1.15 times as wide as it should be in a simulation with N = 6 D, 1.7 times with
-    N = 0.6 D.
+    With more images than features, the moments without a group are those of all rows minus those
+    of the group, so that the rows are read twice, not G times. The interval is conservative where N
+    is not far above D: 1.15 times as wide as it should be in a simulation with N = 6 D, 1.7 times
+    with N = 0.6 D.
 
     Raises:
-        UserError: features are not finite.
-        ValueError: the sets have different numbers of rows or features.
+      UserError: features are not finite.
+      ValueError: the sets have different numbers of rows or features.
     """
     if len(real) != len(generated):
         raise ValueError(f"{len(real)} real and {len(generated)} generated rows are no pairs")
@@ -116,7 +117,7 @@ class KernelDistance(NamedTuple):
     """A kernel distance.
 
     value: unbiased, so it may be negative.
-    replicates: float64 [N], the value without one pair each, for `statistics.jackknife`; empty
+    replicates: float64 [N], values without one pair each, for `statistics.jackknife`; empty
         where the sets are no pairs (N != M) or N < 3.
     """
 
@@ -128,12 +129,12 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray) -> KernelDistance:
     """Unbiased squared MMD of features [N, D] and [M, D] under the kernel (x.y / D + 1)^3.
 
     Binkowski et al. 2018 (KID, when the features are Inception's). All images are used at once, so
-    there is nothing to draw; the mean over random subsets that torch-fidelity and clean-fid print
-    is an estimate of the same number. Memory: 64 MiB beside the features in float64.
+    nothing is sampled; the mean over random subsets that torch-fidelity and clean-fid print
+    is an estimate of the same number. Memory: 64 MiB, excluding the features in float64.
 
     Raises:
-        UserError: a set has fewer than 2 images, or features are not finite.
-        ValueError: shapes do not fit.
+      UserError: a set has fewer than 2 images, or features are not finite.
+      ValueError: shapes do not fit.
     """
     real, generated = (np.asarray(check_features(rows), np.float64) for rows in (real, generated))
     if real.shape[1] != generated.shape[1]:
@@ -165,7 +166,7 @@ class InceptionScore(NamedTuple):
 
     value: mean over the splits.
     spread: standard deviation over the splits (ddof 0, as torch-fidelity prints).
-    replicates: float64 [G], for `statistics.jackknife`: the value without one split each or, of one
+    replicates: float64 [G], for `statistics.jackknife`: values without one split each or, with one
         split, without every 20th image in turn; empty for one image.
     """
 
@@ -185,8 +186,8 @@ def inception_score(
     `keep_top`. The score grows with the size of a split: compare equal protocols and N only.
 
     Raises:
-        UserError: there are fewer images than splits, or probabilities are not finite.
-        ValueError: `probabilities` is not [N, C].
+      UserError: there are fewer images than splits, or probabilities are not finite.
+      ValueError: `probabilities` is not [N, C].
     """
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2:
@@ -274,6 +275,6 @@ def _combine(real, generated, across, n: int, m: int):
 
 
 def _score_split(probabilities: np.ndarray) -> float:
-    # 0 log 0 = 0, where a logarithm of each factor would give NaN.
+    # rel_entr takes 0 log 0 as 0; a logarithm of each factor would give NaN.
     terms = scipy.special.rel_entr(probabilities, probabilities.mean(axis=0))
     return float(np.exp(terms.sum(axis=1).mean()))

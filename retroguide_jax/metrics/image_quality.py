@@ -1,7 +1,7 @@
-"""Everything that pixels alone give, one value per image, by the name of its protocol.
+"""All metrics of single images and pairs that need pixels only, by the names of their protocols.
 
 Protocol: images are scored as they are written to PNG. Every function takes uint8 [B, H, W, 3] and
-gives float32 [B]; nothing is resized or cropped, and no image matters to the score of another.
+gives float32 [B]; nothing is resized or cropped, and no score depends on other rows.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from retroguide_jax.metrics.similarity import (
     ssim_skimage_luma,
 )
 
-# Of (generated, target); with "_nosky" of (generated, target, sky_mask); the last three of one.
+# Arguments: (generated, target), with "_nosky" also sky_mask; one image for the last three.
 FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
     "psnr": psnr,
     "psnr_legacy": psnr_legacy,

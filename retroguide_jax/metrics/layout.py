@@ -1,14 +1,15 @@
-"""Layout agreement: is what a panorama shows laid out as the real place is?
+"""Layout agreement: does a panorama show the scene layout of the real place?
 
-A small network, trained once on real panoramas of the training split, reads class labels and depth
-off an image; these figures compare what it reads off a generated one with the true ones, stored
-with the data set. Between the ceiling, what it reads off the real image, and the floor, what it
-reads off the image of another place. A protocol of this project: it needs rendered ground truth, so
-it exists for procedural_city only and compares runs on the same variant.
+A small network, trained once on real panoramas of the training split, predicts the class labels and
+the depth of an image; these scores compare its predictions on a generated image with the true ones,
+stored with the data set. They lie between a ceiling, the predictions on the real image, and a
+floor, those on the image of another place. A protocol of this project: it needs rendered ground
+truth, so it exists for procedural_city only and compares runs on the same variant.
 
-A network also reads what it expects to see. The average of all training panoramas is no place at
-all, and agrees better than a sharp panorama of a wrong place (labels on city_64: 59 % against
-47 %): a second floor, and a reason to read these figures beside retrieval and sharpness.
+The network also predicts what it expects to see. The average of all training panoramas shows no
+place, and agrees better than a sharp panorama of a wrong place (labels on city_64: 59 % against
+47 %). It is a second floor, and a reason to report these scores together with retrieval and
+sharpness.
 """
 
 import itertools
@@ -36,10 +37,10 @@ PAVED_GROUND = (ROAD, MARKING, PAVEMENT, KERB, PAVED)
 def score_layout(
     read: Mapping[str, jax.Array], labels: jax.Array, depth: jax.Array
 ) -> dict[str, jax.Array]:
-    """All figures of what was read against what is true.
+    """Scores predicted labels and depth against the true ones.
 
     Args:
-      read: what a layout reader gives: {"labels": [B, H, W], "depth": [B, H, W] in metres}.
+      read: predictions of a layout reader: {"labels": [B, H, W], "depth": [B, H, W] in metres}.
       labels: uint8 [B, H, W], classes of procedural_city.
       depth: uint16 [B, H, W] as procedural_city stores it: centimetres, 65535 in the sky.
 
@@ -50,22 +51,22 @@ def score_layout(
 
 
 def compare_noises(read: Sequence[jax.Array]) -> jax.Array:
-    """Mean label agreement between what two noises of one source show, float32 [B].
+    """Mean label agreement between the images of two noises of one source, float32 [B].
 
-    1 when the noise leaves the layout alone. A network that reads labels errs on each image in a
-    way of its own, so what it scores on real images is about as much as can be asked.
+    1 when the noise does not change the scene layout. The network makes other errors on each image,
+    so its label agreement on real images is about the highest score to expect.
 
     Args:
-      read: K >= 2 times uint8 [B, H, W], the labels read off the images of noise k.
+      read: K >= 2 arrays uint8 [B, H, W], the labels predicted for the images of noise k.
     """
     pairs = itertools.combinations(read, 2)
     return jnp.mean(jnp.stack([label_agreement(a, b) for a, b in pairs]), axis=0)
 
 
 def mask_surfaces(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Where an image shows what noise may colour: bool [B, H, W] by name, of labels [B, H, W].
+    """Masks of surfaces whose colour noise may change: name -> bool [B, H, W], by labels [B, H, W].
 
-    "light" is the paved ground, of much the same materials everywhere: its colour is the light's.
+    "light" is the paved ground, of similar materials everywhere: its colour is that of the light.
     """
     return {"light": np.isin(labels, PAVED_GROUND), "facade": labels == BUILDING}
 
@@ -100,7 +101,7 @@ def mean_iou(read: jax.Array, true: jax.Array, num_classes: int) -> jax.Array:
 
     Args:
       read, true: integer [B, H, W], 0 .. num_classes - 1.
-      num_classes: how many there are.
+      num_classes: number of classes.
     """
     classes = jnp.arange(num_classes)[:, None, None, None]
     is_read, is_true = read == classes, true == classes
@@ -110,7 +111,7 @@ def mean_iou(read: jax.Array, true: jax.Array, num_classes: int) -> jax.Array:
 
 
 def skyline_error(read: jax.Array, true: jax.Array) -> jax.Array:
-    """How far the skyline is off, float32 [B], in heights of the image, in [0, 1].
+    """Mean error of the skyline, float32 [B], in heights of the image, in [0, 1].
 
     mean over columns of |s(read) - s(true)| / H with s the number of rows from the top before the
     first that is not sky, H in a column of sky alone.
@@ -132,12 +133,12 @@ def depth_error(read: jax.Array, true: jax.Array) -> jax.Array:
       read: float [B, H, W], metres, positive.
       true: uint16 [B, H, W], centimetres as procedural_city stores them, 65535 in the sky.
     """
-    # No render has a depth of 0, but a logarithm of it would spoil every other pixel's mean.
+    # No render has a depth of 0, but its logarithm would make the mean of the image infinite.
     metres = jnp.maximum(true.astype(jnp.float32), 1.0) / 100.0
     error = jnp.abs(jnp.log(read) - jnp.log(metres))
     return jnp.mean(error, axis=(1, 2), where=true < SKY_DEPTH)
 
 
 def _find_skyline(labels: jax.Array) -> jax.Array:
-    """int32 [B, W]: rows of sky above the first pixel that is none."""
+    """Rows of sky above the first pixel of another class in each column, int32 [B, W]."""
     return jnp.sum(jnp.cumprod(labels == SKY, axis=1, dtype=jnp.int32), axis=1)

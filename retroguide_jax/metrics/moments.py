@@ -1,4 +1,4 @@
-"""Mean and covariance of features, in float64 on the host, in parts that merge."""
+"""Mean and covariance of features, in float64 on the host, in parts that can be merged."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 
-_CHUNK_ROWS = 4096  # taken to float64 at a time
+_CHUNK_ROWS = 4096  # converted to float64 at a time
 
 
 class Moments(NamedTuple):
@@ -31,8 +31,8 @@ def compute_moments(features: np.ndarray) -> Moments:
     """Moments of features [N, D], any float type, in two passes over chunks in float64.
 
     Raises:
-        UserError: there is no row, or one is not finite.
-        ValueError: `features` is not [N, D].
+      UserError: there is no row, or one is not finite.
+      ValueError: `features` is not [N, D].
     """
     features = check_features(features)
     chunks = (features[i : i + _CHUNK_ROWS] for i in range(0, len(features), _CHUNK_ROWS))
@@ -52,7 +52,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def remove(whole: Moments, part: Moments) -> Moments:
-    """Moments of the rows of `whole` that are not in `part`: `merge` solved for its first."""
+    """Moments of the rows of `whole` that are not in `part`: the inverse of `merge`."""
     num = whole.num - part.num
     mean = whole.mean + (whole.mean - part.mean) * (part.num / num)
     delta = part.mean - mean
@@ -61,11 +61,11 @@ def remove(whole: Moments, part: Moments) -> Moments:
 
 
 def check_features(features: np.ndarray) -> np.ndarray:
-    """Features as they are, [N, D].
+    """Checks features and returns them unchanged, [N, D].
 
     Raises:
-        UserError: there is no row, or one is not finite.
-        ValueError: they are not [N, D].
+      UserError: there is no row, or one is not finite.
+      ValueError: they are not [N, D].
     """
     features = np.asarray(features)
     if features.ndim != 2:

@@ -33,14 +33,14 @@ def find_nearest(
     Args:
       queries: float32 [Q, D], unit rows.
       gallery: float32 [R, D], unit rows; may be a memory map.
-      k: how many, 1..R.
+      k: number of items per query, 1..R.
       max_bytes, devices: as in `retrieval.rank_matches`.
 
     Similarity is the dot product in float64; of equally similar items the one that comes first in
-    the gallery is the nearer. No approximation: a chunk's float32 products, and the k best items so
-    far, give a similarity that an item must reach to be among the k best, and all that reach it
-    to within the rounding error are compared in float64. The result does not depend on `max_bytes`
-    or `devices`. Galleries that mostly consist of equal rows are slow.
+    the gallery is the nearer. The search is exact: a chunk's float32 products, and the k best items
+    so far, give a threshold that an item must reach to be among the k best, and all items that
+    reach it to within the rounding error are compared in float64. The result does not depend on
+    `max_bytes` or `devices`. Galleries that mostly consist of equal rows are slow.
 
     Raises:
       UserError: an embedding is not finite.
@@ -59,7 +59,7 @@ def find_nearest(
     nothing = np.empty((len(queries), 0), np.int64)
     for part in products.split_range(num_items, num_columns):
         items = gallery[part]
-        # Here, so that what is read from a disk is read once.
+        # Check per chunk, so that a memory map is read from disk once.
         products.check_lengths("gallery", items)
         tiles.load(items)
         for rows in products.split_range(len(queries), num_rows):
@@ -83,8 +83,8 @@ def _select_top(xp, similarity, low, *, k: int, slack: float) -> tuple:
     """Pairs that may be among the k best: as similar as `low` and as the k-th best of the chunk.
 
     The k-th largest of the maxima of groups is no larger than the k-th largest of all, and is found
-    sooner. `slack` is twice the rounding error: the k items that set the mark err, and so does the
-    item that must reach it.
+    faster. `slack` is twice the rounding error: the items that set the threshold have that error,
+    and so has the item that must reach it.
     """
     num_items = similarity.shape[1]
     if num_items >= k:
@@ -95,7 +95,7 @@ def _select_top(xp, similarity, low, *, k: int, slack: float) -> tuple:
 
 
 def _merge(best: Nearest, query: np.ndarray, index: np.ndarray, similarity: np.ndarray) -> None:
-    """Puts items, later in the gallery than the best ones so far, among these, in their place."""
+    """Merges items into the k best so far, all of which come earlier in the gallery."""
     k = best.indices.shape[1]
     is_better = similarity > best.similarities[query, -1]
     touched, query = np.unique(query[is_better], return_inverse=True)

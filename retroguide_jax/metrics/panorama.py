@@ -1,4 +1,4 @@
-"""What only a panorama has: a left and a right border that must meet."""
+"""Metrics for panoramas only, whose left and right border must match."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from retroguide_jax.metrics.pixels import check_images, sum_exactly
 
 @jax.jit
 def seam_error(images: jax.Array) -> jax.Array:
-    """How much the wrap-around stands out, float32 [B]; 1 = no more than any two columns. Ours.
+    """Contrast at the wrap-around, float32 [B]; 1: as between neighbouring columns. Ours.
 
     Mean |first column - last column| over the mean |difference| of the W - 1 pairs of neighbouring
     columns, both over all rows and channels. NaN for an image whose columns are all equal.

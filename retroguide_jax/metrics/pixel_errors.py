@@ -1,4 +1,4 @@
-"""PSNR and RMSE: mean squared error in the field's several dresses, one figure an image."""
+"""PSNR and RMSE: the variants found in the literature, one value per image."""
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +61,8 @@ def rmse(generated: jax.Array, target: jax.Array) -> jax.Array:
 def psnr_nosky(generated: jax.Array, target: jax.Array, sky_mask: jax.Array) -> jax.Array:
     """`psnr` over the pixels that are not sky, in dB, float32 [B]; ours.
 
-    The sky cannot be known from above: this leaves it out. NaN where less than 1 % of the image is
-    not sky; infinite where the rest is identical.
+    The sky is left out because an aerial image does not determine it. NaN where less than 1 % of
+    the image is not sky; infinite where the rest is identical.
 
     Args:
       generated, target: uint8 [B, H, W, 3].

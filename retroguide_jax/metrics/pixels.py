@@ -1,4 +1,4 @@
-"""What the pixel metrics stand on: checked images, luma, sums that lose nothing."""
+"""Helpers of the pixel metrics: image checks, luma and exact sums."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ _MAX_HEIGHT = 2**16
 
 
 def check_images(name: str, *images: jax.Array, min_size: int = 1) -> None:
-    """Checks the images that the metric `name` is given, when it is traced.
+    """Checks the input images of the metric `name` when it is traced.
 
     Args:
       name: of the metric, for the message.
@@ -48,7 +48,7 @@ def check_images(name: str, *images: jax.Array, min_size: int = 1) -> None:
 
 
 def check_mask(name: str, mask: jax.Array, images: jax.Array) -> None:
-    """Checks the mask that the metric `name` is given with its images, when it is traced.
+    """Checks the input mask of the metric `name` when it is traced.
 
     Raises:
       ValueError: it is not bool [B, H, W], for images [B, H, W, 3].
@@ -71,10 +71,10 @@ def compute_luma(images: jax.Array) -> jax.Array:
 
 
 def sum_exactly(values: jax.Array) -> jax.Array:
-    """Sum of each image's whole numbers, float32 [B], rounded only at the very end.
+    """Sum of each image's integers, float32 [B], rounded only at the end.
 
-    So it is the same in whatever order, on whatever device; a float32 sum of a large image would
-    lose digits that a nearly perfect PSNR needs.
+    It does not depend on the order or the device; a float32 sum of a large image would lose digits
+    that a nearly perfect PSNR needs.
 
     Args:
       values: int32 [B, H, W, ...], not negative, each row summing up to less than 2^32.
@@ -87,7 +87,7 @@ def sum_exactly(values: jax.Array) -> jax.Array:
 def has_enough(mask: jax.Array) -> jax.Array:
     """Whether the mask is true on at least 1 % of each image, bool [B].
 
-    A mean over a handful of pixels says nothing of an image.
+    A mean over a few pixels does not represent an image.
 
     Args:
       mask: bool [B, H, W].

@@ -1,10 +1,10 @@
-"""Dot products of unit rows, fast where they decide nothing and exact where they do.
+"""Dot products of unit rows: in float32, and again in float64 where float32 cannot decide.
 
-A float32 product of two chunks sorts out nearly all pairs; the few that lie within its rounding
-error of a decision are multiplied again in float64, each pair by itself. So what is decided depends
-neither on the chunks, nor on the devices, nor on how a library orders its sums.
+A float32 product of two chunks decides nearly all pairs; the few that lie within its rounding error
+of a threshold are multiplied again in float64, each pair by itself. The decisions therefore do not
+depend on the chunks, on the devices or on the order in which a library sums.
 
-The error. Summed in any order, with or without fused multiply-add,
+The error bound, for sums in any order, with or without fused multiply-add,
 
     |fl(x.y) - x.y| <= g |x|.|y| <= g ||x|| ||y||,   g = D u / (1 - D u),
 
@@ -31,9 +31,9 @@ UNIT_TOLERANCE = 1e-3
 _DENSE = 1 / 16
 # Larger tiles are no faster on a CPU. Powers of two, as `select` packs eight items into a byte.
 _LARGEST_TILE = (2048, 8192)
-# Of few queries a tile has more: starting BLAS's threads takes as long for a small product.
+# With few queries a tile has more items: BLAS takes as long to start threads for a small product.
 _MOST_ITEMS = 2**17
-# Float32 and float64 tile, its masks, and indices and products of pairs, all at their worst.
+# Float32 and float64 tile, its masks, and indices and products of pairs, in the worst case.
 _BYTES_PER_PAIR = 32
 # Two copies of a chunk, one of them in float64.
 _BYTES_PER_VALUE = 12
@@ -55,7 +55,7 @@ def check_rows(queries: Any, gallery: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_shapes(queries: Any, gallery: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings as float32 [Q, D] and [R, D]; looks at no value.
+    """Embeddings as float32 [Q, D] and [R, D]; does not check values.
 
     Raises:
       ValueError: shapes do not fit.
@@ -80,7 +80,7 @@ def check_lengths(name: str, rows: np.ndarray) -> None:
         doubtful = np.flatnonzero(~(np.abs(squares - 1) <= close))
     num_bad, num_long = 0, 0
     for part in split_range(len(doubtful), 1 + _VALUES_AT_ONCE // (1 + rows.shape[1])):
-        values = rows[doubtful[part]].astype(np.float64)  # no square of a float32 overflows in it
+        values = rows[doubtful[part]].astype(np.float64)  # so that no square overflows
         lengths = np.sqrt(np.einsum("nd,nd->n", values, values))
         num_bad += int(np.sum(~np.isfinite(lengths)))
         num_long += int(np.sum(np.abs(lengths - 1) > UNIT_TOLERANCE))
@@ -94,15 +94,15 @@ def check_lengths(name: str, rows: np.ndarray) -> None:
 
 
 def bound_error(dim: int, dtype: Any) -> float:
-    """Most by which a product of two rows [D] in `dtype` differs from one by `multiply_pairs`.
+    """Largest difference between a product of two rows [D] in `dtype` and by `multiply_pairs`.
 
-    The module says where it comes from. Four more roundings stand for those of a threshold and for
+    The module docstring derives it. Four more roundings account for those of a threshold and for
     products that underflow.
     """
     is_single = np.dtype(dtype) == np.float32
     rounding = (dim + 4) * (2.0**-24 if is_single else 2.0**-53)
     bound = rounding / (1 - rounding) * (1 + UNIT_TOLERANCE) ** 2
-    # In float64 both of them err alike; beside float32 the exact one's error is among the four.
+    # In float64 both products have this error; with float32 the exact one's is among the four.
     return bound if is_single else 2 * bound
 
 
@@ -127,7 +127,7 @@ def plan_tile(num_queries: int, num_items: int, dim: int, max_bytes: int) -> tup
 
 
 def count_bytes(num_queries: int, num_items: int, dim: int) -> int:
-    """Memory that a tile of so many queries and gallery items takes at the worst."""
+    """Bytes that a tile of so many queries and gallery items takes in the worst case."""
     values = (num_queries + num_items) * dim
     pairs = num_queries * num_items
     block = 3 * 8 * (_VALUES_AT_ONCE + dim) + 8 * 8 * _PAIRS_AT_ONCE
@@ -154,7 +154,7 @@ def multiply_pairs(queries: np.ndarray, gallery: np.ndarray, pairs: np.ndarray) 
 
 
 def split_pairs(pairs: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts of the pairs that `multiply_pairs` may be given at once within the planned memory."""
+    """Parts of the pairs, each small enough for `multiply_pairs` within the planned memory."""
     for part in split_range(len(pairs), _PAIRS_AT_ONCE):
         yield pairs[part]
 
@@ -167,16 +167,16 @@ def multiply_in_float64(queries: np.ndarray, items: np.ndarray, left_out: np.nda
 
 
 class Tiles:
-    """Float32 products of chunks of queries with a chunk of the gallery, looked through.
+    """Multiplies chunks of queries with a gallery chunk in float32 and selects pairs.
 
     `select_fn(xp, similarity [q, r], *columns [q], **options)` gives bool masks [q, r], `xp` being
     `numpy` or `jax.numpy`: first the pairs that must be multiplied again, then those to count.
     """
 
     def __init__(self, num_queries: int, num_items: int, devices: Sequence[jax.Device] | None):
-        """For at most so many rows; `devices` as in `retrieval.rank_matches`."""
+        """Limits the size of a tile; `devices` as in `retrieval.rank_matches`."""
         self._num_queries, self._num_items = num_queries, num_items
-        # BLAS on the host outruns XLA's products on the same cores.
+        # BLAS on the host is faster than XLA's products on the same cores.
         if devices is None and jax.local_devices()[0].platform != "cpu":
             devices = jax.local_devices()
         self._devices = None
@@ -184,11 +184,11 @@ class Tiles:
             self._devices, self._local = tuple(devices), LocalDevices(devices)
         else:
             self._buffer = np.empty(num_queries * num_items, np.float32)
-            # BLAS uses all cores, but NumPy looks through what it gives with one.
+            # BLAS uses all cores, NumPy's comparisons only one: they are spread over threads.
             self._threads = concurrent.futures.ThreadPoolExecutor()
 
     def load(self, items: np.ndarray) -> None:
-        """Takes the next chunk of the gallery, float32 [r, D]."""
+        """Loads the next chunk of the gallery, float32 [r, D]."""
         self._length, self._items = len(items), items
         if self._devices:
             chunk = {"items": _pad_rows(items, self._num_items), "length": np.int32(len(items))}
@@ -202,18 +202,18 @@ class Tiles:
         *columns: np.ndarray,
         **options: Any,
     ) -> tuple[np.ndarray | None, list[np.ndarray]]:
-        """Looks through the products of float32 [q, D] queries with the loaded items.
+        """Multiplies queries with the loaded items and selects pairs.
 
         Args:
           select_fn: see the class.
           queries: float32 [q, D].
-          left_out: int [q, n], items that are not looked at, any other number for none.
+          left_out: int [q, n], items of the chunk to ignore; any other number ignores none.
           columns: float32 [q] each, thresholds.
           options: hashable arguments of `select_fn`.
 
         Returns:
           Pairs int [n] to multiply again, each numbered query * r + item, ascending, or None where
-          they are so many that float64 should take the whole tile; and counts int [q].
+          they are so many that the entire tile should be multiplied in float64; and counts int [q].
         """
         if self._devices:
             return self._select_on_devices(select_fn, queries, left_out, columns, options)

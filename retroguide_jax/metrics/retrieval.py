@@ -1,8 +1,8 @@
 """Ranks of true matches and recall at k.
 
-Two habits of the field are left out on purpose. Counting only strictly better items gives a
-constant embedding R@1 = 100 %; here ties count half. And the whole query x gallery matrix is never
-held: VIGOR's would need more than 16 GB.
+It differs from common practice in two ways. Ties count half: counting only strictly better items
+gives a constant embedding R@1 = 100 %. And the full query x gallery matrix is never held in memory:
+VIGOR's would need more than 16 GB.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ import numpy as np
 
 from retroguide_jax.metrics import products
 
-# Two similarities of unit rows are tied when they differ by at most this much: what float32
-# embeddings of one and the same image may differ by, where batches differ.
+# Two similarities of unit rows are tied when they differ by at most this much, as may those
+# of float32 embeddings of the same image that were computed in different batches.
 TIE_TOLERANCE = 1e-6
 
 
@@ -44,10 +44,10 @@ def rank_matches(
       queries: float32 [Q, D], unit rows; a process may give its own share of them.
       gallery: float32 [R, D], unit rows.
       matches: int [Q], the gallery row that is the query's true match; or [Q, P] where some have
-        several, of which the first is always one and -1 fills up the rest.
-      excluded: int [Q, S], gallery rows that are left out for the query, -1 fills up. R@1 with
+        several: the first is always a match, the others are padded with -1.
+      excluded: int [Q, S], gallery rows that are left out for the query, padded with -1. R@1 with
         the semi-positives of VIGOR left out is its hit rate (as Sample4Geo computes it).
-      max_bytes: memory to use beside the embeddings, whatever their number.
+      max_bytes: memory limit, excluding the embeddings, whatever their number.
       devices: where the products are computed. Default: this process's accelerators, or the
         host's BLAS where there are none.
 
@@ -141,20 +141,20 @@ def _match_similarity(queries, gallery, matches) -> np.ndarray:
 
 
 def _shift_places(places: np.ndarray, part: slice) -> np.ndarray:
-    """Gallery rows as items of a chunk, -1 for those of other chunks."""
+    """Gallery rows counted from the start of a chunk, -1 for those of other chunks."""
     return np.where((places >= part.start) & (places < part.stop), places - part.start, -1)
 
 
 def _select_near(xp, similarity, low, high) -> tuple:
-    """Pairs that may be tied with the true match or not, and those that are surely better."""
+    """Pairs that float32 cannot decide (tied or not), and pairs that are certainly better."""
     better = similarity > high[:, None]
     return (similarity >= low[:, None]) ^ better, better
 
 
 def _sort_out(similarity: np.ndarray, true: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
-    """Undecided pairs, and how many items [q] are surely better and surely tied.
+    """Undecided pairs, and the numbers of items [q] that are certainly better and certainly tied.
 
-    Works within `similarity`, float64 [q, r].
+    Overwrites `similarity`, float64 [q, r].
     """
     error = products.bound_error(dim, np.float64)
     similarity -= true[:, None]

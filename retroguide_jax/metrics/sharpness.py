@@ -1,8 +1,9 @@
-"""Sharpness: the field's four "sharpness differences" and our own, one figure an image.
+"""Sharpness: four published "sharpness differences" and our own metric, one value per image.
 
 Mathieu et al., "Deep multi-scale video prediction beyond mean square error", 2016, compare the
-gradients of two images by 10 log10(peak^2 / mean difference). Each paper means another gradient
-and another scale by it; in order of the error e, for dx, dy the differences of neighbours:
+gradients of two images by 10 log10(peak^2 / mean difference). Each paper uses another gradient
+and another scale. Name, error e and scale, with dx, dy the differences of neighbours, p the
+generated image and t the target:
 
 sd_lua  mean(| |dx p| - |dx t| | + | |dy p| - |dy t| |)      5.99 dB up
 sd_shi  mean(|dx p - dx t| + |dy p - dy t|)                  6.00 dB up
@@ -100,7 +101,7 @@ def sd_sky(generated: jax.Array, target: jax.Array) -> jax.Array:
       UserError: the images differ in size or are too large.
     """
     check_images("sd_sky", generated, target)
-    # Sobel is linear: of the difference of the images, the difference of the gradients.
+    # Sobel is linear: the gradient of the difference is the difference of the gradients.
     difference = _to_grey(generated) - _to_grey(target)
     padded = jnp.pad(difference, ((0, 0), (1, 1), (1, 1)), mode="edge")
     down = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
@@ -113,7 +114,7 @@ def sd_sky(generated: jax.Array, target: jax.Array) -> jax.Array:
 
 @jax.jit
 def sharpness(images: jax.Array) -> jax.Array:
-    """Mean gradient magnitude of the luma, float32 [B], in units of the range a pixel; ours.
+    """Mean gradient magnitude of the luma, float32 [B], in value ranges per pixel; ours.
 
     sqrt(dx^2 + dy^2) of forward differences, averaged over the (H-1) x (W-1) pixels that have both
     neighbours; luma = 0.299 R + 0.587 G + 0.114 B on [0, 1]. A blur scores low, speckle high: the
@@ -133,7 +134,7 @@ def sharpness(images: jax.Array) -> jax.Array:
         dy = luma[1:, :-1] - luma[:-1, :-1]
         return jnp.mean(jnp.sqrt(dx**2 + dy**2))
 
-    # One at a time: a sum over many images is taken in another order than one over few.
+    # One image at a time: else the order of summation depends on the number of images.
     return jax.lax.map(score, images)
 
 

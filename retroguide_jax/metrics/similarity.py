@@ -1,6 +1,6 @@
-"""Structural similarity as the field computes it, one figure an image: see structure.py for SSIM.
+"""The SSIM variants of the literature, one value per image; see structure.py for the formula.
 
-What differs is the window, what becomes of the border, and of the colours.
+They differ in the window and in the treatment of the border and of the colours.
 """
 
 import jax
@@ -44,8 +44,8 @@ def ssim_rgb(generated: jax.Array, target: jax.Array) -> jax.Array:
 def ssim_lua(generated: jax.Array, target: jax.Array) -> jax.Array:
     """SSIM of the X-Fork Lua script, float32 [B], at most 1.
 
-    Of the luma; Gaussian window 11 x 11, sigma 1.5, at all positions where it touches the image
-    ("full": the map is H + 10 x W + 10), black outside, which lifts the score of small images.
+    On the luma; Gaussian window 11 x 11, sigma 1.5, at all positions where it touches the image
+    ("full": the map is H + 10 x W + 10), black outside, which raises the score of small images.
     Evaluation/my_image_error_measures.lua of Regmi and Borji, "Cross-view image synthesis using
     conditional GANs", 2018, shared by SelectionGAN, CrossMLP and PanoGAN.
 
@@ -80,7 +80,7 @@ def ssim_skimage(generated: jax.Array, target: jax.Array) -> jax.Array:
 def ssim_skimage_luma(generated: jax.Array, target: jax.Array) -> jax.Array:
     """`ssim_skimage` of the luma, float32 [B]: SSIM in eval/evaluation.py of SkyDiffusion.
 
-    There Y of skimage.color.rgb2yuv of the images on [0, 1], data_range 1.
+    SkyDiffusion takes Y of skimage.color.rgb2yuv of the images on [0, 1], data_range 1.
 
     Args:
       generated, target: uint8 [B, H, W, 3].

@@ -1,14 +1,14 @@
-"""Intervals of figures: bootstrap over images, jackknife for distances between sets of images.
+"""Confidence intervals: bootstrap over images, jackknife for distances between sets of images.
 
 Percentile bootstrap: Efron & Tibshirani 1993, chapter 13. A resample of a set holds duplicates and
-about 63 % of its images, which a Frechet distance takes for a difference: its bootstrap interval
-lies above the estimate itself. The delete-a-group jackknife draws no duplicates.
+about 63 % of its images, which raises a Frechet distance: its bootstrap interval lies above the
+estimate itself. The delete-a-group jackknife draws no duplicates.
 
-Own code instead of scipy.stats.bootstrap: that one holds a batch of resamples at a time, takes
-columns of one shape only, and gives NaN for a figure that is infinite.
+scipy.stats.bootstrap is not used: it holds a batch of resamples at a time, takes columns of one
+shape only, and gives NaN for an infinite statistic.
 
-A row with a NaN in any column is left out and counted. A figure of rows that are infinite is
-infinite: an end of its interval is then finite if enough resamples miss those rows, and infinite
+A row with a NaN in any column is left out and counted. A statistic of rows with infinite values
+is infinite: an end of its interval is then finite if enough resamples miss those rows, and infinite
 otherwise; no end is ever NaN.
 """
 
@@ -20,10 +20,10 @@ import scipy.special
 
 
 class Interval(NamedTuple):
-    """A figure and its interval; floats, or arrays [M] for M figures.
+    """A statistic and its interval; floats, or arrays [M] for M statistics.
 
-    value: the figure.
-    low, high: ends of the interval; -inf and inf where nothing is known of the spread, of one row.
+    value: the statistic.
+    low, high: ends of the interval; -inf and inf where the spread is unknown: with one row.
     num: rows that were used; of a jackknife, groups.
     num_left_out: rows with NaN.
     """
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
     """A paired comparison of A with B.
 
     difference: mean of A - B.
-    low, high: ends of its interval; 0 outside means that the two differ.
+    low, high: ends of its interval; the two differ if 0 lies outside.
     probability: share of resamples in which A's mean is the greater, equal ones counting half. It
         is close to 0 or 1 where the sign is settled; not a p value.
     num: pairs that were used.
@@ -62,21 +62,21 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap of a figure over rows.
+    """Percentile bootstrap of a statistic over rows.
 
     Args:
-        fn: of the columns, each [n, ...], to a float or an array [M].
-        columns: arrays [N, ...]; their rows are resampled together.
-        num_resamples: resamples drawn, one held at a time.
-        seed: of the resamples, which are a function of (seed, N, num_resamples).
-        level: share of resamples between the ends.
+      fn: maps the columns, each [n, ...], to a float or an array [M].
+      columns: arrays [N, ...]; their rows are resampled together.
+      num_resamples: resamples drawn, one held at a time.
+      seed: of the resamples, which are a function of (seed, N, num_resamples).
+      level: share of resamples between the ends.
 
     Returns:
-        An Interval whose ends are resampled figures themselves, not interpolated. Resamples of
-        which the figure is NaN are left out of it.
+      An Interval whose ends are resampled values themselves, not interpolated. Resamples whose
+      statistic is NaN are left out.
 
     Raises:
-        ValueError: lengths differ, no row is left, or the figure is NaN for all rows.
+      ValueError: lengths differ, no row is left, or the statistic is NaN for all rows.
     """
     value, resampled, num, num_left_out = _resample(fn, columns, num_resamples, seed)
     low, high = _find_ends(resampled, num, level)
@@ -89,7 +89,7 @@ def bootstrap_mean(values: np.ndarray, **options: Any) -> Interval:
     The options are those of `bootstrap`. The columns of [N, M] share their resamples.
 
     Raises:
-        ValueError: no row is without NaN, or a column holds both inf and -inf.
+      ValueError: no row is without NaN, or a column holds both inf and -inf.
     """
     return bootstrap(_mean, (np.asarray(values, np.float64),), **options)
 
@@ -100,7 +100,7 @@ def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, **options: A
     The options are those of `bootstrap`.
 
     Raises:
-        ValueError: lengths differ, no row is without NaN, or both means are zero or infinite.
+      ValueError: lengths differ, no row is without NaN, or both means are zero or infinite.
     """
     columns = tuple(np.asarray(column, np.float64) for column in (numerator, denominator))
     return bootstrap(lambda top, bottom: _mean(top) / _mean(bottom), columns, **options)
@@ -115,10 +115,10 @@ def compare_paired(
 ) -> Comparison:
     """Is A greater than B? Percentile bootstrap of the mean of A - B over paired [N] and [N].
 
-    Equal figures differ by nothing, two infinities of one sign among them.
+    Equal values have the difference 0, and so have two infinities of the same sign.
 
     Raises:
-        ValueError: lengths differ, no pair is without NaN, or A - B holds both inf and -inf.
+      ValueError: lengths differ, no pair is without NaN, or A - B holds both inf and -inf.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
@@ -132,16 +132,16 @@ def compare_paired(
 
 
 def jackknife(value: float, replicates: np.ndarray, level: float = 0.95) -> Interval:
-    """Interval of a figure from its values without one of G groups each, float [G].
+    """Interval of a statistic from its values without one of G groups each, float [G].
 
     Delete-a-group jackknife: value -+ t s with s^2 = (G - 1) / G sum_g (v_g - mean v)^2 and t the
     quantile of Student's distribution of G - 1 degrees of freedom, which for G = 20 is 7 % wider
-    than the normal one's (Kott 2001). The bias of `value` is left in it.
+    than the normal one's (Kott 2001). The bias of `value` is not corrected.
 
-    Fewer than 2 replicates tell nothing: the ends are then -inf and inf.
+    With fewer than 2 replicates the ends are -inf and inf.
 
     Raises:
-        ValueError: the value or a replicate is not finite.
+      ValueError: the value or a replicate is not finite.
     """
     replicates = np.asarray(replicates, np.float64)
     if not np.isfinite(value) or not np.isfinite(replicates).all():
@@ -163,13 +163,13 @@ def jackknife_groups(
     """`jackknife` of fn(*columns), each [N, ...], by leaving out every G-th row in turn.
 
     Args:
-        fn: of the columns, each [n, ...], to a float.
-        columns: arrays [N, ...]; row i of all is of group i mod G.
-        num_groups: G, at most N.
-        level: of the interval.
+      fn: maps the columns, each [n, ...], to a float.
+      columns: arrays [N, ...]; row i of all is of group i mod G.
+      num_groups: G, at most N.
+      level: of the interval.
 
     Raises:
-        ValueError: lengths differ, or a figure is not finite.
+      ValueError: lengths differ, or a statistic is not finite.
     """
     columns = _check(columns)
     group = np.arange(len(columns[0])) % num_groups
@@ -179,10 +179,10 @@ def jackknife_groups(
 
 
 def spread_over_noises(values: np.ndarray) -> float:
-    """Standard deviation (ddof 1) of the K column means of figures [N, K], one an image and noise.
+    """Standard deviation (ddof 1) of the K column means of values [N, K], one per image and noise.
 
     Raises:
-        ValueError: `values` is not [N, K] with K >= 2 and all finite.
+      ValueError: `values` is not [N, K] with K >= 2 and all finite.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] < 2 or not np.isfinite(values).all():
@@ -193,7 +193,7 @@ def spread_over_noises(values: np.ndarray) -> float:
 def _resample(
     fn: Callable[..., Any], columns: Sequence[np.ndarray], num_resamples: int, seed: int
 ) -> tuple[Any, np.ndarray, int, int]:
-    """(figure, resampled figures [B, ...], rows used, rows left out)."""
+    """(statistic, resampled values [B, ...], rows used, rows left out)."""
     columns = _check(columns)
     flat = (column.reshape(len(column), -1) for column in columns)
     is_known = ~np.any([np.isnan(rows).any(axis=1) for rows in flat], axis=0)
@@ -202,7 +202,7 @@ def _resample(
     if not num:
         raise ValueError("no row is without NaN")
     rng = np.random.default_rng(seed)
-    # inf - inf and x / 0 are looked for in what comes out.
+    # inf - inf and x / 0 are detected in the result.
     with np.errstate(invalid="ignore", divide="ignore"):
         value = _plain(fn(*known))
         if np.isnan(value).any():
@@ -220,7 +220,7 @@ def _find_ends(resampled: np.ndarray, num: int, level: float) -> tuple[Any, Any]
     shape = resampled.shape[1:]
     if num < 2 or not len(resampled):
         return _plain(np.full(shape, -np.inf)), _plain(np.full(shape, np.inf))
-    # Between two infinities interpolation would give NaN.
+    # Do not interpolate: between two infinities that gives NaN.
     low = np.quantile(resampled, (1 - level) / 2, axis=0, method="lower")
     high = np.quantile(resampled, (1 + level) / 2, axis=0, method="higher")
     return _plain(low), _plain(high)
@@ -239,5 +239,5 @@ def _mean(values: np.ndarray) -> Any:
 
 
 def _plain(figure: Any) -> Any:
-    """A float of a scalar, arrays as they are."""
+    """Converts a scalar to a float, an array to float64."""
     return float(figure) if np.ndim(figure) == 0 else np.asarray(figure, np.float64)

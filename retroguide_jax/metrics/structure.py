@@ -37,14 +37,14 @@ def average_similarity(
     Args:
       flatten_fn: image, uint8 [H, W, 3] -> its values in [0, 255], float32 [H', W'].
       generated, target: uint8 [B, H, W, 3].
-      window: float32 [N]; the window is its outer square.
+      window: float32 [N]; the 2D window is its outer product with itself.
       centres: bool [B, H - N + 1, W - N + 1], the positions that count; all when None.
       step: columns from a value to its neighbour along the row.
-      correction: what variances and covariance are multiplied by.
+      correction: factor for variances and covariance.
     """
 
     def score(pair):
-        # One at a time: all that is kept between the stages then fits into a core's cache.
+        # One image at a time, so that the data between the stages fits into a core's cache.
         generated, target, *centres = pair
         apart = functools.partial(_compute_apart, generated[0, 0, 0].astype(jnp.float32) >= 0)
         planes = apart(lambda x, y: _mix(flatten_fn(x), flatten_fn(y)), generated, target)
@@ -76,15 +76,15 @@ def _slide(
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted mean and variance along one axis of the window, for each position.
 
-    The variance of two axes is the mean variance along the one and the variance of the means along
-    the other. All from differences to the middle: E[x^2] - E[x]^2 would lose an even and bright
-    place to rounding, there where C2 alone says how much variance is much.
+    The variance over two axes is the mean variance along the one plus the variance of the means
+    along the other. All are computed from differences to the middle value: E[x^2] - E[x]^2 would
+    lose the variance of a uniform, bright area to rounding, where SSIM compares it with C2 alone.
 
     Args:
       window: float32 [N].
       axis: 0 for columns, 1 for rows.
       step: from a value to its neighbour along the axis.
-      mean, variance: [H, W], of what was found along the other axis; else the values and None.
+      mean, variance: [H, W], the results along the other axis; at first the values and None.
     """
     length = mean.shape[axis] - step * (len(window) - 1)
 
@@ -120,7 +120,7 @@ def _compare(
 def _sum(loss: jax.Array) -> jax.Array:
     """Sum of [H, W] values in [0, 2], float32 [].
 
-    In whole numbers of 2^-24: thousands of equal floats, added one by one, drift all to one side.
+    Sums integers in units of 2^-24: a sum of thousands of equal floats would drift to one side.
     """
     steps = jnp.round(jnp.maximum(loss, 0) * 2.0**24).astype(jnp.int32)[None]
     high, low = sum_exactly(steps >> 12)[0], sum_exactly(steps & 0xFFF)[0]
@@ -130,18 +130,18 @@ def _sum(loss: jax.Array) -> jax.Array:
 def _compute_apart(always: jax.Array, fn: Callable[..., Any], *operands: Any) -> Any:
     """fn(*operands), computed once and kept, where XLA would compute it again at each use.
 
-    XLA for CPUs fuses a stage into the next, past optimization_barrier, and so sums down the window
-    anew for each of its columns: twenty times the work. A branch it leaves alone.
+    XLA for CPUs fuses a stage into the next, in spite of optimization_barrier, and so sums down the
+    window again for each of its columns: twenty times the work. It does not fuse a branch.
 
     Args:
-      always: bool [], true, but not known to be when compiled.
-      fn: gives a tree of arrays.
+      always: bool [], true, but unknown at compile time.
+      fn: returns a tree of arrays.
     """
     shapes = jax.eval_shape(fn, *operands)
     value = jax.tree.leaves(operands)[0].ravel()[0]
 
     def skip(*_):
-        # Of a value that varies over devices wherever the operands do: shard_map compares.
+        # The fill value varies over devices as the operands do: shard_map compares the branches.
         return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), shapes)
 
     return jax.lax.cond(always, fn, skip, *operands)
