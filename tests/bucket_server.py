@@ -1,7 +1,7 @@
-"""A bucket on loopback: as much of Google Cloud Storage's JSON API as our libraries speak.
+"""A bucket on loopback: the part of Google Cloud Storage's JSON API that our libraries use.
 
-Objects have generations and conditions on them, as tensorstore's checkpoints rely on, and appear
-whole with the last byte of an upload. In memory, no credentials, nothing paged.
+Objects have generations and preconditions, on which tensorstore's checkpoints rely, and appear
+complete with the last byte of an upload. It keeps them in memory, without credentials or paging.
 """
 
 import base64
@@ -26,12 +26,12 @@ def serve_bucket() -> Iterator[tuple[dict[str, bytes], dict[str, str]]]:
     """Serves one empty bucket, gs://pair-bucket.
 
     Returns:
-      Its objects, {name: content}, and the environment in which gcsfs, Google's own client,
-      tensorstore and ArrayRecord take it for the real one.
+      Its objects, {name: content}, and the environment variables that point gcsfs, Google's own
+      client, tensorstore and ArrayRecord to it.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
-    server.handle_error = lambda *_: None  # a client that is killed breaks its connections
+    server.handle_error = lambda *_: None  # a killed client breaks its connections
     server.objects, server.generations, server.uploads = {}, {}, {}
     server.lock, server.counter = threading.Lock(), itertools.count(1)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -50,8 +50,8 @@ def serve_bucket() -> Iterator[tuple[dict[str, bytes], dict[str, str]]]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections that are kept
-    disable_nagle_algorithm = True  # which would hold back every answer for 40 ms
+    protocol_version = "HTTP/1.1"  # keeps connections open
+    disable_nagle_algorithm = True  # Nagle's algorithm would delay every answer by 40 ms
 
     def log_message(self, *args):
         pass

@@ -1,4 +1,4 @@
-"""What tests stand on: eight simulated CPU devices, a compilation cache, the command line."""
+"""Common setup of all tests: eight simulated CPU devices, a compilation cache, the command line."""
 
 import fcntl
 import os
@@ -12,24 +12,24 @@ from compiling import FAST, make_xla_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# All of these are read when jax is first imported, which must therefore happen after this file.
+# The variables below are read when jax is first imported, which must happen after this file.
 assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could set it up"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("XLA_FLAGS", make_xla_flags(8))
-# Most of the suite's time is compilation: kept between runs, it is paid for once.
+# Most of the suite's time is compilation: keep compiled programs between runs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-# Grain reads absl flags, which nothing parses under pytest.
+# Grain reads absl flags, which pytest does not parse.
 flags.FLAGS.mark_as_parsed()
 
 
-# Folders whose files take longest: started last, they would leave all cores but one idle.
+# Folders with the slowest files: if these started last, all cores but one would be idle at the end.
 FIRST = ("system", "training", "checkpoints", "demo", "report")
 
 
 def pytest_collection_modifyitems(items):
-    """Long files first."""
+    """Runs slow files first."""
     items.sort(key=lambda item: not set(FIRST) & set(item.path.parts))
 
 
@@ -54,9 +54,9 @@ def make_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Returns run(*args, cwd=, timeout=, **env) -> CompletedProcess: `retroguide` as users run it.
+    """Returns run(*args, cwd=, timeout=, **env) -> CompletedProcess: runs `retroguide` as users do.
 
-    It runs in a process of its own, on one device, with its text output captured.
+    It runs in a process of its own, on one device, and its text output is captured.
     """
 
     def run(*args, cwd=None, timeout=300, **env):

@@ -1,4 +1,4 @@
-"""The commands of the pages: README, docs/, and the READMEs of folders."""
+"""The commands in the pages: README, docs/ and the READMEs of folders."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,9 @@ _KNOWN = re.compile(rf"(?:^|\s)(retroguide (?:{'|'.join(COMMANDS)})\b.*)")
 
 
 def list_commands(kinds=("", "bash")):
-    """(page, command line) of every `retroguide ...` that stands alone, to be typed.
+    """(page, command line) of every `retroguide ...` in a code block.
 
-    Blocks of kind `text` hold lines that take too long to be run by tests.
+    Blocks of kind `text` hold commands that take too long for tests.
     """
     found = []
     for page in PAGES:
@@ -30,7 +30,7 @@ def list_commands(kinds=("", "bash")):
 
 
 def list_mentions():
-    """(page, words) of every `retroguide ...` within the text, which may be part of a command."""
+    """(page, words) of every `retroguide ...` within running text; it may be part of a command."""
     found = []
     for page in PAGES:
         text = " ".join(_BLOCK.sub("", page.read_text()).split())
@@ -39,7 +39,7 @@ def list_mentions():
 
 
 def read_configs(page):
-    """{name: text} of the config files that a page shows, whose first line names them."""
+    """{name: text} of the config files that a page shows; the first line of each is its name."""
     blocks = re.findall(r"```python\n(# (\w+\.py).*?)```", page.read_text(), re.DOTALL)
     return {name: text for text, name in blocks}
 

@@ -1,4 +1,4 @@
-"""Several real processes over loopback, each running the same few lines."""
+"""Runs the same few lines in several real processes that are connected over loopback."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 
-# The lines run as a command of `retroguide`, so that its errors end as those of real commands do.
+# The lines run as a `retroguide` command, so that its errors are handled as in real commands.
 _PROGRAM = """
 import os, signal, sys, threading, time, types
 from retroguide_jax import __main__
@@ -28,11 +28,11 @@ sys.exit(__main__.main(["lines"]))
 
 
 def run_job(num_processes, body, timeout=100):
-    """Runs `body` in every process, which finds its number in `me`.
+    """Runs `body` in every process; `me` is the number of the process.
 
     Returns:
-      [(exit status, stdout, stderr)], one a process. A process that outlives `timeout` fails the
-      test.
+      [(exit status, stdout, stderr)], one per process. A process that runs longer than `timeout`
+      fails the test.
     """
     program = _PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "))
     with socket.socket() as free:

@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def write_pairs(root, num_pairs, aerial_size=(16, 16), ground_size=(8, 32)):
-    """Writes pairs whose flat colour is their number, so that a decoded image names itself."""
+    """Writes pairs whose flat colour is their number, so that decoded images are identifiable."""
     for view, size in (("aerial", aerial_size), ("ground", ground_size)):
         (root / view).mkdir(parents=True, exist_ok=True)
         for number in range(num_pairs):

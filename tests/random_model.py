@@ -1,4 +1,4 @@
-"""Random weights of sensible size in every array, as a model or a run, with nothing compiled."""
+"""A model or a run with random weights of realistic size in every array, without compiling."""
 
 import jax
 import numpy as np
@@ -11,21 +11,21 @@ from retroguide_jax.state import abstract_state
 
 
 def make_model(config):
-    """Unlike fresh ones, its weights are nowhere zero: every layer has a part in the output."""
+    """Makes a model; unlike fresh weights, its weights are nowhere zero, so every layer matters."""
     model = Model(config, make_networks(config))
     model.load(_make_state(config).ema, step=7)
     return model
 
 
 def save_run(workdir, config):
-    """The work directory of a run with the weights of `make_model`."""
+    """Writes the work directory of a run with the weights of `make_model`."""
     checkpoints = Checkpoints(workdir, config)
     checkpoints.save(Progress(_make_state(config)))
     checkpoints.close()
 
 
 def draw_inputs(model, num_rows, seed=1):
-    """Source images and noise for `generate`."""
+    """Draws source images and noise for `generate`."""
     rng = np.random.default_rng(seed)
     source = rng.uniform(-1, 1, (num_rows, *model.source_size, 3)).astype(np.float32)
     return source, rng.normal(size=(num_rows, model.z_dim)).astype(np.float32)

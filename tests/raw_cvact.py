@@ -13,13 +13,13 @@ def write_tree(
 ):  # fmt: skip
     """Writes panoramas of 96 x 192, aerials of 96 x 96 and ACT_data.mat.
 
-    The places of all splits are mixed, and two more belong to none. Consecutive places lie 4 metres
-    apart on a line.
+    The places of all splits are interleaved, and two more belong to none. Consecutive places are 4
+    metres apart on a line.
 
     Args:
       num_test: test pairs beyond those of val.
       folder: of `streetview` and the aerials, below `root`.
-      test_folder: as `folder`, of the test pairs beyond val.
+      test_folder: as `folder`, for the test pairs beyond val.
       suffix: of all images.
       idiom: see `write_mat`.
       origin: of the indices in the file.
@@ -47,7 +47,7 @@ def write_tree(
 
 
 def name_place(k):
-    """The id of a place; such as Street View's, some begin with a dash."""
+    """The id of a place; as with Street View's ids, some begin with a dash."""
     return f"{'-_a'[k % 3]}Pano{k:03d}xQ"
 
 

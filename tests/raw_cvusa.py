@@ -26,7 +26,7 @@ def write_tree(
             noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
             Image.fromarray(noise).save(root / name, quality=90)
         rows.append([*names, f"streetview/annotations/{number:07d}.png"][:num_columns])
-    # Shuffled, as published: only the id tells which row of all.csv is a pair's.
+    # Shuffled, as published: only the id identifies a pair's row of all.csv.
     rng.shuffle(rows)
     parts = {"train": rows[:num_train], "val": rows[num_train:]}
     for split, part in parts.items():
@@ -52,7 +52,7 @@ def read_rows(path):
 
 
 def write_csv(path, rows):
-    """Writes a list, in place of the one that may be there."""
+    """Writes a list; replaces an existing one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -23,13 +23,13 @@ def write_tree(
     """Writes 4 cities of `num_per_city` panoramas (64 x 128) and square tiles.
 
     Some tiles have two panoramas, the last two of a city none. Two thirds of the panoramas are
-    same_area train, the others test. Cameras lie within 18 metres of a tile's centre, and the two
-    label sets count the same metres in pixels of their own.
+    same_area train, the others test. Cameras lie within 18 metres of a tile's centre; each label
+    set gives the same metres in pixels of its own scale.
 
     Args:
       layout: a key of `FOLDERS`.
       labels: keys of `LABELS`.
-      label_folder: where lists go in place of each set's own folder.
+      label_folder: folder for the lists instead of each set's own folder.
       tile_size: pixels.
     """
     rng = np.random.default_rng(0)

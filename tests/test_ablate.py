@@ -1,4 +1,4 @@
-"""Ablations: which commands are run in which order, and what the tables say of their figures."""
+"""Ablations: the commands and their order, and the scores in the tables."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_tables_of_means_and_of_differences_seed_by_seed(ablation, tmp_path):
 
 
 def make_task(ablation, folder, name, code="pass", needs=()):
-    """A task that notes when it begins and ends."""
+    """A task that records when it begins and ends."""
     note = f"import time\nprint(time.monotonic())\n{code}\nprint(time.monotonic())"
     place = folder / name
     return ablation[0].Task(name, place, place / "done", ("-c", note), tuple(needs))
@@ -90,7 +90,7 @@ def read_times(task):
 
 def test_what_needs_nothing_runs_side_by_side_and_the_rest_waits(ablation, tmp_path):
     def meet(name, other):
-        """Ends once the other has begun, which it has not if it waits for this one."""
+        """Ends once the other has begun; the other would not begin if it waited for this one."""
         folder = repr(str(tmp_path))
         code = f"import pathlib as p; (p.Path({folder}) / '{name}').touch(); end = time.time() + 60"
         look = f"not (p.Path({folder}) / '{other}').exists()"

@@ -1,4 +1,4 @@
-"""The benchmarks of metrics, on a few small images and without the tools they compare with."""
+"""The benchmarks of metrics, on a few small images and without the tools for comparison."""
 
 import json
 import os

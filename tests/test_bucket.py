@@ -1,4 +1,4 @@
-"""Work directories in a bucket, played by memory: what is written how, and what is refused."""
+"""Work directories in a bucket, simulated in memory: how files are written, what is refused."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ from retroguide_jax.training.writers import MetricWriter
 
 
 class MemoryBucket(MemoryFileSystem):
-    """Like gcsfs, it has one bucket, and refuses what an object store cannot do."""
+    """A file system that, like gcsfs, has one bucket and refuses what an object store cannot do."""
 
     protocol = ("gcs", "gs")
     store, pseudo_dirs = {}, ["", "/bucket"]

@@ -20,7 +20,7 @@ HEAVY = ("jax", "flax", "numpy", "tensorflow_datasets", "grain", "orbax", "ml_co
 
 @pytest.fixture
 def use_command(monkeypatch):
-    """Returns use(run, **attributes): puts a command of the test's own in place of `train`."""
+    """Returns use(run, **attributes): replaces `train` by a command of the test."""
 
     def use(run, **attributes):
         module = types.ModuleType("retroguide_jax.commands.train", "Trains nothing.\n\nAt 100 %.")
@@ -78,7 +78,7 @@ def test_help_is_quick(run_command):
         assert run_command("--help").returncode == 0
         return time.perf_counter() - start
 
-    # The best of three: other work on the machine only ever adds time.
+    # Take the best of three: other work on the machine can only add time.
     assert min(measure() for _ in range(3)) < 0.5
 
 

@@ -14,13 +14,13 @@ from retroguide_jax.commands import COMMANDS
 
 
 def parse(line):
-    """The program's own reading of a command line; loads the config, runs nothing."""
+    """Parses a command line with the program's own parser; loads the config, runs nothing."""
     name, *arguments = shlex.split(line)[1:]
     return cli._parse(name, importlib.import_module(f"retroguide_jax.commands.{name}"), arguments)
 
 
 def list_anchors(page):
-    """What GitHub calls the headings of a page in links."""
+    """The link anchors that GitHub makes of the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 

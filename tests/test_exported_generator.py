@@ -100,7 +100,7 @@ def test_onnx_of_a_fixed_number_of_rows(write_onnx):
 
 @pytest.mark.parametrize("kind", ["stablehlo", "onnx"])
 def test_command(kind, write_stablehlo, write_onnx, tiles, tmp_path):
-    """No module of networks or training is imported."""
+    """The command must not import modules of networks or training."""
     path = {"stablehlo": write_stablehlo, "onnx": write_onnx}[kind]()
     program = (
         "import sys\n"

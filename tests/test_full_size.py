@@ -1,4 +1,4 @@
-"""The configs of full size: two stages, and what they share."""
+"""The configs of full size: their two stages and common fields."""
 
 import pytest
 

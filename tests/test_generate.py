@@ -11,7 +11,7 @@ from retroguide_jax.errors import UserError
 
 
 class FakeModel:
-    """Gives the mean colour of its source plus the first entry of the noise."""
+    """Generates the mean colour of its source plus the first entry of the noise."""
 
     source_size, z_dim = (16, 16), 3
 

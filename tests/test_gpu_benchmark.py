@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py: what it keeps when time ends, and its CPU form on the smallest networks."""
+"""benchmarks/gpu.py: results that it keeps at the deadline, and a CPU run on tiny networks."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from retroguide_jax.config import load_config
 ROOT = Path(__file__).parents[1]
 GPU = ROOT / "benchmarks" / "gpu.py"
 CONFIG = ROOT / "tests" / "system" / "tiny_job.py"
-# All but `compiled`: step.py with another switch, and a C++ compiler to wait for.
+# All but `compiled`, which is step.py with another switch and needs a slow C++ compiler.
 NAMES = ["machine", "parity", "eager", "train", "evaluate"]
 
 
@@ -42,7 +42,7 @@ def test_what_was_printed_is_kept_when_time_ends(gpu, tmp_path):
         results["fails"]["status"] == 1 and "ZeroDivisionError" in results["fails"]["printed"][-1]
     )
     assert results["hangs"]["status"] != 0 and results["hangs"]["ended_by_time"]
-    # Training goes on for as long as there is time.
+    # Training runs until its deadline.
     assert results["train"]["status"] == 0 and results["train"]["ended_by_time"]
     assert [results[name]["printed"][0] for name in ("hangs", "train")] == ["hangs", "train"]
     assert sum(result["seconds"] for result in results.values()) < 30
@@ -62,14 +62,14 @@ def test_the_machine_is_measured(gpu):
     assert machine["bfloat16_tflops"] > 0 and machine["memory_gb_per_second"] > 0
 
 
-# Every part compiles a program of its own: minutes on two cores.
+# Every part compiles a program of its own, which takes minutes on two cores.
 @pytest.mark.slow
 def test_all_parts_on_a_cpu(tmp_path, run_command):
     pytest.importorskip("torch")
     build = ["data", "build", "procedural_city", "--config_name=city_smoke"]
     assert run_command(*build, f"--data_dir={tmp_path}", timeout=600).returncode == 0
     command = [sys.executable, str(GPU), f"--config={CONFIG}", f"--out={tmp_path / 'out'}"]
-    # Warm-up and lengths that leave something to draw and to score.
+    # Short enough, but with images to generate and to score.
     command += [
         "--minutes=40",
         f"--parts={','.join(NAMES)}",
@@ -86,6 +86,6 @@ def test_all_parts_on_a_cpu(tmp_path, run_command):
     steps = json.loads((tmp_path / "out" / "parity.json").read_text())["steps"]
     exact = [line for line in steps if line["run"] == "float64"]
     differences = [value for line in exact for value in (line["metrics"], *line["params"].values())]
-    # Not a number: not compared in the first step.
+    # NaN marks values that are not compared in the first step.
     assert max(value for value in differences if value == value) < 1e-6
     assert (tmp_path / "out" / "run" / "eval" / "results.jsonl").stat().st_size

@@ -1,4 +1,4 @@
-"""The launch scripts print exactly what they would run, and local_cpu.sh runs it."""
+"""The launch scripts print exactly the commands that they would run; local_cpu.sh runs them."""
 
 import configparser
 import os
@@ -18,10 +18,10 @@ from retroguide_jax.commands import COMMANDS
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(path.name for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
-# What ends a process with its parent, where the system has it.
+# Command prefix that kills a process when its parent ends, if the system has it.
 GUARD = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 TPU_VM = "gcloud compute tpus tpu-vm"
-# A program instead of `retroguide`: what one process of a job sees of the others.
+# Replaces `retroguide`: prints what one process of a job sees of the others.
 JOIN = """
 import os, time
 from retroguide_jax.parallel.processes import join_processes
@@ -128,7 +128,7 @@ def test_local_processes_get_their_numbers():
 
 
 def test_joined_processes_end_with_the_first_that_fails():
-    """SIGTERM must end the one that sleeps, though JAX has a use of its own for that signal."""
+    """SIGTERM must end the sleeping process, although JAX handles that signal itself."""
     code = JOIN + "os._exit(7) if jax.process_index() == 1 else time.sleep(100)"
     # So long that only the signal, and not the end of the patience, can end the test in time.
     env = {"RETROGUIDE": sys.executable, "GRACE_SECONDS": "90"}
@@ -181,7 +181,7 @@ def test_a_process_that_does_not_end_is_killed():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_reaches_processes_once(number):
-    """A second SIGTERM would make training leave without saving."""
+    """A second SIGTERM would make training exit without saving."""
     code = (
         "import os, signal, sys, time\n"
         "me = os.environ['JAX_PROCESS_ID']\n"
@@ -199,7 +199,7 @@ def test_a_signal_to_the_whole_group_reaches_processes_once(number):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A suite that was started in the background ignores it, and a shell keeps to that.
+        # A test suite started in the background ignores SIGINT, and a shell inherits that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with job:

@@ -1,4 +1,4 @@
-"""ONNX programs that keep their weights in files beside them: torch.onnx.export does by default."""
+"""ONNX programs with their weights in separate files, which is torch.onnx.export's default."""
 
 import numpy as np
 import onnx
@@ -42,7 +42,7 @@ def apply(path):
 
 @pytest.mark.parametrize("location", ["net.onnx.data", "weights/part.bin", "w\u00f6.data"])
 def test_weights_are_read_from_beside_the_program(tmp_path, monkeypatch, location):
-    """Wherever the process stands: in another network's folder, whose files have the same names."""
+    """The working directory is another network's folder, whose files have the same names."""
     first, second = write(tmp_path / "a", 1, location), write(tmp_path / "b", 5, location)
     assert first.read_bytes() == second.read_bytes()
     wanted = IMAGES.mean((2, 3)).sum(1)

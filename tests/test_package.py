@@ -1,4 +1,4 @@
-"""The wheel: it holds every module, and works where the repository is not."""
+"""The wheel: it holds every module, and works without the repository."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.smoke
 
 ROOT = Path(__file__).resolve().parents[1]
-# Where each top-level folder lies inside the installed package.
+# Top-level folder -> its place inside the installed package.
 FOLDERS = {
     "retroguide_jax": "retroguide_jax",
     "configs": "retroguide_jax/configs",
@@ -24,7 +24,7 @@ FOLDERS = {
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy: a build leaves folders behind, which the next would pick up."""
+    """The wheel, built from a copy: a build leaves folders that the next build would include."""
     source = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -47,8 +47,8 @@ def installed(wheel, tmp_path_factory):
     pip = [sys.executable, "-m", "pip", "--python", str(bin_folder / "python"), "install"]
     subprocess.run([*pip, "--no-deps", "--quiet", str(wheel)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    # A .pth line adds a folder without running the .pth files in it, among them the one that makes
-    # the editable install of this repository importable.
+    # A .pth line adds a folder without running the .pth files in it; one of them would make the
+    # editable install of this repository importable.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return bin_folder
 

@@ -1,4 +1,4 @@
-"""Progress: bars on terminals, lines in logs, nothing where it is unwanted."""
+"""Progress: bars on terminals, lines in logs, nothing where it is switched off."""
 
 import io
 import os
@@ -18,12 +18,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def tell(monkeypatch):
-    """Returns tell(stderr, **options) -> what ten items write there."""
+    """Returns tell(stderr, **options) -> the progress output of ten items."""
     monkeypatch.delenv(progress.QUIET, raising=False)
 
     def run(stderr, **options):
         monkeypatch.setattr(sys, "stderr", stderr)
-        # Position 0, whatever bars other tests have left open in this process.
+        # Position 0, even if other tests in this process have left bars open.
         bar = progress.make_bar(range(10), desc="work", unit="image", position=0, **options)
         for _ in bar:
             time.sleep(0.01)
@@ -54,7 +54,7 @@ def test_what_others_tell_is_not_told_twice(tell):
 
 
 def test_quiet_is_a_flag_of_every_command_and_sub_command(tell, monkeypatch, tmp_path):
-    monkeypatch.setenv(progress.QUIET, "")  # so that it is taken back after the test
+    monkeypatch.setenv(progress.QUIET, "")  # so that it is restored after the test
     assert "10/10" in tell(Terminal(), mininterval=0)
     wrong = ["data", "check", "cvusa", f"--raw_dir={tmp_path / 'nothing'}", "--quiet"]
     assert cli.main(wrong) == 1

@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit is that of this code, and nobody else's."""
+"""Provenance of a result: the commit is that of this code, not of another repository."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ def run_git(folder, *words):
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """Its own file in a repository of somebody else, not tracked there."""
+    """A copy of the module in another repository, where it is not tracked."""
     run_git(tmp_path, "init")
     (tmp_path / "theirs.txt").write_text("theirs")
     run_git(tmp_path, "add", "theirs.txt")

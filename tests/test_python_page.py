@@ -1,4 +1,4 @@
-"""The code of docs/python.md does what the page says, with networks that cost little."""
+"""The code of docs/python.md does what the page says, with tiny networks."""
 
 import re
 
@@ -16,14 +16,14 @@ PAGE = ROOT / "docs" / "python.md"
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    """What the page's code has defined in the end."""
+    """The names that the page's code has defined at its end."""
     folder = tmp_path_factory.mktemp("page")
     save_run(folder / "runs" / "city", make_tiny_config())
     write_pairs(folder / "my_pairs", 20, (40, 40), (20, 80))
     (folder / "tile.png").write_bytes((folder / "my_pairs" / "aerial" / "003.png").read_bytes())
     text = PAGE.read_text()
     blocks = [
-        # As many empty lines before a block as the page has, so that an error names its line.
+        # Pad each block with the page's preceding lines, so that an error names the page's line.
         "\n" * text[: match.start(1)].count("\n") + match[1]
         for match in re.finditer(r"```python\n(.*?)```", text, re.DOTALL)
     ]

@@ -1,4 +1,4 @@
-"""docs/retrieve.md, block by block, and what `retroguide retrieve` refuses."""
+"""docs/retrieve.md, block by block, and the user errors of `retroguide retrieve`."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ NAMES = [f"place{number}" for number in range(6)]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where the commands are run: with a run, its data set, and photographs of the same places."""
+    """Folder for the commands, with a run, its data set and photographs of the same places."""
     place = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -55,7 +55,7 @@ def _fill(place):
 
 
 def call(text):
-    """(exit status, printed, complained) of a command line."""
+    """(exit status, stdout, stderr) of a command line."""
     printed, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
         status = cli.main(shlex.split(text)[1:])
@@ -135,7 +135,7 @@ def test_an_image_finds_itself_in_its_own_view(outputs, place):
 
 @pytest.fixture(scope="module")
 def placed(outputs, place):
-    """What was printed when placed.index was made, of the same panoramas in smaller batches."""
+    """The output of making placed.index, of the same panoramas in smaller batches."""
     (place / "places.csv").write_text("id,latitude,longitude\nsub/place1,47.5,8\nelsewhere,1,2\n")
     status, printed, complained = call(
         "retroguide retrieve index --workdir=runs/city --images=my_panoramas --output=placed.index"

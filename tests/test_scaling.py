@@ -22,7 +22,7 @@ def test_four_times_the_batch():
     for name in ("generator", "guide"):
         field = f"ema_halflife_{name}"
         assert scaled.train[field] == config.train[field]
-    # What a work directory holds is scaled; a resumed run must not scale it again.
+    # The config in a work directory is scaled already; a resumed run must not scale it again.
     assert scale_config(scaled) == scaled
 
 

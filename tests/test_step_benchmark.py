@@ -1,4 +1,4 @@
-"""benchmarks/step.py on the smallest networks, beside the twin where torch is installed."""
+"""benchmarks/step.py on the smallest networks, with the twin if torch is installed."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The Python face: names that cost nothing until used, and a model that checks what it is given."""
+"""The Python interface: lazily imported names, and a model that checks its inputs."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_importing_the_package_imports_nothing_heavy():
     )
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", program], check=True)
-    assert time.monotonic() - start < 5  # a fifth of a second, on a machine that does nothing else
+    assert time.monotonic() - start < 5  # it takes a fifth of a second on an idle machine
 
 
 @pytest.mark.parametrize("package", [rg, rg.metrics], ids=lambda package: package.__name__)
@@ -73,7 +73,7 @@ def test_it_draws_what_the_model_below_draws(model, sources):
     assert (drawn.shape, drawn.dtype) == ((3, 2, 8, 32, 3), np.uint8)
     noise = draw_noise(3, 2, model.compiled.z_dim)
     expected = model.compiled.generate(rg.to_float(sources).repeat(2, 0), np.tile(noise, (3, 1)))
-    close = {"atol": 1}  # pixels are scaled on the device, which may round the last bit otherwise
+    close = {"atol": 1}  # pixels are scaled on the device, which may round the last bit differently
     expected = rg.to_uint8(expected).reshape(drawn.shape).astype(int)
     np.testing.assert_allclose(drawn.astype(int), expected, **close)
     floats = model.generate(rg.to_float(sources), seed=3, num_samples=2)

@@ -1,4 +1,4 @@
-"""The smallest networks that still have every part, for tests that compile training steps."""
+"""The smallest networks with every component, for tests that compile training steps."""
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def make_tiny_config(direction="a2g", **fields):
 
 
 def make_batch(config, seed=0):
-    """A batch of coloured noise in [-1, 1], as the data pipeline gives it."""
+    """A batch of coloured noise in [-1, 1], in the format of the data pipeline."""
     rng = np.random.default_rng(seed)
     size = config.train.batch_size
     shapes = {"aerial": config.data.aerial_size, "ground": config.data.ground_size}
