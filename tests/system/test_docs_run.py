@@ -19,6 +19,7 @@ from retroguide_jax.config import config_to_json
 # What is run by other tests, for it takes long or needs files of its own.
 ELSEWHERE = {
     r"train --config=city ": "tests/system/test_run.py",
+    r"train --config=city_judge": "tests/training/test_switches.py",
     r"train --config=windows.py": "tests/system/test_jobs.py",
     r"train --config=cv|(train|data) .*(vigor|cvact|cvusa)": "tests/system/test_data_sets.py",
     r"train --config=image_pairs": "tests/system/test_own_photographs.py",
@@ -69,7 +70,8 @@ def write_world(place, data_dir):
     save_run(place / "runs" / "city", config)
     (place / "runs" / "city" / "config.json").write_text(config_to_json(config))
     judge = {"mode": "contrastive", "seed": 5, "embedder.saig.width": 16}
-    save_run(place / "runs" / "city" / "judge", make_tiny_config(**SMALL, **judge))
+    for folder in ("city/judge", "judges/saig", "judges/convnext"):
+        save_run(place / "runs" / folder, make_tiny_config(**SMALL, **judge))
     (place / "runs" / "city" / "data").symlink_to(data_dir)  # where the demo has it
     raw_cvusa.write_tree(place / "CVUSA")
     rng = np.random.default_rng(0)

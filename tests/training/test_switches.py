@@ -44,6 +44,7 @@ BUNDLES = {
         "generator.num_regions": 3,
         "discriminator.patch": True,
         "losses.augment": 0.5,
+        "train.degrade": True,
         "embedder.learned_temperature": True,
         "dtype": "bfloat16",
     },
