@@ -60,7 +60,7 @@ def _degrade_views(recipe: Recipe, batch: dict[str, jax.Array], step: jax.Array)
             batch[view],
             circular=view == "ground" and recipe.config.data.panorama,
         )
-        for number, view in enumerate(VIEWS, 2)  # the generator's noise uses 0 and 1
+        for number, view in enumerate(VIEWS, 3)  # adversarial.py uses 0 to 2
     }
 
 
