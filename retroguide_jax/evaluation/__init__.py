@@ -1,1 +1,1 @@
-"""Scores of a trained model: retrieval ranks, image quality, diversity, and their job."""
+"""Scores a trained model: retrieval ranks, image quality, diversity and the evaluation job."""

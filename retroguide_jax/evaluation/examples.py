@@ -195,7 +195,7 @@ class FolderExamples:
 
     Attributes:
       pairs: a `folders.FolderPairs`.
-      direction: "a2g" or "g2a": gives the view as which judges embed the generated images.
+      direction: "a2g" or "g2a": judges embed the generated images as ground or aerial images.
     """
 
     pairs: FolderPairs

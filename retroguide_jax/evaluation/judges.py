@@ -41,7 +41,7 @@ def name_judges(
     Args:
       workdir: of the model to be scored, which cannot judge itself; None where folders are scored.
       judges: work directories.
-      flag: where they were given, for errors.
+      flag: the flag to name in errors.
 
     Raises:
       UserError: a judge is the model itself, or is given twice.

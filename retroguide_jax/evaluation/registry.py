@@ -212,7 +212,7 @@ def choose_metrics(
     Args:
       names: comma-separated; "all" stands for every metric, "default" for `DEFAULT`.
       preset: of `PRESETS`.
-      flag: where `names` were given, for errors.
+      flag: the flag to name in errors.
 
     Raises:
       UserError: a name is that of no metric or preset.

@@ -96,7 +96,7 @@ def _average_areas(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _sum_spans(values: np.ndarray, num: int, axis: int) -> np.ndarray:
-    """float64: sums over `num` equal spans of an axis, whose ends may lie inside a pixel."""
+    """Sums, float64, over `num` equal spans of an axis, whose ends may lie inside a pixel."""
     length = values.shape[axis]
     ends = np.arange(num + 1) * length / num
     whole = np.minimum(ends.astype(np.int64), length - 1)

@@ -93,7 +93,7 @@ class Score:
 def check_names(
     judges: Iterable[str], features: Iterable[str] = (), classifiers: Iterable[str] = ()
 ) -> None:
-    """Checks that the names of a row's scores can be told apart.
+    """Checks that the names of a row's scores are unambiguous.
 
     Args:
       judges, features, classifiers: names of the networks that score.
@@ -127,7 +127,7 @@ def parse_scores(metrics: Mapping[str, dict[str, Any]]) -> dict[Score, dict[str,
 
 
 class Scores:
-    """The scores of one row, those that are absent, and what they were made from.
+    """Collects the scores of one row, the absent ones and the scores per image.
 
     Attributes:
       found: key -> {"value", "low", "high", "n"} with the ends of the 95 % interval, and for

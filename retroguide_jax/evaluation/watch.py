@@ -30,8 +30,8 @@ def watch(
     """Scores checkpoints as they appear, oldest first, until training has ended.
 
     A checkpoint counts as done only when its row is in the ledger, W/eval/results.jsonl: after a
-    kill the unfinished checkpoint is scored again, and none twice. Checkpoints that are damaged,
-    or that training deletes before they are scored, are reported on stderr and skipped.
+    kill the unfinished checkpoint is scored again, and no finished one. Checkpoints that are
+    damaged, or that training deletes before they are scored, are reported on stderr and skipped.
 
     Args:
       workdir: of a `retroguide train` run; need not hold a checkpoint yet.

@@ -1,4 +1,4 @@
-"""Scores checkpoints of a work directory, on its data set by independent judges, or folders."""
+"""Scores checkpoints of a work directory on its data set, or folders of images."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

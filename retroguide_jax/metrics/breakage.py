@@ -1,8 +1,8 @@
 """Detects broken images: images that look like no real image, in any data set.
 
-A broken generator draws single pixels or small blocks that alternate between dark and
-bright, saturates, or collapses to a flat image. Each measure of an image is compared with its range
-over the real images of the same evaluation. A protocol of this project.
+A broken generator draws single pixels or small blocks that alternate between dark and bright,
+saturates, or collapses to a flat image. Each measure of an image is compared with its range over
+the real images of the same evaluation. A protocol of this project.
 """
 
 import jax
@@ -19,7 +19,7 @@ MEASURES = (
 )
 MIN_REFERENCES = 100  # the range of fewer real images raises false alarms
 _NUM_DEVIATIONS = 3.5
-_LEAST_DEVIATION = 0.01  # of a logarithm; the least, where real images hardly differ
+_LEAST_DEVIATION = 0.01  # of a logarithm; lower bound, for real images that hardly differ
 # Allowed above the highest saturation of a real image: the share of a white sky varies, but black
 # and white blocks saturate far more.
 _SATURATION_MARGIN = 0.05
@@ -84,9 +84,9 @@ def find_broken(measures: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Which images are broken: a measure lies outside its range over the real images.
 
     The range is mean +- 3.5 standard deviations of the logarithm, for the spectrum and, for each
-    size, for the geometric mean of blocks and worst_blocks. Its lower end is a further factor of 4
-    down for the spectrum, and does not exist for blocks. The saturation may be at most 0.05 above
-    the highest real one.
+    size, for the geometric mean of blocks and worst_blocks. For the spectrum its
+    lower end is lower by a further factor of 4; for blocks there is no lower end. The saturation
+    may be at most 0.05 above the highest real one.
 
     Args:
       measures: float [..., 8], of `measure_breakage`.

@@ -16,8 +16,8 @@ class KLScore(NamedTuple):
     """A KL score.
 
     value: exp of the mean divergence, >= 1; inf where a divergence is.
-    spread: standard deviation (ddof 0) of the divergences themselves, in nats: tables
-        print it after +-, though it is not the spread of `value`. inf where a divergence is.
+    spread: standard deviation (ddof 0) of the divergences themselves, in nats: tables print it
+        after +-, though it is not the spread of `value`. inf where a divergence is.
     """
 
     value: float

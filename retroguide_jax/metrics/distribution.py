@@ -246,7 +246,7 @@ def _kernel(products: np.ndarray, num_features: int) -> np.ndarray:
 
 
 def _sum_kernel_within(features: np.ndarray) -> np.ndarray:
-    """[N], sum over j != i of k(x_i, x_j)."""
+    """Sums of k(x_i, x_j) over j != i, [N]."""
     num, num_features = features.shape
     step = max(_KERNEL_ENTRIES // num, 1)
     sums = np.zeros(num)

@@ -97,7 +97,7 @@ def mean_iou(read: jax.Array, true: jax.Array, num_classes: int) -> jax.Array:
 
     mean over the classes c present in the true labels of the image of
     |read = c and true = c| / |read = c or true = c|: the formula of Long et al. (2015), there over
-    a whole set, here per image. A class of one pixel weighs as much as the sky.
+    an entire set, here per image. A class of one pixel weighs as much as the sky.
 
     Args:
       read, true: integer [B, H, W], 0 .. num_classes - 1.
@@ -124,7 +124,7 @@ def skyline_error(read: jax.Array, true: jax.Array) -> jax.Array:
 
 
 def depth_error(read: jax.Array, true: jax.Array) -> jax.Array:
-    """Mean |ln read - ln true| over the pixels that are not truly sky, float32 [B].
+    """Mean |ln read - ln true| over the pixels that are not sky in `true`, float32 [B].
 
     The mean absolute log error of Saxena et al. ("Make3D", 2009), natural logarithm: 0.1 is some
     10 % of the distance. NaN for an image of sky alone.

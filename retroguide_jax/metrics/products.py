@@ -31,7 +31,7 @@ UNIT_TOLERANCE = 1e-3
 _DENSE = 1 / 16
 # Larger tiles are no faster on a CPU. Powers of two, as `select` packs eight items into a byte.
 _LARGEST_TILE = (2048, 8192)
-# With few queries a tile has more items: BLAS takes as long to start threads for a small product.
+# With few queries a tile has more items: BLAS threads take as long to start for a small product.
 _MOST_ITEMS = 2**17
 # Float32 and float64 tile, its masks, and indices and products of pairs, in the worst case.
 _BYTES_PER_PAIR = 32
@@ -207,7 +207,7 @@ class Tiles:
         Args:
           select_fn: see the class.
           queries: float32 [q, D].
-          left_out: int [q, n], items of the chunk to ignore; any other number ignores none.
+          left_out: int [q, n], items of the chunk to ignore; other numbers have no effect.
           columns: float32 [q] each, thresholds.
           options: hashable arguments of `select_fn`.
 

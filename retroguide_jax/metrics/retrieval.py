@@ -13,8 +13,8 @@ import numpy as np
 
 from retroguide_jax.metrics import products
 
-# Two similarities of unit rows are tied when they differ by at most this much, as may those
-# of float32 embeddings of the same image that were computed in different batches.
+# Two similarities of unit rows are tied when they differ by at most this much: float32
+# embeddings of the same image may differ by as much when computed in different batches.
 TIE_TOLERANCE = 1e-6
 
 

@@ -155,6 +155,6 @@ def _average(values: jax.Array) -> jax.Array:
 
 
 def _to_grey(images: jax.Array) -> jax.Array:
-    """int32 [B, H, W] in 0..255, as libpng makes grey of colour for OpenCV."""
+    """Grey images int32 [B, H, W] in 0..255, as libpng converts colour for OpenCV."""
     red, green, blue = (images[..., channel].astype(jnp.int32) for channel in range(3))
     return (9797 * red + 19234 * green + 3737 * blue) >> 15

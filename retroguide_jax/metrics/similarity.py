@@ -114,10 +114,10 @@ def ssim_rgb_nosky(generated: jax.Array, target: jax.Array, sky_mask: jax.Array)
 
 
 def _interleave(image: jax.Array) -> jax.Array:
-    """[H, 3 W]: a value's neighbours along the row are then three steps away."""
+    """Image as [H, 3 W]: a value's neighbours along the row are three columns away."""
     return image.reshape(len(image), -1).astype(jnp.float32)
 
 
 def _frame_luma(image: jax.Array) -> jax.Array:
-    """[H + 20, W + 20], black around the luma: windows fit wherever they touch the image."""
+    """Luma in a black frame, [H + 20, W + 20]: windows fit wherever they touch the image."""
     return jnp.pad(compute_luma(image), 10)

@@ -24,7 +24,7 @@ class Interval(NamedTuple):
 
     value: the statistic.
     low, high: ends of the interval; -inf and inf where the spread is unknown: with one row.
-    num: rows that were used; of a jackknife, groups.
+    num: rows that were used; for a jackknife, groups.
     num_left_out: rows with NaN.
     """
 

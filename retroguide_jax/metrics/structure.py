@@ -131,7 +131,7 @@ def _compute_apart(always: jax.Array, fn: Callable[..., Any], *operands: Any) ->
     """fn(*operands), computed once and kept, where XLA would compute it again at each use.
 
     XLA for CPUs fuses a stage into the next, in spite of optimization_barrier, and so sums down the
-    window again for each of its columns: twenty times the work. It does not fuse a branch.
+    window again for each of its columns: twenty times the work. It does not fuse across a branch.
 
     Args:
       always: bool [], true, but unknown at compile time.
