@@ -19,7 +19,7 @@ class Probe:
     """Measures two metrics, on the same few places at every call.
 
     guide/drift: mean cosine of the guide's source embeddings at this call and the one before. Below
-      about 0.9, G and D chase a moving condition.
+      about 0.9, G and D chase a moving condition. Absent at the first call after a start or resume.
     d/real_val: D's mean logit for real pairs. If it is far below d/real, D has memorised its
       training images.
     """

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from retroguide_jax.errors import UserError
 from retroguide_jax.models import layers
 from retroguide_jax.models.layers import (
     AttentionalAdaIN,
@@ -154,7 +155,7 @@ def test_attention_is_that_of_the_formula():
 
 
 def test_unknown_form():
-    with pytest.raises(ValueError, match="nosuch"):
+    with pytest.raises(UserError, match="nosuch"):
         AttentionalAdaIN("nosuch").init(jax.random.key(0), H, EMBEDDING, TOKENS, STYLE)
 
 
