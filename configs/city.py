@@ -38,9 +38,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.mask_width = 16
     config.generator.modulation_hidden = 64
 
-    # Half the processor time of (24, 48, 96) at full size.
-    config.discriminator.fold = 2
-    config.discriminator.features = (48, 96)
+    config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
 
     config.losses.reconstruction_weight = 25.0
