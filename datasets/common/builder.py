@@ -1,7 +1,5 @@
 """The TFDS builder of photographed pairs; each data set adds its folder layout."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -89,7 +87,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     # Valid values of `config.data.config_name`, the default first; empty if there is only one.
     VARIANTS: tuple[str, ...] = ()
     # The `gallery.GalleryBuilder`, for data sets that may list tiles without a pair.
-    GALLERY: type[PairsBuilder] | None = None
+    GALLERY: "type[PairsBuilder] | None" = None
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:

@@ -1,7 +1,5 @@
 """Checks the headers of all listed image files, on all cores, before anything is built."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

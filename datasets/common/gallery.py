@@ -1,7 +1,5 @@
 """The TFDS builder of gallery tiles without a pair."""
 
-from __future__ import annotations
-
 import tensorflow_datasets as tfds
 
 from retroguide_jax.errors import UserError

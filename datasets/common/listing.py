@@ -1,7 +1,5 @@
 """The listing of a folder of photographs: pairs, tiles and problems, before any image is opened."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Finds near-duplicate images: files that look alike but differ in bytes, such as resaved tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finds pairs of the same place: those that share an aerial or ground image, by file content."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from collections.abc import Sequence

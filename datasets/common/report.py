@@ -1,7 +1,5 @@
 """Report on a raw folder before a build: its content, its problems, and their fixes."""
 
-from __future__ import annotations
-
 import collections
 import functools
 import re

@@ -1,7 +1,5 @@
 """Makes the stored examples: the files' own bytes, or images cropped, resized or rotated."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import math

@@ -1,7 +1,5 @@
 """Reads lists of users' files: any CSV dialect, and paths that must stay inside a folder."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import functools

@@ -1,7 +1,5 @@
 """Runs a function over many arguments in several processes, with results in order."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import itertools
@@ -30,7 +28,7 @@ class OrderedPool:
         self._num_workers = num_workers
         self._executor = None
 
-    def __enter__(self) -> OrderedPool:
+    def __enter__(self) -> "OrderedPool":
         if self._num_workers > 1:
             self._executor = concurrent.futures.ProcessPoolExecutor(
                 self._num_workers, multiprocessing.get_context("spawn"), _prepare_worker

@@ -1,7 +1,5 @@
 """cvact: the pairs that ACT_data.mat names, with complete panoramas or their middle rows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..common import builder, storing

@@ -1,7 +1,5 @@
 """Matches CVACT's panoramas and aerials, from its folders, file names and index file."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping

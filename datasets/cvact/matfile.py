@@ -1,7 +1,5 @@
 """Reads ACT_data.mat: the ids of the panoramas, their positions and splits."""
 
-from __future__ import annotations
-
 import dataclasses
 import subprocess
 import sys

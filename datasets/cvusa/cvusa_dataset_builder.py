@@ -1,7 +1,5 @@
 """cvusa: the pairs that the published split files of CVUSA's CVPR subset name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..common import builder, storing

@@ -1,7 +1,5 @@
 """Matches CVUSA's panoramas and aerials, from its folders and split files."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Lists pairs stored side by side in one wide file, as in older repositories."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """image_pairs: your own photographs, in two folders, by a manifest, or side by side in one file."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

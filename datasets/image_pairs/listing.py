@@ -1,7 +1,5 @@
 """Lists the pairs of a folder or a manifest, before any image is opened."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections import Counter

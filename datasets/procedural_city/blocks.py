@@ -1,7 +1,5 @@
 """Draws the blocks between the streets (built, park, dock or car park) and a river."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import materials as m

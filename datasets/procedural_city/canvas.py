@@ -1,7 +1,5 @@
 """The rasters on which a town is drawn, and the drawing of ground, paint, trees and buildings."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

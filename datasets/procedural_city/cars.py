@@ -1,7 +1,5 @@
 """Draws parked cars."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

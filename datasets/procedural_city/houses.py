@@ -1,7 +1,5 @@
 """Draws built blocks (terraces or free-standing houses) and the appearance of buildings."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import materials as m

@@ -4,8 +4,6 @@ The ids double as the semantic labels stored with a panorama, so they are part o
 append, never renumber.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 SKY = 0  # Labels only: no cell of a scene is sky.

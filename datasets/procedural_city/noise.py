@@ -1,7 +1,5 @@
 """A periodic noise texture, used for the irregularity of clouds, grass and asphalt."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

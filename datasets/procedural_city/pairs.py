@@ -5,8 +5,6 @@ t // 64 of that split's band of rows, 160 m apart, while a tile shows 112 m. The
 and no two splits, share ground, and a pair depends only on its tile.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import io
 

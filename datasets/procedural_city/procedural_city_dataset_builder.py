@@ -1,7 +1,5 @@
 """TFDS builder of `procedural_city`: pairs of one place rendered from a procedural 3-D city."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

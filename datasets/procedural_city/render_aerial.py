@@ -1,7 +1,5 @@
 """Renders the aerial view: orthographic, north up, with one fixed sun."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .scene import Scene, find_cells

@@ -8,8 +8,6 @@ maximum, in which each row looks up the first surface it sees: for w columns, h 
 O(w k + w h log k) instead of O(w h k) for one march per pixel.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

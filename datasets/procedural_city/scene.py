@@ -4,8 +4,6 @@ The renderers use nothing else, so geometry from another source (such as a LiDAR
 its orthophoto) can be rendered by filling the same arrays.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Draws streets: their course, their markings, and the trees beside them."""
 
-from __future__ import annotations
-
 from . import materials as m
 from .canvas import HALF_EXTENT, KERB_HEIGHT, Canvas, brighten
 

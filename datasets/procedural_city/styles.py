@@ -1,7 +1,5 @@
 """Town styles: the distributions from which `make_scene` draws a town. Lengths are in metres."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

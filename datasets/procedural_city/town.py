@@ -4,8 +4,6 @@ The town is drawn in the frame of its streets, where everything is an axis-align
 costs one array slice; the scene's random `heading` then rotates it relative to the compass.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

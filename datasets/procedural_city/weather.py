@@ -1,7 +1,5 @@
 """The weather: sky and light of one moment, shown by the panorama but not by the aerial image."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

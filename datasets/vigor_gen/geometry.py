@@ -1,7 +1,5 @@
 """The position of a panorama's camera in a VIGOR tile, and the crop of the tile around it."""
 
-from __future__ import annotations
-
 from ..common.listing import Box
 
 TILE_PIXELS = 640  # side of a published tile; the unit of the labels

@@ -1,7 +1,5 @@
 """Reads VIGOR's lists of labels (one panorama per line) and of tiles (one tile per line)."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Matches VIGOR's panoramas and aerials, from its folders, lists and protocols."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """vigor_gen: VIGOR's panoramas, each with an aerial image of its place."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retroguide_jax.errors import UserError

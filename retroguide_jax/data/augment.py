@@ -4,8 +4,6 @@ Convention for both views: the aerial's top row is north and its right column ea
 centre column looks north, and azimuth increases clockwise to the right (east at 3W/4).
 """
 
-from __future__ import annotations
-
 import grain
 import numpy as np
 

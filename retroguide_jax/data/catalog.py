@@ -1,7 +1,5 @@
 """Opens data sets by name: finds the builder and its config, and builds what is missing."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io

@@ -1,7 +1,5 @@
 """Finds files of identical content, whatever their names."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import hashlib

@@ -4,8 +4,6 @@ All other modules handle only RGB, `[height, width, 3]`; every other kind of fil
 CMYK, 16 bit, transparent, rotated by an EXIF flag) is converted here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

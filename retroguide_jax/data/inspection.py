@@ -1,7 +1,5 @@
 """Checks an image file without decoding it, which finds nearly every kind of damage."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import os

@@ -1,7 +1,5 @@
 """Decodes images whose samples are codes, not brightness: sky masks and class labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ processes: Pillow and NumPy release the interpreter lock, start-up is instant, a
 state is a single number, so that resuming is exact.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 

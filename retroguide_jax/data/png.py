@@ -1,7 +1,5 @@
 """Removes metadata chunks from a PNG file, because damaged metadata need not affect its pixels."""
 
-from __future__ import annotations
-
 import os
 import zlib
 

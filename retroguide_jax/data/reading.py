@@ -1,7 +1,5 @@
 """Counts, opens and decodes the stored examples of a data set's splits."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -36,7 +34,7 @@ def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
 
 def open_source(
     builder: tfds.core.DatasetBuilder, split: str, also: tuple[str, ...] = ()
-) -> Source:
+) -> "Source":
     """Opens the features of a split that models need, and those of `also` that it stores.
 
     Args:

@@ -1,7 +1,5 @@
 """Writes ArrayRecord files without compressing the images a second time."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Retries reads after storage errors: a network file system may fail briefly without damage."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

@@ -4,8 +4,6 @@ The sample type gives the range available, not the range used: 11-bit sensor dat
 loses its picture if only the high byte is kept.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

@@ -1,7 +1,5 @@
 """Identifies files that are not accepted images by their first bytes."""
 
-from __future__ import annotations
-
 import os
 
 _CONVERT = "convert it to 8-bit PNG"

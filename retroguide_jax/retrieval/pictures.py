@@ -3,8 +3,6 @@
 Both are sequences of (entry, encoded image: a path or bytes).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
