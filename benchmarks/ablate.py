@@ -13,7 +13,7 @@ same places with the same noise. Further --config.FIELD=VALUE apply to all train
 
 Finished tasks are kept: run the same command again to resume; --table prints the scores so far.
 Seeds are the outer loop, so that the first seeds already cover all names. A task that fails is
-reported, and the others go on.
+reported, and the others continue.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def _compare_untouched(root: Path, num_pairs: int) -> None:
     shutil.rmtree(root / "copied")
     config = load_config("image_pairs", [f"--config.data.raw_dir={pairs}"]).data
     building = _time(lambda: open_dataset(config, root / "built"))
-    _tell("build, bytes untouched", num_pairs, building, "cp -r", copying)
+    _print_rates("build, bytes untouched", num_pairs, building, "cp -r", copying)
     num_bytes = sum(path.stat().st_size for path in pairs.rglob("*.jpg"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"  {num_bytes / 1e9:.2f} GB of files; peak memory of the writer {peak / 1e9:.2f} GB")
@@ -95,7 +95,7 @@ def _compare_crops(root: Path, num_pairs: int) -> None:
             for tile, line in zip(tiles, lines, strict=True)]  # fmt: skip
     (root / "cropped").mkdir()
     looping = _time(lambda: _crop_in_two_processes(work))
-    _tell("build with crops", num_pairs, building, "Pillow, 2 processes", looping)
+    _print_rates("build with crops", num_pairs, building, "Pillow, 2 processes", looping)
 
 
 def _crop_in_two_processes(work: list[tuple]) -> None:
@@ -147,7 +147,7 @@ def _compare_reading(root: Path, num_batches: int) -> None:
     batches = iter(loader)
     next(batches)
     theirs = _time(lambda: [next(batches) for _ in range(num_batches)])
-    _tell("read", num_batches * BATCH_SIZE, ours, "torch DataLoader", theirs)
+    _print_rates("read", num_batches * BATCH_SIZE, ours, "torch DataLoader", theirs)
 
 
 class TorchPairs:
@@ -195,7 +195,7 @@ def _time(work) -> float:
     return time.perf_counter() - start
 
 
-def _tell(what: str, num: int, ours: float, other: str, theirs: float) -> None:
+def _print_rates(what: str, num: int, ours: float, other: str, theirs: float) -> None:
     print(
         f"{what}: {ours:.2f} s ({num / ours:.0f} pairs/s); {other}: {theirs:.2f} s; "
         f"ratio {theirs / ours:.2f}",

@@ -57,8 +57,8 @@ def _ask_together(address: str, image: bytes, num_clients: int, name: str) -> No
         page = pool.submit(_get, address)
         answers = collections.Counter(future.result()[0] for future in asked)
         took = time.monotonic() - started
-    told = ", ".join(f"{count} x {status}" for status, count in sorted(answers.items()))
-    print(f"{num_clients} at once{name}: {told} in {took:.1f} s")
+    statuses = ", ".join(f"{count} x {status}" for status, count in sorted(answers.items()))
+    print(f"{num_clients} at once{name}: {statuses} in {took:.1f} s")
     print(f"  the page itself meanwhile: {page.result():.2f} s")
 
 

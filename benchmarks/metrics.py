@@ -107,8 +107,8 @@ def _run(
 def _time(fn: Callable[..., object], arrays) -> tuple[float, float]:
     """(seconds, mean of the scores)."""
     start = time.perf_counter()
-    figures = fn(*arrays)
-    return time.perf_counter() - start, float(np.mean(figures))
+    values = fn(*arrays)
+    return time.perf_counter() - start, float(np.mean(values))
 
 
 def _chain(open_fn: Callable, distance_fn_opener: Callable) -> Callable:

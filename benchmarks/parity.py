@@ -81,8 +81,8 @@ def compare_steps(size: str, num_steps: int) -> list[dict]:
         print("|---|---|---|---|---|---|---|")
         for line in run:
             params = (line.params[name] for name in ("embedder", "discriminator", "generator"))
-            figures = (line.metrics, *params, line.average, line.free)
-            cells = ["" if np.isnan(figure) else f"{figure:.1e}" for figure in figures]
+            numbers = (line.metrics, *params, line.average, line.free)
+            cells = ["" if np.isnan(number) else f"{number:.1e}" for number in numbers]
             print(f"| {line.step} | {' | '.join(cells)} |", flush=True)
             lines.append({"size": size, "run": kind} | line._asdict())
     return lines

@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         _run("make", folder, args)
         if args.vigor:
-            _tell_ranks(_run("rank", folder, args), args)
+            _print_ranks(_run("rank", folder, args), args)
         else:
             _compare(folder, args)
 
@@ -84,7 +84,7 @@ def _summarise(found: list[dict], ours: list[dict], key: str) -> tuple[tuple, tu
     return tuple((x[0], x[len(x) // 2], x[-1]) for x in (times, ratios))
 
 
-def _tell_ranks(run: dict, args: argparse.Namespace) -> None:
+def _print_ranks(run: dict, args: argparse.Namespace) -> None:
     pairs = args.num_queries * args.num_items
     print(
         f"ranks of {args.num_queries} queries in {args.num_items} items [{args.dim}]: "

@@ -57,10 +57,10 @@ def main() -> None:
         for _ in range(args.num_rounds):
             for method in METHODS:
                 runs[method].append(_run(method, folder, args))
-        _tell(runs, _run("compare", folder, args), args)
+        _print_times(runs, _run("compare", folder, args), args)
 
 
-def _tell(runs: dict[str, list[dict]], compared: dict, args: argparse.Namespace) -> None:
+def _print_times(runs: dict[str, list[dict]], compared: dict, args: argparse.Namespace) -> None:
     print(f"{args.num_items} items [{DIM}], k = {K}, {args.num_rounds} rounds")
     print(f"threads of each method: {args.num_threads}")
     heads = [f"{name}: s, ratio (min..max)" for name in ("256 queries", "1 query")]

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--num_rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a side's turn, about")
     parser.add_argument("--first_step", action="store_true", help="time that instead")
-    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--json", type=Path, help="file for all results")
     args, overrides = parser.parse_known_args()
     wrong = [text for text in overrides if not text.startswith("--config.")]
     if wrong:
@@ -50,11 +50,11 @@ def main() -> None:
     sides = ["ours", *filter(None, args.twins.split(","))]
     print(f"{args.config} {' '.join(overrides)}: {_describe_machine()}")
     if args.first_step:
-        figures = _time_first_steps(args.config, overrides, sides)
+        results = _time_first_steps(args.config, overrides, sides)
     else:
-        figures = _compare(args, overrides, sides)
+        results = _compare(args, overrides, sides)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=2))
+        args.json.write_text(json.dumps(results, indent=2))
 
 
 def _describe_machine() -> str:
@@ -66,7 +66,7 @@ def _compare(args: argparse.Namespace, overrides: list[str], sides: list[str]) -
     # Waiting threads must not spin, since the other side needs the cores in its turn. JAX must not
     # preallocate the memory of a GPU.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    figures = {}
+    results = {}
     with contextlib.ExitStack() as stack:
         workers = {
             side: stack.enter_context(
@@ -77,14 +77,14 @@ def _compare(args: argparse.Namespace, overrides: list[str], sides: list[str]) -
         columns = "".join(f"{side + ' ms':>13}" for side in sides)
         print(f"{'':14}{columns}   ratio (min..max)   first run, s")
         for work in args.works.split(","):
-            figures[work] = _compare_work(work, workers, args.num_rounds, args.seconds)
-            _print_work(work, figures[work])
+            results[work] = _compare_work(work, workers, args.num_rounds, args.seconds)
+            _print_work(work, results[work])
             if work == "step":
                 peaks = {side: worker.ask("read_peak") for side, worker in workers.items()}
-                figures["peak_bytes"] = peaks
+                results["peak_bytes"] = peaks
                 print("  peak MiB " + ", ".join(f"{s} {p / 2**20:,.0f}" for s, p in peaks.items()))
     print(f"load {os.getloadavg()[0]:.1f} at the end")
-    return figures
+    return results
 
 
 def _compare_work(work: str, workers: dict[str, Worker], num_rounds: int, seconds: float) -> dict:
@@ -109,21 +109,21 @@ def _compare_work(work: str, workers: dict[str, Worker], num_rounds: int, second
     return {"first": first, "seconds": times, "ratios": ratios}
 
 
-def _print_work(work: str, figures: dict) -> None:
-    medians = [statistics.median(rounds) for rounds in figures["seconds"].values()]
+def _print_work(work: str, results: dict) -> None:
+    medians = [statistics.median(rounds) for rounds in results["seconds"].values()]
     columns = "".join(f"{1e3 * seconds:13.1f}" for seconds in medians)
-    ratios = figures["ratios"]
+    ratios = results["ratios"]
     spread = f"{min(ratios):.2f}..{max(ratios):.2f}" if ratios else ""
     ratio = f"{statistics.median(ratios):.2f} ({spread})" if ratios else "-"
-    first = ", ".join(f"{seconds:.1f}" for seconds in figures["first"].values())
+    first = ", ".join(f"{seconds:.1f}" for seconds in results["first"].values())
     print(f"{work:14}{columns}   {ratio:17}  {first}", flush=True)
 
 
 def _time_first_steps(config: str, overrides: list[str], sides: list[str]) -> dict:
     """Prints and returns {side: {"cold", "warm"}}, seconds from process start to the first step."""
-    figures: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for side in sides:
-        figures[side] = {}
+        results[side] = {}
         with tempfile.TemporaryDirectory() as cache:
             env = {
                 "JAX_COMPILATION_CACHE_DIR": cache,
@@ -133,10 +133,10 @@ def _time_first_steps(config: str, overrides: list[str], sides: list[str]) -> di
             for state in ("cold", "warm"):
                 with contextlib.closing(Worker(side, config, overrides, **env)) as worker:
                     worker.ask("prepare", "step")
-                    figures[side][state] = worker.read_age()
-        cold, warm = figures[side]["cold"], figures[side]["warm"]
+                    results[side][state] = worker.read_age()
+        cold, warm = results[side]["cold"], results[side]["warm"]
         print(f"{side:14} first step after {cold:.1f} s, {warm:.1f} s from the cache", flush=True)
-    return figures
+    return results
 
 
 if __name__ == "__main__":

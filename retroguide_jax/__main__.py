@@ -170,7 +170,7 @@ def _end_job(error: BaseException, args: argparse.Namespace, has_line: bool) -> 
     """Ends this process of a job, and with it the others, which would otherwise wait for it."""
     status = failure.choose_status(error)
     # Notify the others first, because printing may block on a slow reader.
-    failure.tell_failure(error, status)
+    failure.report_failure(error, status)
     if has_line:
         status = _report(error, args)
     else:

@@ -220,7 +220,7 @@ def append_row(path: str | os.PathLike, row: dict[str, Any]) -> Path:
                 line = "\n" + line
             data = line.encode()
             if os.write(file, data) != len(data):
-                raise UserError(f"{path}: the row was not written whole; is the disk full?")
+                raise UserError(f"{path}: the row was written only in part; is the disk full?")
             os.fsync(file)
         finally:
             os.close(file)

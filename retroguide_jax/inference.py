@@ -94,8 +94,8 @@ class Model:
           (images, Linen's collection "intermediates": tuples of one array [B, ...] each, "gates" of
           every AttentionalAdaIN and "masks" of every RegionMask, under the names of their blocks).
         """
-        (images, _), told = self._synthesize(variables, source, z, mutable=["intermediates"])
-        return images, told.get("intermediates", {})
+        (images, _), state = self._synthesize(variables, source, z, mutable=["intermediates"])
+        return images, state.get("intermediates", {})
 
     def _synthesize(self, variables: dict, source: jax.Array, z: jax.Array, **options):
         source = scale_pixels(source)

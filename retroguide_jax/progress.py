@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from tqdm import tqdm
 
 QUIET = "RETROGUIDE_QUIET"
-_SECONDS_A_LINE = 30.0
+_SECONDS_PER_LINE = 30.0
 
 
 def is_quiet() -> bool:
@@ -32,7 +32,7 @@ def make_bar(items: Iterable | None = None, *, shown: bool = True, **options) ->
     options = {"file": sys.stderr, "leave": False, "dynamic_ncols": True, **options}
     if sys.stderr.isatty():
         return tqdm(items, **options)
-    often = {"delay": _SECONDS_A_LINE, "mininterval": _SECONDS_A_LINE, "ncols": 0}
+    often = {"delay": _SECONDS_PER_LINE, "mininterval": _SECONDS_PER_LINE, "ncols": 0}
     return _Lines(items, **options | often)
 
 

@@ -60,8 +60,8 @@ def test_tables_of_means_and_of_differences_seed_by_seed(ablation, tmp_path):
     scores = {"full": [0.5, 0.7, 0.6], "no_style": [0.4, 0.5, 0.6]}
     for name, values in scores.items():
         for seed, value in enumerate(values):
-            figures = {"r@1_generated/saig": value, "r@1_real/saig": 0.8, "psnr": 14 + value}
-            write_scores(tmp_path / name / f"seed_{seed}", figures)
+            scores = {"r@1_generated/saig": value, "r@1_real/saig": 0.8, "psnr": 14 + value}
+            write_scores(tmp_path / name / f"seed_{seed}", scores)
     text = ablation[1].format_tables(ablation[1].read_scores(tmp_path))
     lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
     rows = {line[1]: line for line in lines[: lines.index([""])]}
@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again(ablation, tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_what_fails_is_told_and_only_what_needs_it_left_out(
+def test_what_fails_is_reported_and_only_what_needs_it_left_out(
     ablation, tmp_path, capsys, num_workers
 ):
     bad = make_task(ablation, tmp_path, "bad", "print('why'); exit(3)")

@@ -83,7 +83,7 @@ def test_addresses_keep_their_form(workdir):
     assert to_path(workdir) == workdir
 
 
-def test_what_is_told_from_a_bucket_and_what_from_a_folder(workdir, tmp_path):
+def test_what_is_reported_from_a_bucket_and_what_from_a_folder(workdir, tmp_path):
     judge = tmp_path / "judge"
     assert relate(workdir, tmp_path) == str(workdir)
     assert relocate(relate(workdir, tmp_path), tmp_path) == workdir
@@ -103,13 +103,13 @@ def test_some_places_must_be_local(tmp_path):
         to_local_path("gs://bucket/views")
 
 
-def test_a_missing_gcsfs_is_told(monkeypatch, clear_caches):
+def test_a_missing_gcsfs_is_reported(monkeypatch, clear_caches):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(UserError, match=r"pip install 'retroguide_jax\[gcs\]'"):
         to_path("gs://bucket/run")
 
 
-def test_a_missing_bucket_is_told(workdir):
+def test_a_missing_bucket_is_reported(workdir):
     with pytest.raises(UserError, match="gs://other: no such bucket"):
         to_path("gs://other/run")
 
@@ -125,7 +125,7 @@ def test_an_object_is_whole_or_absent(workdir):
     assert not beside.parent.exists()
 
 
-def test_what_cannot_be_put_is_told_in_one_line(workdir, monkeypatch):
+def test_what_cannot_be_put_is_reported_in_one_line(workdir, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("Forbidden\nand much more")
 

@@ -124,7 +124,7 @@ def test_command(kind, write_stablehlo, write_onnx, tiles, tmp_path):
         np.testing.assert_allclose(view.mean((0, 1)), colour, atol=3)
 
 
-def test_other_programs_are_told(write_stablehlo, write_onnx, tmp_path):
+def test_other_programs_are_reported(write_stablehlo, write_onnx, tmp_path):
     other = r"a generator takes .*this has \[\(b, 16, 16, 3\)\] -> \[\(b, 3\)\] of float32; name"
     with pytest.raises(UserError, match=other):
         ExportedGenerator(write_stablehlo(lambda x: x.mean((1, 2)), SHAPES[:1]))

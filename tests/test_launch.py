@@ -245,7 +245,7 @@ def test_a_tpu_slice_is_reached_on_all_workers():
         (("stop", "pod"), {"ZONE": "z"}, "usage: tpu_vm.sh create|copy|run|delete"),
     ],
 )
-def test_wrong_use_of_a_tpu_slice_is_told(args, env, message):
+def test_wrong_use_of_a_tpu_slice_is_reported(args, env, message):
     result = run_script("tpu_vm.sh", *args, DRY_RUN="1", **env)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
@@ -281,7 +281,7 @@ def test_slurm_runs_one_step_over_all_tasks():
 @pytest.mark.parametrize(
     ("status", "is_requeued"), [(0, False), (1, False), (142, True), (143, True)]
 )
-def test_slurm_requeues_what_was_told_to_end_or_got_stuck(tmp_path, status, is_requeued):
+def test_slurm_requeues_what_was_reported_to_end_or_got_stuck(tmp_path, status, is_requeued):
     for name, text in {"srun": f"exit {status}", "scontrol": 'echo "asked: $*"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)

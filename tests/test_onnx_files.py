@@ -114,7 +114,7 @@ def test_every_place_of_a_tensor_is_looked_at():
     assert found == [f"{k}.bin" for k in range(6)]
 
 
-def test_damaged_programs_are_told(tmp_path):
+def test_damaged_programs_are_reported(tmp_path):
     content = write(tmp_path / "a", 1).read_bytes()
     for number, damaged in enumerate((content[:40], b"\x3a\xff\xff\xff\x7f", b"\xff" * 30)):
         path = tmp_path / f"{number}.onnx"

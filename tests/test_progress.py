@@ -17,8 +17,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def tell(monkeypatch):
-    """Returns tell(stderr, **options) -> the progress output of ten items."""
+def report(monkeypatch):
+    """Returns report(stderr, **options) -> the progress output of ten items."""
     monkeypatch.delenv(progress.QUIET, raising=False)
 
     def run(stderr, **options):
@@ -32,31 +32,31 @@ def tell(monkeypatch):
     return run
 
 
-def test_a_terminal_has_a_bar_that_is_gone_in_the_end(tell):
-    text = tell(Terminal(), mininterval=0)
+def test_a_terminal_has_a_bar_that_is_gone_in_the_end(report):
+    text = report(Terminal(), mininterval=0)
     assert "work: " in text and "10/10" in text
     assert text.rstrip(" ").endswith("\r")
 
 
-def test_a_log_has_whole_lines_with_the_time_left(tell, monkeypatch):
-    monkeypatch.setattr(progress, "_SECONDS_A_LINE", 0.02)
-    lines = tell(io.StringIO()).splitlines()
+def test_a_log_has_whole_lines_with_the_time_left(report, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.02)
+    lines = report(io.StringIO()).splitlines()
     assert 2 <= len(lines) <= 5 and "\r" not in "".join(lines)
     assert all(line.startswith("work: ") and "/10 [" in line and "<" in line for line in lines)
 
 
-def test_short_work_leaves_a_log_alone(tell):
-    assert tell(io.StringIO()) == ""
+def test_short_work_leaves_a_log_alone(report):
+    assert report(io.StringIO()) == ""
 
 
-def test_what_others_tell_is_not_told_twice(tell):
-    assert tell(Terminal(), mininterval=0, shown=False) == ""
+def test_what_others_report_is_not_reported_twice(report):
+    assert report(Terminal(), mininterval=0, shown=False) == ""
 
 
-def test_quiet_is_a_flag_of_every_command_and_sub_command(tell, monkeypatch, tmp_path):
+def test_quiet_is_a_flag_of_every_command_and_sub_command(report, monkeypatch, tmp_path):
     monkeypatch.setenv(progress.QUIET, "")  # so that it is restored after the test
-    assert "10/10" in tell(Terminal(), mininterval=0)
+    assert "10/10" in report(Terminal(), mininterval=0)
     wrong = ["data", "check", "cvusa", f"--raw_dir={tmp_path / 'nothing'}", "--quiet"]
     assert cli.main(wrong) == 1
     assert os.environ[progress.QUIET] == "1"
-    assert tell(Terminal(), mininterval=0) == ""
+    assert report(Terminal(), mininterval=0) == ""

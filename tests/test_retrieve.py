@@ -101,13 +101,13 @@ def test_what_is_in_the_indexes(outputs, place):
 
 def test_table_and_json_say_the_same(outputs, place):
     _, _, *lines, _ = find_output(outputs, "--strip").splitlines()
-    told = [line.split() for line in lines]
+    printed = [line.split() for line in lines]
     found = json.loads((place / "found.json").read_text())
     assert (found["view"], found["index_view"]) == ("aerial", "ground")
     assert [answer["query"] for answer in found["queries"]] == [*NAMES, "trained"]
     rows = [(answer["query"], item) for answer in found["queries"] for item in answer["found"]]
     assert len(rows) == 7 * 5
-    for (query, item), cells in zip(rows, told, strict=True):
+    for (query, item), cells in zip(rows, printed, strict=True):
         expected = [query, str(item["rank"]), f"{item['similarity']:.4f}", item["id"], "-"]
         assert cells == expected
         assert item["path"] == f"{item['id']}.png" and item["is_right"] is None
@@ -225,7 +225,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED)
-def test_mistakes_are_told(outputs, place, arguments):
+def test_mistakes_are_reported(outputs, place, arguments):
     (place / "texts").mkdir(exist_ok=True)
     (place / "texts" / "a.png").write_text("hello")
     status, _, complained = call(f"retroguide retrieve {arguments}")

@@ -36,16 +36,16 @@ WORKS = ("step", "embedder", "D", "G", "R1", "generate 1", "generate 32", "embed
 @pytest.mark.parametrize("works", [("D", "embed 32"), pytest.param(WORKS, marks=pytest.mark.slow)])
 def test_works_are_timed_by_turns(run_step, works, tmp_path):
     has_torch = importlib.util.find_spec("torch") is not None
-    path = tmp_path / "figures.json"
+    path = tmp_path / "results.json"
     quick = (f"--works={','.join(works)}", "--num_rounds=2", "--seconds=0.01", f"--json={path}")
     printed = run_step(*quick, f"--twins={'eager' if has_torch else ''}")
-    figures = json.loads(path.read_text())
+    results = json.loads(path.read_text())
     sides = {"ours", "eager"} if has_torch else {"ours"}
     if "step" in works:
-        peaks = figures.pop("peak_bytes")
+        peaks = results.pop("peak_bytes")
         assert peaks.keys() == sides and min(peaks.values()) > 1e8
-    assert list(figures) == list(works)
-    for work, times in figures.items():
+    assert list(results) == list(works)
+    for work, times in results.items():
         assert f"\n{work} " in printed
         assert times["seconds"].keys() == times["first"].keys() == sides
         assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in times["seconds"].values())
@@ -59,7 +59,7 @@ def test_works_are_timed_by_turns(run_step, works, tmp_path):
 
 @pytest.mark.slow
 def test_the_first_step_is_timed_with_and_without_a_cache(run_step, tmp_path):
-    path = tmp_path / "figures.json"
+    path = tmp_path / "results.json"
     run_step("--first_step", "--twins=", f"--json={path}")
-    (figures,) = json.loads(path.read_text()).values()
-    assert 0 < figures["warm"] < figures["cold"]
+    (results,) = json.loads(path.read_text()).values()
+    assert 0 < results["warm"] < results["cold"]

@@ -78,7 +78,7 @@ class _Queue:
         """Marks a task that was taken as ended."""
         with self._changed:
             self._running.remove(task)
-            self._tell(task, f"{seconds:.0f} s{'' if ok else ' FAILED'}", ok)
+            self._log(task, f"{seconds:.0f} s{'' if ok else ' FAILED'}", ok)
             self._changed.notify_all()
 
     def _may_begin(self, task: Task) -> bool:
@@ -89,9 +89,9 @@ class _Queue:
         for task in list(self._waiting):
             if lost := {task.place, *task.needs} & set(self.failed):
                 self._waiting.remove(task)
-                self._tell(task, f"left out for {lost.pop()}", ok=False)
+                self._log(task, f"left out for {lost.pop()}", ok=False)
 
-    def _tell(self, task: Task, what: str, ok: bool) -> None:
+    def _log(self, task: Task, what: str, ok: bool) -> None:
         self.failed += [] if ok else [task.place]
         print(f"{self._numbered[task]}/{len(self._numbered)} {task.title}: {what}", flush=True)
 

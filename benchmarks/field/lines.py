@@ -35,8 +35,8 @@ def compare(metric: str, against: str, ours, theirs) -> Line:
         rows.append(side.reshape(len(side), -1))
     difference = rows[0] - rows[1]
     relative = np.linalg.norm(difference, axis=1) / np.linalg.norm(rows[1], axis=1)
-    figures = rows[0].mean(), rows[1].mean(), np.abs(difference).max(), relative.max()
-    return Line(metric, against, *map(float, figures))
+    values = rows[0].mean(), rows[1].mean(), np.abs(difference).max(), relative.max()
+    return Line(metric, against, *map(float, values))
 
 
 class Subject:

@@ -197,9 +197,9 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._skipped = [problem for problem in problems if problem.kind != "flat"]
         num_outside = len(self._skipped) - len(serious)
         if num_outside:
-            tell(f"{num_outside} pairs left out: their crops leave the tile (in skipped.json)")
+            log(f"{num_outside} pairs left out: their crops leave the tile (in skipped.json)")
         for note in checking.describe_flat(problems):
-            tell(f"note: {note}")
+            log(f"note: {note}")
         num_pairs = sum(map(len, splits.values()))
         # Files stored unchanged are read here: workers would cost start-up time and copying.
         is_work = config.recipe.touches_pixels() or any(map(is_changed, config.found.pairs))
@@ -224,7 +224,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         splits = assign_splits(kept, config.found.location)
         notes = [*config.found.notes, *checking.describe_headings(kept, config.recipe)]
         for note in notes + places.describe_places(kept):
-            tell(f"note: {note}")
+            log(f"note: {note}")
         return splits
 
     _make_example = staticmethod(storing.make_example)
@@ -256,7 +256,7 @@ def report_problems(problems: list[Problem], config: PairsConfig) -> None:
     Raises:
       UserError: `config.allow_bad` is not set.
     """
-    checking.print_problems(problems, tell)
+    checking.print_problems(problems, log)
     first = f"{problems[0].path}: {problems[0].reason}"
     if not config.allow_bad:
         text = (
@@ -266,9 +266,9 @@ def report_problems(problems: list[Problem], config: PairsConfig) -> None:
             f"{make_printable(text)}or remove what is listed, or leave it out with allow_bad "
             "(--config.data.allow_bad=True, or --allow_bad of `retroguide data`)"
         )
-    tell(f"left out: {len(problems)} (listed in skipped.json)")
+    log(f"left out: {len(problems)} (listed in skipped.json)")
 
 
-def tell(text: str) -> None:
+def log(text: str) -> None:
     """Prints on stderr, flushed immediately."""
     print(text, file=sys.stderr, flush=True)

@@ -227,9 +227,9 @@ def describe_headings(pairs: Sequence[Pair], recipe: storing.Recipe) -> list[str
     return notes
 
 
-def print_problems(problems: list[Problem], tell: Callable[[str], None], most: int = 50) -> None:
+def print_problems(problems: list[Problem], log_fn: Callable[[str], None], most: int = 50) -> None:
     """Prints one problem per line, at most `most`, so that the first ones stay on the screen."""
     for problem in problems[:most]:
-        tell(make_printable(f"  {problem.path}: {problem.reason}"))
+        log_fn(make_printable(f"  {problem.path}: {problem.reason}"))
     if len(problems) > most:
-        tell(f"  ... and {len(problems) - most} more")
+        log_fn(f"  ... and {len(problems) - most} more")

@@ -66,13 +66,13 @@ def list_pairs(raw_dir: Path, is_corrected: bool) -> Listing:
     splits = {split: _list_split(table, split, ground, aerial) for split in matfile.SETS}
     notes = []
     val_ids = {pair.id for pair in splits["val"]}
-    if not any(_is_whole(pair) for pair in splits["test"] if pair.id not in val_ids):
+    if not any(_has_both_images(pair) for pair in splits["test"] if pair.id not in val_ids):
         num_tests = len(splits.pop("test"))
         notes.append(f"no split test: of its {num_tests} pairs none beyond val is there")
     problems = []
     for split, pairs in splits.items():
-        absent = [pair for pair in pairs if not _is_whole(pair)]
-        splits[split] = [pair for pair in pairs if _is_whole(pair)]
+        absent = [pair for pair in pairs if not _has_both_images(pair)]
+        splits[split] = [pair for pair in pairs if _has_both_images(pair)]
         if is_corrected:
             notes.append(f"{split}: {len(splits[split])} of {len(pairs)} pairs are in the subset")
         else:
@@ -185,7 +185,7 @@ def _list_split(
     return pairs
 
 
-def _is_whole(pair: Pair) -> bool:
+def _has_both_images(pair: Pair) -> bool:
     return bool(pair.aerial and pair.ground)
 
 

@@ -36,12 +36,12 @@ def report_damage(error: DamagedCheckpointError) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def make_loss_error(damage: list[DamagedCheckpointError]) -> UserError:
+def make_damage_error(damage: list[DamagedCheckpointError]) -> UserError:
     """The error for a folder in which every checkpoint is damaged."""
     reasons = "; ".join(f"{error.folder.name}: {error.reason}" for error in damage)
     return UserError(
         f"{damage[0].folder.parent}: none of the checkpoints can be read ({reasons}); bring one "
-        "back from a copy, or start anew in another --workdir"
+        "back from a copy, or start again in another --workdir"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retroguide_jax.checkpoints.integrity import (
     DamagedCheckpointError,
-    make_loss_error,
+    make_damage_error,
     report_damage,
 )
 from retroguide_jax.checkpoints.reading import Reader
@@ -59,7 +59,7 @@ def load_model(
         if damage and is_writer():
             print(f"warning: using {reader.folder / str(number)} instead", file=sys.stderr)
         return model
-    raise make_loss_error(damage)
+    raise make_damage_error(damage)
 
 
 def _load(reader: Reader, step: int, into: Model | None) -> Model:

@@ -62,7 +62,7 @@ class Reader:
         if isinstance(version, int) and version != FORMAT_VERSION:
             raise UserError(
                 f"{folder}: format {version}; this version reads format {FORMAT_VERSION}: "
-                "use the version that wrote it, or start anew in another --workdir"
+                "use the version that wrote it, or start again in another --workdir"
             )
         try:
             config = config_from_json(meta["config"])
@@ -109,10 +109,10 @@ def find_steps(folder: Path) -> list[int]:
     """Steps of the finished checkpoints in a folder, ascending; [] where there is none."""
     # Orbax renames a checkpoint to its plain step number only when it is complete.
     paths = folder.iterdir() if folder.is_dir() else ()
-    return sorted(int(path.name) for path in paths if path.name.isdecimal() and _is_whole(path))
+    return sorted(int(path.name) for path in paths if path.name.isdecimal() and _is_complete(path))
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     # A bucket cannot rename: there Orbax writes this file last instead.
     return not is_in_bucket(folder) or (folder / "commit_success.txt").exists()
 

@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from retroguide_jax.checkpoints.integrity import (
     DamagedCheckpointError,
     compute_checksum,
-    make_loss_error,
+    make_damage_error,
     report_damage,
     set_aside,
 )
@@ -148,7 +148,7 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{manager.directory}/{step}: the checkpoint cannot be written: "
-                f"{describe_error(error)}; the checkpoints before it are whole: make room and run "
+                f"{describe_error(error)}; the checkpoints before it are intact: make room and run "
                 "the same command again"
             ) from error
 
@@ -218,7 +218,7 @@ class Checkpoints:
             state = TrainState(**items["model"], **items["trainer"])
             return Progress(state, meta["position"], tuple(meta["rollbacks"]))
         if damage:
-            raise make_loss_error(damage)
+            raise make_damage_error(damage)
         return None
 
     def close(self) -> None:

@@ -107,12 +107,12 @@ def run(args: argparse.Namespace) -> int:
             _read_list("sweep_remat", args.sweep_remat, str),
             args.per_device_batch,
         )
-        plan = planning.plan_sweep(planner, args.config, variants, _tell)
+        plan = planning.plan_sweep(planner, args.config, variants, _log)
         print(search.format_sweep(plan), end="\n\n")
     else:
         parts = {name for name in ("baseline", "search") if getattr(args, name)}
         parts |= set() if args.skip_evaluation else {"evaluation"}
-        plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, _tell)
+        plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, _log)
     print(table.format_plan(plan, args.shardings, args.detail))
     if level != args.config.train.compiler_level:
         print(
@@ -138,5 +138,5 @@ def _write_json(path: str, plan: dict) -> None:
         beside.write_text(json.dumps(plan, indent=2) + "\n")
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

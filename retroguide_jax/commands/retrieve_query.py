@@ -101,7 +101,7 @@ def _open_embedder(index, args: argparse.Namespace):
         except DamagedCheckpointError as error:
             raise UserError(
                 f"{index.path}: was made by step {about.step} of {about.workdir}, which cannot be "
-                f"read ({error.reason}); make the index anew"
+                f"read ({error.reason}); make the index again"
             ) from error
     check_weights(index, model)
     return model

@@ -124,9 +124,9 @@ def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
     # The pattern includes the hash because one variant's name may be a prefix of another's.
     pattern = f"{variant}_{'[0-9a-f]' * 8}" if variant else "*"
     infos = sorted((root / data_config.name).glob(f"{pattern}/*/{_INFO_FILE}"))
-    whole = [path.parent for path in infos if "incomplete" not in path.parent.name]
+    complete = [path.parent for path in infos if "incomplete" not in path.parent.name]
     # A copy may exist in several versions: take the newest.
-    folders = list({folder.parent: folder for folder in whole}.values())
+    folders = list({folder.parent: folder for folder in complete}.values())
     if not folders:
         raise UserError(
             f"no copy of {data_config.name} is built in {root}: set raw_dir, the folder of the "

@@ -87,10 +87,10 @@ def make_app(
         ],
         middleware=[Middleware(Guard, host=host)],
         exception_handlers={
-            HTTPException: _tell_http_error,
-            BusyError: _tell_busy,
-            UnreadableImageError: functools.partial(_tell_error, 400),
-            UserError: functools.partial(_tell_error, 500),
+            HTTPException: _answer_http_error,
+            BusyError: _answer_busy,
+            UnreadableImageError: functools.partial(_answer_error, 400),
+            UserError: functools.partial(_answer_error, 500),
         },
         lifespan=end_worker,
     )
@@ -105,7 +105,7 @@ def _draw(studio: Studio, upload: Upload) -> dict[str, Any]:
     except Exception as error:
         logging.getLogger(__name__).exception("drawing failed")
         kind = type(error).__name__
-        raise UserError(f"the model failed ({kind}); the terminal tells more") from error
+        raise UserError(f"the model failed ({kind}); see the terminal for more") from error
 
 
 async def _is_awaited(drawing: asyncio.Future, request: Request) -> bool:
@@ -159,11 +159,11 @@ def _read_part(name: str) -> bytes:
     return importlib.resources.files("retroguide_jax.demo").joinpath(name).read_bytes()
 
 
-async def _tell_http_error(request: Request, error: HTTPException) -> Response:
+async def _answer_http_error(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
 
-async def _tell_busy(request: Request, error: BusyError) -> Response:
+async def _answer_busy(request: Request, error: BusyError) -> Response:
     return JSONResponse(
         {"error": "others are waiting already; try again in a moment"},
         status_code=503,
@@ -171,5 +171,5 @@ async def _tell_busy(request: Request, error: BusyError) -> Response:
     )
 
 
-async def _tell_error(status: int, request: Request, error: UserError) -> Response:
+async def _answer_error(status: int, request: Request, error: UserError) -> Response:
     return JSONResponse({"error": str(error)}, status)

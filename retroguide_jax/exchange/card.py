@@ -113,8 +113,8 @@ def write_card(model: Model, workdir: Path, output: Path, files: Mapping[str, st
         version=__version__,
         date=datetime.date.today().isoformat(),
         files="\n".join(f"* `{name}`: {what}" for name, what in files.items()),
-        origin=_tell_origin(model, workdir),
-        scores=_tell_scores(model, workdir),
+        origin=_describe_origin(model, workdir),
+        scores=_format_scores(model, workdir),
     )
     for name, content in ((NAME, text), ("config.json", config_to_json(config))):
         with write_beside(output / name) as beside:
@@ -125,7 +125,7 @@ def _format_size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _tell_origin(model: Model, workdir: Path) -> str:
+def _describe_origin(model: Model, workdir: Path) -> str:
     record, config = _read_record(workdir / RECORD), model.config
     if record is None:
         start = f"random weights of seed {config.seed}"
@@ -155,7 +155,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def _tell_scores(model: Model, workdir: Path) -> str:
+def _format_scores(model: Model, workdir: Path) -> str:
     weights = hash_weights(model.variables)[:16]
     rows = [row for row in results.read_rows(workdir) if row.get("weights") == weights]
     if not rows:

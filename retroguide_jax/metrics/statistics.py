@@ -122,7 +122,7 @@ def compare_paired(
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"figures {a.shape} and {b.shape} are no pairs")
+        raise ValueError(f"scores {a.shape} and {b.shape} are no pairs")
     with np.errstate(invalid="ignore"):
         differences = np.where(a == b, 0.0, a - b)
     value, resampled, num, num_left_out = _resample(_mean, (differences,), num_resamples, seed)
@@ -145,7 +145,7 @@ def jackknife(value: float, replicates: np.ndarray, level: float = 0.95) -> Inte
     """
     replicates = np.asarray(replicates, np.float64)
     if not np.isfinite(value) or not np.isfinite(replicates).all():
-        raise ValueError("a jackknife needs a finite figure and finite replicates")
+        raise ValueError("a jackknife needs a finite score and finite replicates")
     num = len(replicates)
     if num < 2:
         return Interval(float(value), -np.inf, np.inf, num)
@@ -206,7 +206,7 @@ def _resample(
     with np.errstate(invalid="ignore", divide="ignore"):
         value = _plain(fn(*known))
         if np.isnan(value).any():
-            raise ValueError("the figure is not defined (NaN) for these rows")
+            raise ValueError("the score is not defined (NaN) for these rows")
         resampled = []
         for _ in range(num_resamples):
             rows = rng.integers(num, size=num)
@@ -238,6 +238,6 @@ def _mean(values: np.ndarray) -> Any:
     return values.mean(axis=0)
 
 
-def _plain(figure: Any) -> Any:
+def _plain(score: Any) -> Any:
     """Converts a scalar to a float, an array to float64."""
-    return float(figure) if np.ndim(figure) == 0 else np.asarray(figure, np.float64)
+    return float(score) if np.ndim(score) == 0 else np.asarray(score, np.float64)

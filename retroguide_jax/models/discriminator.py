@@ -80,8 +80,8 @@ class Discriminator(nn.Module):
     dtype: Dtype = jnp.float32
 
     @property
-    def tells_mismatches(self) -> bool:
-        """Whether mismatched pairs can reuse the real images' features."""
+    def has_late_condition(self) -> bool:
+        """Whether the condition joins after `extract`: mismatched pairs then reuse the features."""
         return self.conditioning not in ("pixels", "none")
 
     def setup(self):
@@ -132,7 +132,7 @@ class Discriminator(nn.Module):
 
     def score(self, features: jax.Array, condition: jax.Array) -> jax.Array:
         """Logits [B] of features [B, h, w, C] given conditions [B, E] of length 1, float32."""
-        if self.tells_mismatches:
+        if self.has_late_condition:
             e = leaky_relu(self.embed(condition * jnp.sqrt(condition.shape[-1])))
         if self.conditioning == "concat":
             maps = jnp.broadcast_to(e[:, None, None], (*features.shape[:3], e.shape[-1]))
@@ -142,7 +142,7 @@ class Discriminator(nn.Module):
         h = leaky_relu(self.reduce(features)).reshape(features.shape[0], -1)
         h = leaky_relu(self.describe(h))
         logit = self.unconditional(h)[:, 0]
-        if self.tells_mismatches:
+        if self.has_late_condition:
             logit += (h * e).sum(-1) / jnp.sqrt(self.width)
         return logit.astype(jnp.float32)
 

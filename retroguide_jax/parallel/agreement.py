@@ -28,9 +28,9 @@ def check_agreement(facts: Mapping[str, str]) -> None:
     """
     if not service.is_joined():
         return
-    told = {"host": socket.gethostname(), "facts": _describe_process() | dict(facts)}
+    own = {"host": socket.gethostname(), "facts": _describe_process() | dict(facts)}
     try:
-        difference = service.combine("facts", json.dumps(told), _compare, _WAIT_SECONDS)
+        difference = service.combine("facts", json.dumps(own), _compare, _WAIT_SECONDS)
     except TimeoutError as error:
         raise UserError(
             f"{error} has not come to the check at the start within {_WAIT_SECONDS:.0f} s; look at "
@@ -56,8 +56,10 @@ def _describe_process() -> dict[str, str]:
 
 
 def _compare(values: list[str]) -> str:
-    told = [json.loads(value) for value in values]
-    return find_differences([one["host"] for one in told], [one["facts"] for one in told])
+    processes = [json.loads(value) for value in values]
+    return find_differences(
+        [process["host"] for process in processes], [process["facts"] for process in processes]
+    )
 
 
 def find_differences(hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> str:

@@ -57,7 +57,7 @@ def follow_failures() -> None:
     service.watch(_KEY, _end_with)
 
 
-def tell_failure(error: BaseException | str, status: int) -> None:
+def report_failure(error: BaseException | str, status: int) -> None:
     """Reports to all processes that this one ends, why and with which exit status.
 
     Only the first report of a job counts. Does nothing in a process that is alone.
@@ -65,8 +65,8 @@ def tell_failure(error: BaseException | str, status: int) -> None:
     if not service.is_joined():
         return
     text = error if isinstance(error, str) else describe(error)
-    told = {"process": service.process_index(), "name": service.name_process()}
-    notice = json.dumps(told | {"text": text, "status": status})
+    sender_facts = {"process": service.process_index(), "name": service.name_process()}
+    notice = json.dumps(sender_facts | {"text": text, "status": status})
     # The coordinator may be dead; do not let shutdown block on it.
     sender = threading.Thread(target=_send, args=(notice,), daemon=True)
     sender.start()
@@ -101,12 +101,12 @@ def _send(notice: str) -> None:
 
 
 def _end_with(notice: str) -> None:
-    told = json.loads(notice)
-    is_own = told["process"] == service.process_index()
+    failed = json.loads(notice)
+    is_own = failed["process"] == service.process_index()
     time.sleep(_CLOSING_SECONDS if is_own else _GRACE_SECONDS)
     if _is_leaving.is_set():
         return
-    print(f"{told['name']} failed: {told['text']}: ending", file=sys.stderr)
-    if told["status"] == STUCK_STATUS:
+    print(f"{failed['name']} failed: {failed['text']}: ending", file=sys.stderr)
+    if failed["status"] == STUCK_STATUS:
         dump_stacks()  # the cause of a stuck job shows in the stacks of all processes together
-    leave(told["status"])
+    leave(failed["status"])

@@ -64,14 +64,10 @@ class LocalDevices:
 
 def _gather(tree: Any) -> Any:
     leaves = jax.tree.leaves(tree)
-    split = [leaf for leaf in leaves if isinstance(leaf, jax.Array) and not _is_whole(leaf)]
+    split = [x for x in leaves if isinstance(x, jax.Array) and not x.is_fully_replicated]
     if split:
         whole = NamedSharding(split[0].sharding.mesh, PartitionSpec())
         tree = jax.jit(lambda leaves: leaves, out_shardings=whole)(tree)
     return jax.tree.map(
         lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
     )
-
-
-def _is_whole(leaf: jax.Array) -> bool:
-    return leaf.is_fully_replicated

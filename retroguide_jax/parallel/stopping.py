@@ -42,7 +42,7 @@ class Stopper:
             signal.signal(number, handler)
         if error is not None:
             # Report before closing files, which may block on the others.
-            failure.tell_failure(error, failure.choose_status(error))
+            failure.report_failure(error, failure.choose_status(error))
 
     def check(self) -> signal.Signals | None:
         """The signal to stop for now, or None; every process must call this once per step."""
@@ -60,8 +60,8 @@ class Stopper:
         signal.signal(number, self._previous[number])
         if service.is_joined():
             # Not in the handler itself, which may interrupt the main thread at any point.
-            tell = threading.Thread(target=_tell, args=(number,), daemon=True)
-            tell.start()
+            sender = threading.Thread(target=_send, args=(number,), daemon=True)
+            sender.start()
         else:
             self._signal = signal.Signals(number)
 
@@ -78,6 +78,6 @@ class Stopper:
             self._condition.notify_all()
 
 
-def _tell(number: int) -> None:
+def _send(number: int) -> None:
     with contextlib.suppress(RuntimeError):  # the coordinator is gone, so the job ends anyway
         service.put(_KEY, str(int(number)))

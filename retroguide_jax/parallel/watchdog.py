@@ -55,5 +55,5 @@ class Watchdog:
         text = f"{who} has come no further for {self.seconds:g} s: {what}"
         print(f"{text}; where its threads are:", file=sys.stderr)
         failure.dump_stacks()
-        failure.tell_failure(f"no progress for {self.seconds:g} s: {what}", failure.STUCK_STATUS)
+        failure.report_failure(f"no progress for {self.seconds:g} s: {what}", failure.STUCK_STATUS)
         failure.leave(failure.STUCK_STATUS)

@@ -19,7 +19,7 @@ from retroguide_jax.plan.timeline import Assumptions, Usage
 from retroguide_jax.plan.topology import Topology, describe_one_chip, locate
 from retroguide_jax.training.steps import check_batches
 
-Tell = Callable[[str], None]
+LogFn = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Planner:
 
 
 def plan_run(
-    planner: Planner, config: ConfigDict, per_device: int | None, parts: set[str], tell: Tell
+    planner: Planner, config: ConfigDict, per_device: int | None, parts: set[str], log_fn: LogFn
 ) -> dict[str, Any]:
     """Plans one config.
 
@@ -161,7 +161,7 @@ def plan_run(
       per_device: pairs per device; None keeps the config's batch.
       parts: any of `baseline` (compile for one chip too), `search` (find the largest batch) and
         `evaluation`.
-      tell: called with one line of progress before each operation that takes minutes.
+      log_fn: called with one line of progress before each operation that takes minutes.
 
     Raises:
       UserError: an impossible batch or config.
@@ -169,19 +169,19 @@ def plan_run(
     num = len(planner.topology.devices)
     config = search.change(config, mesh__slice=planner.topology.num_slices)
     scaled = search.scale_batches(config, num, per_device)
-    one_chip_seconds = _plan_one_chip(planner, scaled, tell) if "baseline" in parts else None
-    tell(f"compiling the training step for {planner.topology.name}; large networks take minutes")
+    one_chip_seconds = _plan_one_chip(planner, scaled, log_fn) if "baseline" in parts else None
+    log_fn(f"compiling the training step for {planner.topology.name}; large networks take minutes")
     plan = planner.plan_step(scaled, one_chip_seconds)
     if "search" in parts:
-        plan |= _search(planner, scaled, tell)
+        plan |= _search(planner, scaled, log_fn)
     if "evaluation" in parts:
-        tell("compiling the functions of evaluation")
+        log_fn("compiling the functions of evaluation")
         plan["evaluation"] = planner.plan_evaluation(scaled)
     return plan
 
 
 def plan_sweep(
-    planner: Planner, config: ConfigDict, variants: Sequence[search.Variant], tell: Tell
+    planner: Planner, config: ConfigDict, variants: Sequence[search.Variant], log_fn: LogFn
 ) -> dict[str, Any]:
     """Plans every variant, one after the other.
 
@@ -197,7 +197,7 @@ def plan_sweep(
     configs = [variant.apply(config, len(planner.topology.devices)) for variant in variants]
     plans = []
     for number, (variant, changed) in enumerate(zip(variants, configs, strict=True), 1):
-        tell(f"{number} of {len(variants)}: {variant}")
+        log_fn(f"{number} of {len(variants)}: {variant}")
         plans.append(planner.plan_step(changed))
     rows = [search.make_row(*each) for each in zip(variants, plans, strict=True)]
     best, reason = search.recommend(rows)
@@ -223,21 +223,21 @@ def read_assumptions(texts: Sequence[str]) -> Assumptions:
     return Assumptions(**values)
 
 
-def _plan_one_chip(planner: Planner, config: ConfigDict, tell: Tell) -> float | None:
+def _plan_one_chip(planner: Planner, config: ConfigDict, log_fn: LogFn) -> float | None:
     """Predicted seconds of a step on one chip with the same per-device batch; None if too large."""
     per_device = config.train.batch_size // len(planner.topology.devices)
     alone = search.change(config, mesh__slice=1, mesh__data=1, mesh__fsdp=1)
-    tell("compiling for one chip")
+    log_fn("compiling for one chip")
     one = dataclasses.replace(planner, topology=describe_one_chip(planner.topology.chip))
     plan = one.plan_step(search.scale_batches(alone, 1, per_device))
     return plan["predicted"]["step_seconds"] if plan["fits"] else None
 
 
-def _search(planner: Planner, config: ConfigDict, tell: Tell) -> dict[str, Any]:
+def _search(planner: Planner, config: ConfigDict, log_fn: LogFn) -> dict[str, Any]:
     num = len(planner.topology.devices)
 
     def measure(batch: int) -> tuple[bool, int | None]:
-        tell(f"compiling for {batch} pairs per device")
+        log_fn(f"compiling for {batch} pairs per device")
         plan = planner.plan_step(search.scale_batches(config, num, batch))
         return plan["fits"], plan["hbm_bytes"].get("total", plan["hbm_needed_bytes"])
 

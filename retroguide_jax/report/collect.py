@@ -103,11 +103,11 @@ def open_run(workdir: str | Path) -> Run:
     config = complete_config(config_from_json(_read(path)))
     curves, problems = _read_curves(workdir / _METRICS_FILE)
     starts = [row for row in files.read_rows(workdir / STARTS_PATH) if _has(row, _START_FIELDS)]
-    whole = [row for row in read_rows(workdir) if _is_whole(row)]
+    every_row = [row for row in read_rows(workdir) if _is_row(row)]
     num_lines = sum(bool(line.strip()) for line in _read(workdir / RESULTS_PATH).splitlines())
-    if num_lines > len(whole):
-        problems.append(f"{RESULTS_PATH}: {num_lines - len(whole)} lines are no rows")
-    rows = _take_newest(whole, config.data.test_split)
+    if num_lines > len(every_row):
+        problems.append(f"{RESULTS_PATH}: {num_lines - len(every_row)} lines are no rows")
+    rows = _take_newest(every_row, config.data.test_split)
     scores = {}
     for row in rows:
         scores |= parse_scores(row["metrics"])
@@ -166,7 +166,7 @@ def _read_curves(path: Path) -> tuple[dict[str, tuple[list, list]], list[str]]:
     return curves, [f"{path.name}: {len(bad)} lines are damaged: {named}"] if bad else []
 
 
-def _is_whole(row: Mapping[str, Any]) -> bool:
+def _is_row(row: Mapping[str, Any]) -> bool:
     return _has(row, _ROW_FIELDS) and all(
         isinstance(entry, dict) and {"value", "n"} <= entry.keys()
         for entry in row["metrics"].values()

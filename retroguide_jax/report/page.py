@@ -134,6 +134,6 @@ def _name_target(run: Run) -> str:
 def _list_commands(run: Run) -> list[tuple[str, str]]:
     """(purpose, command) of training, evaluations and this page; older ledger rows have none."""
     listed = [(f"training from step {row['step']}", row["command"]) for row in run.starts]
-    told = [row for row in run.rows if isinstance(row.get("command"), str)]
-    listed += [(f"evaluation of {row['time']}", row["command"]) for row in told]
+    evaluations = [row for row in run.rows if isinstance(row.get("command"), str)]
+    listed += [(f"evaluation of {row['time']}", row["command"]) for row in evaluations]
     return [*listed, ("this page", describe_command())]

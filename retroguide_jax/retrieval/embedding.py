@@ -88,7 +88,7 @@ def check_weights(index: Index, model: Model) -> None:
         about = index.about
         raise UserError(
             f"{index.path}: was made by step {about.step} of {about.workdir}; this embedder (step "
-            f"{model.step}) has other weights: give that work directory, or make the index anew"
+            f"{model.step}) has other weights: give that work directory, or make the index again"
         )
 
 

@@ -81,7 +81,7 @@ class Entries(Sequence):
         except (TypeError, ValueError):
             entry = None
         if entry is None or not _is_sound(entry):
-            raise UserError(f"{self._path}, line {row + 1}: is damaged; make the index anew")
+            raise UserError(f"{self._path}, line {row + 1}: is damaged; make the index again")
         return entry
 
     def find_known(self, names: Iterable[str]) -> set[str]:

@@ -158,7 +158,7 @@ def _read_about(path: Path) -> tuple[About, tuple[int, int]]:
     version = facts.pop("format", None) if isinstance(facts, dict) else None
     if isinstance(version, int) and version != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format {version}; this version reads format {FORMAT_VERSION}: make it anew"
+            f"{path}: format {version}; this version reads format {FORMAT_VERSION}: make it again"
         )
     try:
         rows, dim = facts.pop("shape")
@@ -171,4 +171,4 @@ def _read_about(path: Path) -> tuple[About, tuple[int, int]]:
 
 
 def _make_damage(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: is damaged: {reason}; make the index anew")
+    return UserError(f"{path}: is damaged: {reason}; make the index again")

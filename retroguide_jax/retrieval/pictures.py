@@ -101,7 +101,9 @@ def open_pictures(index: Index, data_config) -> Callable[[Entry], Path | bytes]:
 
     def get_example(entry: Entry) -> bytes:
         if entry.position is None or not 0 <= entry.position < len(examples):
-            raise UserError(f"{index.path}: {entry.id!r} is not in the data set; make it anew")
+            raise UserError(
+                f"{index.path}: {entry.id!r} is not in the data set; make the index again"
+            )
         return examples[entry.position][1]
 
     return get_example

@@ -46,4 +46,6 @@ def search(
     try:
         return find_nearest(queries, index.embeddings, k, max_bytes=max_bytes, devices=devices)
     except ValueError as error:
-        raise UserError(f"{index.path}: cannot be searched: {error}; make the index anew") from None
+        raise UserError(
+            f"{index.path}: cannot be searched: {error}; make the index again"
+        ) from None

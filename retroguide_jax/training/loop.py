@@ -139,7 +139,7 @@ def train(
                 checkpoints.save(Progress(state, get_position(iterator), rollbacks))
                 reporter.timer.resume()
             if stopped:
-                print(f"stopped by {stopped.name} at step {step}: saved; run again to go on")
+                print(f"stopped by {stopped.name} at step {step}: saved; run again to resume")
                 return 128 + stopped
     # Only after the last checkpoint is complete: `evaluate --watch` polls once more after this.
     _mark_finished(workdir, config.train.num_steps)

@@ -247,7 +247,7 @@ def discriminator_objective(recipe: Recipe, real, fake, guidance: Guidance):
         differ = jnp.ones(len(right))
         if guidance.place is not None:
             differ = (guidance.place != jnp.roll(guidance.place, 1)).astype(jnp.float32)
-        if discriminator.tells_mismatches:
+        if discriminator.has_late_condition:
             wrong = run("score", real_features, jnp.roll(condition, 1, 0))
             means["d/mismatched"] = losses.masked_mean(wrong, differ)
         heads = [losses.discriminator_loss(kind, right, made, wrong, differ)]

@@ -38,8 +38,8 @@ class DivergedError(UserError):
         super().__init__(
             f"{self.cause}; run the same command again with lower learning rates ({lower} "
             f"--allow_change={fields}), or with --config.train.max_rollbacks="
-            f"{config.train.max_rollbacks + 1} to go back to the last good checkpoint, or anew in "
-            "another --workdir"
+            f"{config.train.max_rollbacks + 1} to go back to the last good checkpoint, or start "
+            "again in another --workdir"
         )
 
 

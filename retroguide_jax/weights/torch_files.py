@@ -158,8 +158,8 @@ def find_sets(content: Any) -> dict[str, dict[str, Any]]:
 
 def _describe_content(content: Any) -> str:
     parts = [content, *(content.values() if isinstance(content, Mapping) else ())]
-    whole = [type(part).__name__ for part in parts if isinstance(part, StandIn)]
-    nets = [name.partition(":")[2] for name in whole if re.search("odule|odel|et", name)]
+    objects = [type(part).__name__ for part in parts if isinstance(part, StandIn)]
+    nets = [name.partition(":")[2] for name in objects if re.search("odule|odel|et", name)]
     if isinstance(content, StandIn) or nets:
         what = (nets or [type(content).__name__.partition(":")[2]])[0]
         return f"holds a whole object ({what}) in place of arrays by name"

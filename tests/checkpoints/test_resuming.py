@@ -1,4 +1,4 @@
-"""Which changes of the config a run may go on with."""
+"""Which changes of the config a run may resume with."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def test_the_same_config_is_no_change():
     assert check() == check(allowed=["train.num_steps"]) == ""
 
 
-def test_what_changes_nothing_that_is_learned_is_free_and_told():
+def test_what_changes_nothing_that_is_learned_is_free_and_reported():
     text = check(**FREE)
     assert "config.mesh.fsdp was 1, now 2" in text
     assert text.count("config.") == len(FREE)

@@ -1,4 +1,4 @@
-"""Checkpoints: on any mesh, whole or told to be damaged, and what a roll-back goes back to."""
+"""Checkpoints: on any mesh, intact or reported as damaged, and what a roll-back restores."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What headers and end markers tell, on real files cut off, mislabelled or spoiled."""
+"""What headers and end markers reveal, on real files cut off, mislabelled or spoiled."""
 
 import io
 import struct
@@ -168,7 +168,7 @@ def test_missing_files_folders_and_circles_say_so(tmp_path):
         ("P", "PNG", "P"), ("1", "PNG", "1"), ("I;16", "PNG", "I;16"),
     ],
 )  # fmt: skip
-def test_modes_are_told(mode, kind, seen, tmp_path):
+def test_modes_are_reported(mode, kind, seen, tmp_path):
     size = (56, 40)
     facts = inspect(encode(Image.new(mode, size), kind), tmp_path)
     assert (facts.mode, facts.format, facts.height, facts.width) == (seen, kind, 40, 56)

@@ -159,7 +159,7 @@ def test_composed_and_decomposed_names_match(tmp_path, stem):
     )
 
 
-def test_two_spellings_of_one_name_are_told(tmp_path):
+def test_two_spellings_of_one_name_are_reported(tmp_path):
     for form in ("NFC", "NFD"):
         (tmp_path / unicodedata.normalize(form, "\u00fc.png")).write_bytes(PNG)
     with pytest.raises(UserError, match="1 images of one name"):

@@ -57,13 +57,13 @@ def test_thread_count_changes_nothing(pairs):
     assert_same_batches(take(make(pairs), 8), take(make((builder, single)), 8))
 
 
-def test_there_is_a_thread_per_core_unless_told_otherwise(monkeypatch):
+def test_there_is_a_thread_per_core_unless_configured_otherwise(monkeypatch):
     for cores, asked, expected in ((4, -1, 4), (64, -1, 16), (4, 8, 8), (4, 0, 0)):
         monkeypatch.setattr(pipeline.os, "cpu_count", lambda cores=cores: cores)
         assert pipeline.count_threads(ConfigDict({"num_threads": asked})) == expected
 
 
-def test_every_epoch_is_shuffled_anew_without_repeats(pairs):
+def test_every_epoch_is_shuffled_again_without_repeats(pairs):
     num_examples = reading.num_examples(pairs[0], "train")
     batch_size = 5
     steps = num_examples // batch_size

@@ -102,7 +102,7 @@ def find_problems(raw_dir, name, **fields):
 
 
 @pytest.mark.parametrize("name, other", list(itertools.permutations(PARTS, 2)))
-def test_files_of_another_format_are_told_apart(name, other, tmp_path):
+def test_files_of_another_format_are_distinguished(name, other, tmp_path):
     raw_dir = write_files(tmp_path / "raw", other, range(3))
     for problem in (problems := find_problems(raw_dir, name)):
         times = combined.FORMATS[name].times

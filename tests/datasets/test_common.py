@@ -16,7 +16,7 @@ from retroguide_jax.datasets.common.listing import Box, Pair
 from retroguide_jax.data import images
 from retroguide_jax.errors import UserError
 
-# Every pixel tells its row and column.
+# Every pixel encodes its row and column.
 RAMP = np.stack(np.broadcast_arrays(np.arange(40)[:, None], np.arange(80), 7), -1).astype(np.uint8)
 ANY_SIZE = storing.View(min_size=(1, 1))
 
@@ -138,7 +138,7 @@ def test_an_image_that_cannot_be_decoded_is_a_problem(pair):
         file.seek(60)
         file.write(b"\xff" * 40)
     recipe = make_recipe(aerial=storing.View((1, 1), size=(20, 40)))
-    assert checking.check_pair(recipe, pair) == []  # header and end are whole
+    assert checking.check_pair(recipe, pair) == []  # header and end are intact
     (found,) = checking.check_pair(recipe, pair, decode=True)
     for problem in (found, storing.make_example(recipe, pair)):
         assert (problem.path, problem.kind) == (pair.aerial, "unreadable")

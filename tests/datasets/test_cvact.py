@@ -264,7 +264,7 @@ def test_missing_folders_are_named(tmp_path, there, is_corrected, message):
         layout.list_pairs(root, is_corrected)
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         layout.list_pairs(tmp_path / "gone", False)
 
@@ -300,7 +300,7 @@ def test_ids_may_be_an_array_of_text_with_spaces(tmp_path):
     assert matfile.read_table(path).ids == ["a b", "-c,d", "efghi"]
 
 
-def test_a_missing_mat_file_is_told_with_the_places_that_have_it(tmp_path):
+def test_a_missing_mat_file_is_reported_with_the_places_that_have_it(tmp_path):
     root = write_tree(tmp_path / "CVACT", 2, 1)
     (root / "ACT_data.mat").unlink()
     with pytest.raises(UserError, match="ACT_data.mat is not in .*CVACT.*SAFA.*DSM.*L2LTR.*OriCNN"):
@@ -308,7 +308,7 @@ def test_a_missing_mat_file_is_told_with_the_places_that_have_it(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "page", "crash"])
-def test_a_damaged_mat_file_is_told(tmp_path, damage):
+def test_a_damaged_mat_file_is_reported(tmp_path, damage):
     root = write_tree(tmp_path / "CVACT", 6, 3, 4)
     path = root / "ACT_data.mat"
     content = bytearray(path.read_bytes())
@@ -359,7 +359,7 @@ SETS = {"trainSet": [1, 2], "valSet": [3], "valSetAll": [3, 4]}
         ({"panoIds": np.arange(4.0)}, "4 of 4 panoIds are no text"),
     ],
 )
-def test_variables_that_do_not_fit_are_told(tmp_path, replaced, message):
+def test_variables_that_do_not_fit_are_reported(tmp_path, replaced, message):
     path = tmp_path / "ACT_data.mat"
     write_mat(path, 4, SETS, **replaced)
     with pytest.raises(UserError, match=message):
@@ -382,7 +382,7 @@ def test_a_file_that_counts_from_0_is_detected_by_the_images(tmp_path):
             open_dataset(root, tmp_path / "built", allow_bad=allow_bad)
 
 
-def test_an_index_of_0_is_told(tmp_path):
+def test_an_index_of_0_is_reported(tmp_path):
     root = write_tree(tmp_path / "CVACT", 4, 2)
     indices = read_indices(root)
     indices["valSetAll"][0] = 0
@@ -423,7 +423,7 @@ def test_absent_images_are_problems_of_the_whole_set(tmp_path):
     assert set(left) == {pair.id for pair in pairs[2:]}
 
 
-def test_an_absent_image_of_val_is_told_once_though_test_has_it_too(tmp_path):
+def test_an_absent_image_of_val_is_reported_once_though_test_has_it_too(tmp_path):
     root = write_tree(tmp_path / "CVACT", 4, 2, 3, test_folder="ANU_data_test")
     lost = {
         split: next(pair for pair in reversed(layout.list_pairs(root, False).pairs)
@@ -461,7 +461,7 @@ def test_every_unusable_file_is_listed_and_stops_the_build(tmp_path, capsys):
     assert set(left) == {pair.id for pair in pairs[4:]}
 
 
-def test_a_panorama_whose_middle_is_too_small_is_told(tmp_path):
+def test_a_panorama_whose_middle_is_too_small_is_reported(tmp_path):
     root = write_tree(tmp_path / "CVACT", 3, 1)
     with pytest.raises(UserError, match="too small: 48 x 192 pixels"):
         open_dataset(root, tmp_path / "built", "half", ground_size=(64, 128))

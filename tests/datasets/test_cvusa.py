@@ -143,7 +143,7 @@ def test_empty_lists_are_refused(tmp_path):
 
 
 def spoil(root):
-    """One of each fault; returns what is told of each."""
+    """One of each fault; returns the expected report of each."""
     aerial, ground = root / "bingmap/19", root / "streetview/panos"
     (aerial / "0000001.jpg").unlink()
     whole = (ground / "0000002.jpg").read_bytes()
@@ -217,7 +217,7 @@ def test_bad_rows_are_listed_by_number(tmp_path, capsys):
     assert builder.info.splits["train"].num_examples == 4
 
 
-def test_symlink_loops_are_told(tmp_path):
+def test_symlink_loops_are_reported(tmp_path):
     root = write_tree(tmp_path / "CVUSA", 3, 2)
     path = Path(layout.list_pairs(root).pairs[0].aerial)
     path.unlink()

@@ -84,7 +84,7 @@ def test_ends_are_checked_in_all_files_pixels_in_a_sample_or_in_all(tmp_path, mo
     assert not check(make_data_config(raw_dir))["ok"]
 
 
-def test_odd_modes_rotation_and_equal_files_are_told(tmp_path):
+def test_odd_modes_rotation_and_equal_files_are_reported(tmp_path):
     raw_dir = write_pairs(tmp_path / "raw", 5)
     Image.new("L", (16, 16)).save(raw_dir / "aerial" / "001.png")
     exif = Image.Exif()
@@ -102,7 +102,7 @@ def test_odd_modes_rotation_and_equal_files_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 16])
-def test_panoramas_that_do_not_close_are_told(tmp_path, cut):
+def test_panoramas_that_do_not_close_are_reported(tmp_path, cut):
     raw_dir = write_pairs(tmp_path / "raw", 4, ground_size=(8, 64))
     for number in range(4):
         write_rolled(raw_dir / "ground" / f"{number:03d}.png", (8, 64), number, cut)

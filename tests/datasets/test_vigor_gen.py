@@ -407,7 +407,7 @@ def test_an_unusable_gallery_tile_is_listed(tmp_path, capsys):
     assert skipped["path"].endswith("satellite_43.010_-73.5.png")
 
 
-def test_published_counts_are_told(tree):
+def test_published_counts_are_reported(tree):
     found = list_pairs(tree)
     assert found.expected == {"train": 52609, "test": 52605}
     assert "gallery: 44 tiles listed, 90618 published" in found.notes
@@ -467,7 +467,7 @@ def test_bad_lines_are_listed_by_number(tmp_path, capsys):
     edit(raw_dir / name, spoil_lines)
     with pytest.raises(UserError, match="6 unusable"):
         open_dataset(raw_dir, tmp_path / "built", "as_is_same_area")
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for number, reason in (
         (3, "has 12 words, 13 are needed"),
         (4, "has 14 words, 13 are needed"),
@@ -475,8 +475,8 @@ def test_bad_lines_are_listed_by_number(tmp_path, capsys):
         (6, "names satellite_nowhere.png, which satellite_list.txt lacks"),
         (7, "'../pano-_16,41.0065,-71.5001,.jpg' is not a bare file name"),
     ):
-        assert f"{name}, line {number}: {reason}" in told
-    assert "id Seattle/pano-_10,41.0005,-71.5001 stands there before" in told
+        assert f"{name}, line {number}: {reason}" in printed
+    assert "id Seattle/pano-_10,41.0005,-71.5001 stands there before" in printed
     for variant in ("as_is_same_area", "vigor_crop_same_area"):
         kinds = [problem.kind for problem in list_pairs(raw_dir, variant).problems]
         assert kinds == ["row", "row", "row", "dangling", "row", "duplicate"]
@@ -520,10 +520,10 @@ def test_absent_damaged_and_odd_images_are_listed(tmp_path, capsys):
     Image.new("RGB", (96, 64)).save(panoramas[2])
     with pytest.raises(UserError, match="3 unusable"):
         open_dataset(raw_dir, tmp_path / "built")
-    told = capsys.readouterr().err
-    assert f"{panoramas[0]}: no such file" in told
-    assert f"{panoramas[1]}: truncated image" in told
-    assert f"{panoramas[2]}: wrong size: 64 x 96 pixels" in told
+    printed = capsys.readouterr().err
+    assert f"{panoramas[0]}: no such file" in printed
+    assert f"{panoramas[1]}: truncated image" in printed
+    assert f"{panoramas[2]}: wrong size: 64 x 96 pixels" in printed
 
 
 def test_byte_order_marks_line_ends_and_blank_lines_are_fine(tree, tmp_path):

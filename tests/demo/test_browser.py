@@ -103,7 +103,7 @@ def test_text_named_png_gets_a_sentence(page):
     assert page.inner_text("#status").startswith("That did not work: notes.png: not a ")
 
 
-def test_busy_is_told_and_tried_again(page, place):
+def test_busy_is_reported_and_tried_again(page, place):
     busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "others are waiting"}}
     page.route("**/generate", lambda route: route.fulfill(**busy), times=1)
     drop(page, "tile.png", (place / "tile.png").read_bytes())

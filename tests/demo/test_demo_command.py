@@ -30,7 +30,7 @@ def test_it_serves_until_it_is_interrupted(place):
     assert (server.returncode, printed, complained) == (0, "ended\n", "")
 
 
-def test_a_taken_port_is_told_before_the_model_is_opened(capsys):
+def test_a_taken_port_is_reported_before_the_model_is_opened(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert cli.main(["demo", "--workdir=nowhere", f"--port={port}"]) == 1

@@ -58,9 +58,9 @@ def test_retrieval_is_that_of_the_command(server, place, tile, capsys):
     query = ["retrieve", "query", f"--index={place}/panoramas.index", str(place / "tile.png")]
     assert cli.main(query) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    told = [(cells[3], cells[2]) for cells in lines if cells and cells[0] == "tile"]
+    printed = [(cells[3], cells[2]) for cells in lines if cells and cells[0] == "tile"]
     found = post(server, tile).json()["found"]
-    assert [(item["id"], f"{item['similarity']:.4f}") for item in found] == told
+    assert [(item["id"], f"{item['similarity']:.4f}") for item in found] == printed
     assert len(found) == 5 and all(read(item["picture"]).shape == (8, 32, 3) for item in found)
 
 
@@ -211,7 +211,7 @@ def test_a_hundred_at_once(server, tile):
 
 
 class Stubborn:
-    """A model that waits until it is told to go on, and fails when its seed's turn comes."""
+    """A model that waits for permission to continue, and fails when its seed's turn comes."""
 
     def __init__(self, model):
         self._model, self.gate, self.fails = model, threading.Event(), False
@@ -245,7 +245,7 @@ def test_full_and_still_responsive_then_left(model, tile):
         assert stubborn.num_drawn == 2  # warming up, and the first
 
 
-def test_a_failure_is_told_and_outlived(model, tile):
+def test_a_failure_is_reported_and_outlived(model, tile):
     stubborn = Stubborn(model)
     with serve(make_app(stubborn, None, Limits())) as address:
         stubborn.fails = True

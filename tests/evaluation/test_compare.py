@@ -74,7 +74,7 @@ def test_work_directories_stand_for_their_newest_file(tmp_path):
         compare(tmp_path / "a", tmp_path / "c")
 
 
-def test_figures_that_are_not_defined_are_left_out(tmp_path):
+def test_scores_that_are_not_defined_are_left_out(tmp_path):
     holes = np.arange(NUM, dtype=float)
     a = write(tmp_path / "a.csv", sd_lua=np.where(holes < 3, np.nan, holes))
     b = write(tmp_path / "b.csv", sd_lua=np.where(holes > NUM - 3, np.inf, holes))

@@ -127,7 +127,7 @@ def test_a_manifest_says_exactly_what_is_scored(root):
         match(root, manifest=save(root, ["../generated/a/00"]))
 
 
-def test_folders_that_are_not_are_told(root, tmp_path):
+def test_folders_that_are_not_are_reported(root, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
     (tmp_path / "empty" / ".hidden.png").write_bytes(b"")
@@ -140,7 +140,7 @@ def test_folders_that_are_not_are_told(root, tmp_path):
             folders.match_folders(folder, root / "reference")
 
 
-def test_two_images_of_one_name_are_told(root):
+def test_two_images_of_one_name_are_reported(root):
     write(root / "generated" / "a" / "00.jpeg")
     with pytest.raises(UserError, match=r"1 images of one name: .*00\.jpeg and 00\.png"):
         match(root)
@@ -159,7 +159,7 @@ def test_all_unreadable_images_are_in_one_error(root):
 
 
 def test_damage_inside_is_found_in_all_when_it_is_met(root):
-    """Headers and ends are whole: only decoding finds it, and then in all, not in the first."""
+    """Headers and ends are intact: only decoding finds it, and then in all, not in the first."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8)
     for name in ("generated/a/00", "reference/b/11", "sky_mask/b/03"):
         path = root / f"{name}.png"
@@ -254,7 +254,7 @@ def test_names_with_escapes_do_not_reach_the_terminal(root):
     assert "\x1b" not in str(caught.value) and "\\x1b[31m" in str(caught.value)
 
 
-def test_broken_manifests_are_told(tmp_path):
+def test_broken_manifests_are_reported(tmp_path):
     path = tmp_path / "ids.txt"
     for content, message in (
         (b"", "no ids in it"),

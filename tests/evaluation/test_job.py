@@ -193,8 +193,8 @@ def test_scores_are_listed_image_by_image():
 def test_metric_names_are_the_documented_ones():
     names = set(evaluate(FakeModel(), {"j": FakeModel(seed=5)})["metrics"])
     recalls = {
-        f"{figure}_{kind}/{judge}"
-        for figure in ("r@1", "r@5", "r@10", "r@1%", "r@1%+", "mrr")
+        f"{score}_{kind}/{judge}"
+        for score in ("r@1", "r@5", "r@10", "r@1%", "r@1%+", "mrr")
         for kind in ("real", "generated", "shuffled")
         for judge in ("embedder", "j")
     }

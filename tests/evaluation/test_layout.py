@@ -36,12 +36,12 @@ def city(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kept(city, tmp_path_factory):
-    """(folder with a reader, the reader as trained, what its training told)."""
-    folder, told = tmp_path_factory.mktemp("readers"), []
+    """(folder with a reader, the reader as trained, the progress of its training)."""
+    folder, reported = tmp_path_factory.mktemp("readers"), []
     net = layout.open_layout_reader(
-        *city, folder, lambda *progress: told.append(progress), recipe=RECIPE
+        *city, folder, lambda *progress: reported.append(progress), recipe=RECIPE
     )
-    return folder, net, told
+    return folder, net, reported
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +95,16 @@ def test_a_job_tells_what_noise_changes(city, kept, strength):
 
 
 def test_training_learns_to_read_other_places(kept, test_batch):
-    _, net, told = kept
-    assert [progress[:2] for progress in told] == [(25, 60), (50, 60), (60, 60)]
-    assert all(np.isfinite(list(metrics.values())).all() for _, _, metrics in told)
+    _, net, reported = kept
+    assert [progress[:2] for progress in reported] == [(25, 60), (50, 60), (60, 60)]
+    assert all(np.isfinite(list(metrics.values())).all() for _, _, metrics in reported)
     read = jax.jit(net.apply)(net.variables, test_batch["ground"])
     assert read["labels"].dtype == np.uint8 and read["depth"].dtype == np.float32
     real = score_layout(read, test_batch["labels"], test_batch["depth"])
     other = score_layout(
         read, np.roll(test_batch["labels"], 1, 0), np.roll(test_batch["depth"], 1, 0)
     )
-    assert told[-1][2]["loss"] < told[0][2]["loss"] - 0.2
+    assert reported[-1][2]["loss"] < reported[0][2]["loss"] - 0.2
     assert np.mean(real["label_agreement"]) > np.mean(other["label_agreement"])
     # A barely trained reader knows sky and distance first.
     assert np.mean(real["skyline_error"]) < 0.9 * np.mean(other["skyline_error"])

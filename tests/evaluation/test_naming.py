@@ -59,7 +59,7 @@ def test_names_with_nothing_in_common_get_no_flags(tmp_path):
         match_folders(write(tmp_path / "g", ["a", "b"]), write(tmp_path / "r", ["b", "c"]))
 
 
-def test_one_folder_of_results_is_told_apart_by_names(tmp_path):
+def test_one_folder_of_results_is_distinguished_by_names(tmp_path):
     kinds = ("fake_B", "real_A", "real_B")
     folder = write(tmp_path / "images", [f"{name}_{kind}" for name in IDS for kind in kinds])
     with pytest.raises(UserError, match=r"the same 9 images, named .*=\*_fake_B' .*=\*_real_B'"):
@@ -113,7 +113,7 @@ def test_patterns_of_another_form_are_refused(text):
         naming.parse_names(["source=a*", "source=b*"])
 
 
-def test_a_pattern_that_fits_nothing_is_told(tmp_path):
+def test_a_pattern_that_fits_nothing_is_reported(tmp_path):
     folder = write(tmp_path / "g", IDS)
     with pytest.raises(UserError, match=r"none of 3 images: 000, 001, 011 fits \*_x"):
         match_folders(folder, folder, names={"generated": "*_x"})

@@ -36,7 +36,7 @@ def test_a_flag_is_read():
         ("box:5x99999", "1 to 16,384"),
     ],
 )
-def test_a_wrong_flag_is_told(text, message):
+def test_a_wrong_flag_is_reported(text, message):
     with pytest.raises(UserError, match=message):
         parse_resize(text)
 

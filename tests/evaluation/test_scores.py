@@ -71,10 +71,10 @@ def test_two_judges_whose_names_differ_by_a_variant_have_rows_of_their_own():
         (([], [], ["x_top5"]), "inception_score_x_top5 .* inception_score_top5"),
     ],
 )
-def test_names_that_cannot_be_told_apart_are_refused(names, message):
+def test_names_that_cannot_be_distinguished_are_refused(names, message):
     with pytest.raises(UserError, match=message):
         check_names(*names)
 
 
-def test_features_named_like_a_variant_are_told_apart():
+def test_features_named_like_a_variant_are_distinguished():
     check_names(["city_real"], ["x_real", "x"], ["y_real", "y"])

@@ -40,7 +40,7 @@ def test_whole_checkpoints_are_listed(tmp_path):
     assert list_steps(tmp_path) == [20, 300]
 
 
-def test_the_end_is_told_and_taken_back(tmp_path):
+def test_the_end_is_reported_and_taken_back(tmp_path):
     assert not is_finished(tmp_path)
     mark_finished(tmp_path, 7)
     assert is_finished(tmp_path)
@@ -69,7 +69,7 @@ def test_each_checkpoint_is_scored_once_oldest_first(tmp_path):
     assert list_scored(tmp_path) == [2, 3, 1, 3, 4]
 
 
-def test_a_checkpoint_that_training_deletes_is_told(tmp_path, capsys):
+def test_a_checkpoint_that_training_deletes_is_reported(tmp_path, capsys):
     add_checkpoint(tmp_path, 1)
     add_checkpoint(tmp_path, 2)
     mark_finished(tmp_path, 2)
@@ -85,7 +85,7 @@ def test_a_checkpoint_that_training_deletes_is_told(tmp_path, capsys):
     assert list_scored(tmp_path) == [2]
 
 
-def test_a_damaged_checkpoint_is_told_and_left_out(tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_left_out(tmp_path, capsys):
     add_checkpoint(tmp_path, 1)
     add_checkpoint(tmp_path, 2)
     mark_finished(tmp_path, 2)

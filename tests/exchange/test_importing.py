@@ -185,10 +185,10 @@ def test_what_only_leaves_out_is_initialised_from_the_seed(exported, bring, tmp_
     embedders = found.params["embedder"], fresh.params["embedder"]
     check_equal(*(embedder["heads_aerial"] for embedder in embedders))
     check_equal(found.opt, fresh.opt)
-    told = json.loads(report.read_text())
-    assert told == json.loads((tmp_path / "new" / importing.RECORD).read_text())
-    assert all(n.startswith(("embedder/heads", "embedder/log")) for n in told["initialised"])
-    rows = {row["name"]: row for row in told["arrays"]}
+    written = json.loads(report.read_text())
+    assert written == json.loads((tmp_path / "new" / importing.RECORD).read_text())
+    assert all(n.startswith(("embedder/heads", "embedder/log")) for n in written["initialised"])
+    rows = {row["name"]: row for row in written["arrays"]}
     assert rows["embedder/towers_aerial/stem/Conv_0/kernel"] == {
         "source": "towers.aerial.stem.conv.0.weight",
         "source_shape": [8, 3, 3, 3],
@@ -201,7 +201,7 @@ def test_what_only_leaves_out_is_initialised_from_the_seed(exported, bring, tmp_
     assert stored.to_dict() == config.to_dict()
 
 
-def test_what_is_wrong_is_told_and_nothing_is_written(exported, bring, tmp_path, capsys):
+def test_what_is_wrong_is_reported_and_nothing_is_written(exported, bring, tmp_path, capsys):
     arrays = load_file(exported / "embedder.safetensors")
     arrays["towers.aerial.norm.weights"] = arrays.pop("towers.aerial.norm.weight")
     arrays["towers.ground.norm.bias"] = np.zeros(5, np.float32)

@@ -213,13 +213,13 @@ def test_every_array_has_a_name_of_its_own_in_pytorch(fields):
 
 
 @pytest.mark.parametrize("layout", ["saig", "timm-convnext"])
-def test_another_layout_is_told(tmp_path, layout):
+def test_another_layout_is_reported(tmp_path, layout):
     with pytest.raises(UserError, match=r"a.safetensors: not .*layout.*begins with rgb.bias"):
         plan(tmp_path, layout, {"rgb.bias": np.zeros(3, np.float32)}, make_tiny_config())
 
 
 @pytest.mark.parametrize("shape", [(), (8,), (0,), (1, 0, 8), (1, 16, 0), (1, 2, 8), (4, 4, 4, 4)])
-def test_arrays_of_odd_shapes_are_told(tmp_path, shape):
+def test_arrays_of_odd_shapes_are_reported(tmp_path, shape):
     config = make_tiny_config(mode="contrastive")
     odd, only = np.ones(shape, np.float32), ["embedder/towers_aerial/position"]
     found = plan(tmp_path, "saig", {"pos_embed": odd}, config, only=only)

@@ -20,7 +20,7 @@ def test_batch(tmp_path_factory):
     )
 
 
-def test_figures_of_a_hand_made_image():
+def test_scores_of_a_hand_made_image():
     true = np.zeros((1, 4, 2), np.uint8)
     true[0, 2:, 0] = 1  # two rows of sky over road
     true[0, 1:, 1] = 8  # one row of sky over building

@@ -115,7 +115,7 @@ def test_a_better_item_is_tied_within_the_tolerance(offset, rank):
     ahead, aside = np.linalg.qr(gallery[:2].T.astype(np.float64))[0].T
     gallery[:2] = np.cos(angle)[:, None] * ahead + np.sin(angle)[:, None] * aside
     query = ahead[None].astype(np.float32)
-    # Float32 alone cannot tell: its products may differ by more than what decides.
+    # Float32 alone cannot decide: its products may differ by more than what decides.
     assert products.bound_error(512, np.float32) > 1e-5
     assert retrieval.rank_matches(query, gallery, np.array([0])).ranks[0] == rank
 

@@ -56,7 +56,7 @@ def test_rows_with_nan_are_left_out_and_counted():
         statistics.bootstrap_mean(np.full(5, np.nan))
 
 
-def test_ends_of_infinite_figures():
+def test_ends_of_infinite_scores():
     values = np.random.default_rng(1).standard_normal(100)
     values[:1] = np.inf  # a share 0.37 of the resamples misses it
     found = statistics.bootstrap_mean(values)
@@ -130,7 +130,7 @@ def test_compare_paired_errs_as_often_as_it_says():
     assert 4 <= num_wrong <= 33
 
 
-def test_compare_paired_of_equal_infinite_and_missing_figures():
+def test_compare_paired_of_equal_infinite_and_missing_scores():
     same = np.array([np.inf, 2.0, 3.0])
     assert statistics.compare_paired(same, same) == (0, 0, 0, 0.5, 3, 0)
     missing = statistics.compare_paired(np.array([1.0, np.nan, 3]), np.array([0.0, 0, 2]))

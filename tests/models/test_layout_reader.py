@@ -30,7 +30,7 @@ def test_turning_round_turns_the_answer(read, images):
         np.testing.assert_allclose(np.roll(answer, turn, 2), turned, atol=1e-5)
 
 
-def test_rows_are_told_apart(read, images):
+def test_rows_are_distinguished(read, images):
     # On a flat image, rows in the middle differ by nothing but the position.
     logits, _ = read(np.zeros_like(images))
     assert np.abs(logits[:, 4] - logits[:, 12]).max() > 1e-3

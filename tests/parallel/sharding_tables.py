@@ -2,7 +2,7 @@
 
 Whole tables of the parameters of two configs, to read; of every config the digest of all arrays.
 
-Writes the golden tables anew:
+Writes the golden tables again:
 
     python tests/parallel/sharding_tables.py
 """

@@ -31,7 +31,7 @@ def test_a_mistake_in_one_process_ends_all_at_once(failing):
 
 
 @pytest.mark.slow
-def test_a_fault_is_told_with_its_traceback():
+def test_a_fault_is_reported_with_its_traceback():
     body = f"""
     if me == 1:
         raise ZeroDivisionError("by nought")
@@ -45,7 +45,7 @@ def test_a_fault_is_told_with_its_traceback():
 
 
 @pytest.mark.slow
-def test_a_mistake_of_all_is_told_by_each():
+def test_a_mistake_of_all_is_reported_by_each():
     for index, (status, _, err) in enumerate(run_job(2, "raise UserError('a wrong flag')")):
         assert (status, err) == (1, f"[{index}/2] error: a wrong flag\n")
 
@@ -55,7 +55,7 @@ def test_a_process_that_cannot_close_its_files_ends_nevertheless():
     body = f"""
     failure._CLOSING_SECONDS = 3.0
     if me == 1:
-        failure.tell_failure(UserError("a full disk"), 1)
+        failure.report_failure(UserError("a full disk"), 1)
         {WAIT}
     {WAIT}
     """

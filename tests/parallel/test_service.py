@@ -18,7 +18,7 @@ def test_words_reach_all_and_the_end_is_clean():
     print("first", service.put(f"own/{me}", "a"), "again", service.put(f"own/{me}", "b"))
     for _ in range(2):
         print("all", service.combine("numbers", str(10 + me), "+".join))
-    print("told", service.broadcast("place", "x" if me == 0 else ""))
+    print("sent", service.broadcast("place", "x" if me == 0 else ""))
     try:
         service.combine("never", "1", "+".join, seconds=2) if me == 0 else time.sleep(3)
     except TimeoutError as error:
@@ -29,6 +29,6 @@ def test_words_reach_all_and_the_end_is_clean():
     """
     for index, (status, out, err) in enumerate(run_job(2, body)):
         assert status == 0, err
-        lines = ["first True again False", "all 10+11", "all 10+11", "told x", "heard now"]
+        lines = ["first True again False", "all 10+11", "all 10+11", "sent x", "heard now"]
         lines += ["missing process 1"] if index == 0 else []
         assert sorted(out.splitlines()) == sorted(f"[{index}/2] {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""The table of chips: figures that must agree with each other."""
+"""The table of chips: numbers that must agree with each other."""
 
 import pytest
 

@@ -52,7 +52,7 @@ def test_gpus_are_those_of_one_host(run_command, topology):
 
 @needs_compiler
 @pytest.mark.parametrize("topology", ["v9:2x2", "v5e", "v5e:3x7"])
-def test_unknown_topologies_are_told_in_one_line(run_command, topology):
+def test_unknown_topologies_are_reported_in_one_line(run_command, topology):
     done = run_command("plan", "--config=city_smoke", f"--topology={topology}")
     assert done.returncode == 1 and done.stderr.startswith(f"error: --topology={topology}")
     assert len(done.stderr.splitlines()) == 1

@@ -77,7 +77,7 @@ def test_the_test_split_is_shown_where_the_newest_step_has_it(workdir, older, ex
     assert open_run(workdir).scores[Score("psnr")]["value"] == expected
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path):
+def test_runs_of_one_name_are_distinguished(tmp_path):
     for folder in ("x/city", "y/city"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "config.json").write_text(config_to_json(load_config("city")))

@@ -33,13 +33,13 @@ def test_nothing_on_the_page_leads_out_of_it(page):
     assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
 
 
-def test_damaged_lines_are_told_on_the_page_and_on_the_terminal(world, tmp_path, capsys):
+def test_damaged_lines_are_reported_on_the_page_and_on_the_terminal(world, tmp_path, capsys):
     arguments = [f"--workdir={world / 'b'}", f"--data_dir={tmp_path}"]
     assert cli.main(["report", *arguments, f"--output={tmp_path / 'p.html'}"]) == 0
-    told, text = capsys.readouterr().out, (tmp_path / "p.html").read_text()
-    assert "metrics.jsonl: 1 lines are damaged: 5" in told and "1 lines are damaged: 5" in text
+    printed, text = capsys.readouterr().out, (tmp_path / "p.html").read_text()
+    assert "metrics.jsonl: 1 lines are damaged: 5" in printed and "1 lines are damaged: 5" in text
     # The data set is not there: each section that shows places says so, and how to fill it.
-    assert "not on the page:" in told
+    assert "not on the page:" in printed
     assert text.count("Not shown:") == 4 and "--data_dir=DIR" in text
 
 

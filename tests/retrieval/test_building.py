@@ -41,14 +41,14 @@ def write(folder, names):
 
 def test_images_of_one_id_are_in_it_once(tmp_path):
     names = ["a", "b", "a", "c", "b", "a"]
-    told = []
+    reported = []
     built = build_index(
         tmp_path / "index",
         FakeModel(),
         ABOUT,
         write(tmp_path, names),
         batch_size=2,
-        progress_fn=told.append,
+        progress_fn=reported.append,
     )
     assert (built.num_entries, built.num_repeated, built.unreadable) == (3, 3, [])
     assert [entry.path for entry in Index.open(tmp_path / "index").entries] == [
@@ -56,7 +56,7 @@ def test_images_of_one_id_are_in_it_once(tmp_path):
         "1.png",
         "3.png",
     ]
-    assert told == [2, 2, 2]
+    assert reported == [2, 2, 2]
 
 
 def test_rows_stay_with_their_images_in_any_batch(tmp_path):

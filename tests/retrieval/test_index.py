@@ -153,13 +153,13 @@ def cut(file):
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_told(path, name):
+def test_damage_is_reported(path, name):
     DAMAGES[name](path)
-    with pytest.raises(UserError, match="is damaged: .*make the index anew"):
+    with pytest.raises(UserError, match="is damaged: .*make the index again"):
         Index.open(path)
 
 
-def test_another_version_is_told(path):
+def test_another_version_is_reported(path):
     edit_about(path, format=2)
     with pytest.raises(UserError, match="format 2; this version reads format 1"):
         Index.open(path)
@@ -169,7 +169,7 @@ def test_another_version_is_told(path):
     "line",
     ["{}", "[1]", "3", '{"id": 1, "path": "a"}', '{"id": "a"}', '{"id": "a", "path": "b", "x"'],
 )
-def test_a_damaged_line_is_told(path, line):
+def test_a_damaged_line_is_reported(path, line):
     lines = (path / "entries.jsonl").read_text().splitlines()
     lines[4] = line
     (path / "entries.jsonl").write_text("\n".join(lines) + "\n")
@@ -195,7 +195,7 @@ def test_equal_entries_come_in_their_order(tmp_path):
     assert search(index, rows[:1], 4).indices.tolist() == [[0, 2, 5, 7]]
 
 
-def test_what_cannot_be_searched_is_told(path):
+def test_what_cannot_be_searched_is_reported(path):
     index = Index.open(path)
     with pytest.raises(UserError, match="top=0"):
         search(index, make_rows(1), 0)
@@ -204,5 +204,5 @@ def test_what_cannot_be_searched_is_told(path):
     rows = make_rows(11)
     rows[3] *= 2
     np.save(path / "embeddings.npy", rows)
-    with pytest.raises(UserError, match="1 of 11 gallery .* make the index anew"):
+    with pytest.raises(UserError, match="1 of 11 gallery .* make the index again"):
         search(Index.open(path), make_rows(1), 1)

@@ -111,12 +111,12 @@ def test_a_strip_frames_right_and_wrong(tmp_path):
         answer = Answer(query, found, [0.9, 0.1], is_known)
         return draw_strip([answer], sizes, lambda entry: tmp_path / entry.path)
 
-    told, untold = draw(True), draw(False)
-    assert told.shape == untold.shape
+    labelled, unlabelled = draw(True), draw(False)
+    assert labelled.shape == unlabelled.shape
     # The first row of pixels under the gap: the query's frame and those of what was found.
-    colours = {tuple(pixel) for pixel in told[10].tolist()} - {(255, 255, 255)}
+    colours = {tuple(pixel) for pixel in labelled[10].tolist()} - {(255, 255, 255)}
     assert colours == {(190, 190, 190), (46, 139, 60), (200, 50, 40)}
-    assert {tuple(pixel) for pixel in untold[10].tolist()} == {(255, 255, 255), (190, 190, 190)}
+    assert {tuple(pixel) for pixel in unlabelled[10].tolist()} == {(255, 255, 255), (190, 190, 190)}
     # Panoramas are four times as wide as high, whatever their files are.
-    levels = told[10 + 4 + 64, :, 0]
+    levels = labelled[10 + 4 + 64, :, 0]
     assert [np.count_nonzero(levels == level) for level in (10, 60, 110)] == [128, 512, 512]

@@ -31,7 +31,7 @@ def make_variables(num_devices=1):
 
 
 class Job:
-    """`bash launch/local_cpu.sh NUM_PROCESSES ...`, told apart from other jobs by a variable."""
+    """`bash launch/local_cpu.sh NUM_PROCESSES ...`, distinguished from other jobs by a variable."""
 
     def __init__(self, log, num_processes, *args, program=("-m", "retroguide_jax")):
         self.log, self.mark = log, f"TESTED_JOB={uuid.uuid4().hex}".encode()
@@ -89,12 +89,12 @@ class Job:
         return self.log.read_text()
 
     def read_start(self) -> int | None:
-        """The step the run went on from, once told."""
+        """The step that the run resumed from, once printed."""
         match = re.search(r"; from step (\d+) to", self.read())
         return match and int(match[1])
 
     def read_step(self) -> int:
-        """The last step told; 0 before the first."""
+        """The last step printed; 0 before the first."""
         return max(map(int, re.findall(r"step (\d+)/", self.read())), default=0)
 
 

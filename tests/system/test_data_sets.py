@@ -97,7 +97,7 @@ def test_from_a_raw_folder_to_a_score(case, built, run_command, tmp_path):
     assert {"r@1_real/embedder", "r@1_generated/embedder", "psnr"} <= row["metrics"].keys()
 
 
-def test_a_folder_that_cannot_be_built_from_is_told_before(run_command, tmp_path):
+def test_a_folder_that_cannot_be_built_from_is_reported_before(run_command, tmp_path):
     raw_cvusa.write_tree(tmp_path / "CVUSA")
     victim = next((tmp_path / "CVUSA" / "streetview" / "panos").iterdir())
     victim.write_bytes(victim.read_bytes()[:300])

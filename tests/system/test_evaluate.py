@@ -48,7 +48,7 @@ def scored(run_command, trained, judge, data_dir, tmp_path_factory):
 
 
 @pytest.mark.smoke
-def test_a_row_has_figures_with_intervals_and_their_protocol(scored, trained, judge):
+def test_a_row_has_scores_with_intervals_and_their_protocol(scored, trained, judge):
     row, _, per_image, done = scored
     assert (row["step"], row["split"], row["direction"]) == (NUM_STEPS, "test", "a2g")
     names = {f"r@1_{kind}/judge" for kind in ("real", "generated", "shuffled", "same_view")}
@@ -144,8 +144,8 @@ def test_devices_and_processes_do_not_matter(
         start(["evaluate", *flags], devices=devices, processes=processes, number=number, port=port)
         for number in range(processes)
     ]
-    told = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0] * processes, told
+    outputs = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0] * processes, outputs
     row, _, per_image, _ = scored
     found = json.loads((tmp_path / "row.json").read_text())
     assert found["metrics"].keys() == row["metrics"].keys()
@@ -158,8 +158,8 @@ def test_devices_and_processes_do_not_matter(
     assert (tmp_path / "images.csv").read_text() == per_image.read_text()
     assert len((workdir / "eval" / "results.jsonl").read_text().splitlines()) == 1
     assert found["machine"]["processes"] == processes
-    # The library under the processes tells its connections on stdout; the table is told once.
-    assert ["psnr" in out for out, _ in told] == [True] + [False] * (processes - 1)
+    # The library under the processes prints its connections on stdout; the table is printed once.
+    assert ["psnr" in out for out, _ in outputs] == [True] + [False] * (processes - 1)
 
 
 @pytest.mark.slow  # tests/evaluation/test_watch.py has it without a training

@@ -192,12 +192,12 @@ def test_a_killed_job_goes_on_bitwise(start_tiny, uninterrupted, tmp_path, num_k
                 seconds = kill(whom, job, rng)
             # Whatever was saved is gone on from, and whatever was due was saved.
             assert job.read_start() in (None, saved), job.read()
-            saved, told = max(list_steps(workdir), default=0), job.read_step()
-            assert saved >= (told - 1) // EVERY * EVERY, job.read()
+            saved, printed = max(list_steps(workdir), default=0), job.read_step()
+            assert saved >= (printed - 1) // EVERY * EVERY, job.read()
             if not finished:
                 print(
                     f"killed {whom} at {when}, in a save: {in_save}; from {job.read_start()}, "
-                    f"told {told}, saved {saved}; all gone after {seconds:.1f} s"
+                    f"printed {printed}, saved {saved}; all gone after {seconds:.1f} s"
                 )
         jax.tree.map(
             np.testing.assert_array_equal, *(read_state(w, NUM_STEPS) for w in (workdir, wanted))

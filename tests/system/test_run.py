@@ -300,7 +300,7 @@ def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_
     jax.tree.map(np.testing.assert_array_equal, *embedders)
 
 
-def test_a_metric_that_the_mode_cannot_have_is_told_before_the_training(train, tmp_path):
+def test_a_metric_that_the_mode_cannot_have_is_reported_before_the_training(train, tmp_path):
     done = train(
         tmp_path / "w",
         "--config.mode=contrastive",

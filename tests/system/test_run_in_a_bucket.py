@@ -65,9 +65,9 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(bucket, train, run_command, tmp_pa
         done = run_command("train", "--config=city_smoke", *places, *FLAGS, timeout=900, **env)
         assert done.returncode == 0, done.stderr
         assert "from step 4 to 8" in done.stdout
-        told, error = watching.communicate(timeout=900)
+        output, error = watching.communicate(timeout=900)
     assert watching.returncode == 0, error
-    assert told.count("training has ended; 2 checkpoints scored") == 1
+    assert output.count("training has ended; 2 checkpoints scored") == 1
 
     in_bucket = [json.loads(line) for line in objects["run/metrics.jsonl"].splitlines()]
     on_disk = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Real processes that train together, and the one of them that is told to end."""
+"""Real processes that train together, and the one of them that gets a signal to end."""
 
 import os
 import signal
@@ -48,15 +48,15 @@ def start(data_dir):
         process.kill()
 
 
-@pytest.mark.parametrize("told", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_sigterm_to_one_process_has_all_save_once_and_leave(start, tmp_path, told):
+@pytest.mark.parametrize("signalled", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_sigterm_to_one_process_has_all_save_once_and_leave(start, tmp_path, signalled):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     job = [start(tmp_path / "w", index, port) for index in range(2)]
     for line in job[0].stdout:
         if line.startswith("[0/2] step 3/"):
-            job[told].send_signal(signal.SIGTERM)
+            job[signalled].send_signal(signal.SIGTERM)
             break
     texts = [process.communicate(timeout=300) for process in job]
     assert [process.returncode for process in job] == [143, 143], texts

@@ -20,7 +20,7 @@ class TwoHeads:
     """A discriminator with `patch`, whose logits are its parameters times the image's sum and
     values, plus its biases."""
 
-    tells_mismatches = True
+    has_late_condition = True
 
     def apply(self, variables, *args, method="heads"):
         return getattr(self, method)(variables["params"], *args)

@@ -59,7 +59,7 @@ def test_a_later_call_goes_on_too(server, cache):
     assert not get_part(cache).exists()
 
 
-def test_a_server_that_cannot_go_on_starts_anew(server, cache):
+def test_a_server_that_cannot_resume_starts_again(server, cache):
     server.can_range = False
     server.cut_after = [2**20]
     assert fetch.fetch(NAME, mirror=server.address).read_bytes() == BODY
@@ -76,7 +76,7 @@ def test_a_part_that_is_whole_too_long_or_of_another_file(server, cache, part):
 
 
 def test_a_file_that_changes_on_the_server_is_not_mixed(server, cache):
-    """With no known digest only the server's own mark of the state tells."""
+    """With no known digest only the server's own mark of the state decides."""
     server.cut_after = [400]
     new = b"y" * 1000
     pause = time.sleep
@@ -125,7 +125,7 @@ def test_a_file_of_another_size_is_refused_before_it_fills_the_disk(
     assert list(cache.iterdir()) == []
 
 
-def test_what_cannot_be_reached_is_told_in_one_line(server, cache):
+def test_what_cannot_be_reached_is_reported_in_one_line(server, cache):
     for url, message in (
         (f"{server.address}/gone", "answers 404"),
         ("http://127.0.0.1:9/x", "cannot be reached"),
@@ -198,7 +198,7 @@ def test_two_processes_do_not_write_one_file(server, cache):
     assert fetch.fetch(NAME, mirror=server.address).read_bytes() == BODY
 
 
-def test_a_full_disk_and_a_forbidden_place_are_told(server, cache, monkeypatch):
+def test_a_full_disk_and_a_forbidden_place_are_reported(server, cache, monkeypatch):
     cache.parent.mkdir()
     cache.write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot write"):

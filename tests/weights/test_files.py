@@ -111,7 +111,7 @@ def test_a_file_may_be_named_itself(known, tmp_path):
             files.find("lpips_alex", text)
 
 
-def test_a_stale_variable_is_told(tmp_path, monkeypatch):
+def test_a_stale_variable_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("RETROGUIDE_WEIGHTS", str(tmp_path / "gone"))
     with pytest.raises(UserError, match=r"\$RETROGUIDE_WEIGHTS=.*no such file or folder"):
         files.find("vgg16")

@@ -178,7 +178,7 @@ def test_what_was_downloaded_in_place_of_weights(tmp_path, name, content, messag
         reading.read_arrays(tmp_path / name)
 
 
-def test_a_program_is_told_from_weights(tmp_path):
+def test_a_program_is_reported_from_weights(tmp_path):
     torch = pytest.importorskip("torch")
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"a TorchScript program, .*torch.jit.load"):
@@ -274,7 +274,7 @@ def test_whole_objects_and_nothing_are_refused(tmp_path):
             reading.read_arrays(tmp_path / "a.pth")
 
 
-def test_what_is_no_weight_file_is_told(tmp_path):
+def test_what_is_no_weight_file_is_reported(tmp_path):
     for name, message in (
         ("a.onnx", "not a weight file; there can be read .safetensors"),
         ("a", "not a weight file"),
