@@ -113,8 +113,8 @@ def _time(fn: Callable[..., object], arrays) -> tuple[float, float]:
 
 def _chain(open_fn: Callable, distance_fn_opener: Callable) -> Callable:
     def open_both():
-        look_fn, distance_fn = open_fn(), distance_fn_opener()
-        return lambda *pair: distance_fn(*map(look_fn, pair))
+        embed_fn, distance_fn = open_fn(), distance_fn_opener()
+        return lambda *pair: distance_fn(*map(embed_fn, pair))
 
     return open_both
 

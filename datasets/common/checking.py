@@ -84,7 +84,7 @@ def is_usable(problems: Sequence[Problem]) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class FileCheck:
     """The result of checking an image file.
 
     Attributes:
@@ -101,14 +101,14 @@ class Look:
 
 
 def check_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool = False) -> list[Problem]:
-    """Lists the problems of a pair; see `look_at_pair`."""
+    """Lists the problems of a pair; see `check_files`."""
     problems = check_names(pair)
-    for look in look_at_pair(recipe, pair, decode=decode).values():
-        problems += look.problems
+    for check in check_files(recipe, pair, decode=decode).values():
+        problems += check.problems
     return list(dict.fromkeys(problems))  # both views may be in the same file
 
 
-def look_at_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool) -> dict[str, Look]:
+def check_files(recipe: storing.Recipe, pair: Pair, *, decode: bool) -> dict[str, FileCheck]:
     """Checks the files of one pair, "aerial" and "ground".
 
     Args:
@@ -117,8 +117,8 @@ def look_at_pair(recipe: storing.Recipe, pair: Pair, *, decode: bool) -> dict[st
       decode: also decode the images, which finds damage inside the pixels.
     """
     return {
-        "aerial": _look(pair.aerial, recipe.aerial, pair.aerial_box, recipe.pads, decode),
-        "ground": _look(pair.ground, recipe.ground, pair.ground_box, recipe.pads, decode),
+        "aerial": _check_file(pair.aerial, recipe.aerial, pair.aerial_box, recipe.pads, decode),
+        "ground": _check_file(pair.ground, recipe.ground, pair.ground_box, recipe.pads, decode),
     }
 
 
@@ -126,7 +126,7 @@ def check_tile(recipe: storing.Recipe, tile: Tile) -> list[Problem]:
     """Lists the problems of a tile."""
     return (
         _check_names(tile.aerial, tile.id)
-        + _look(tile.aerial, recipe.aerial, None, recipe.pads, False).problems
+        + _check_file(tile.aerial, recipe.aerial, None, recipe.pads, False).problems
     )
 
 
@@ -142,19 +142,21 @@ def _check_names(path: str, *names: str) -> list[Problem]:
     return [Problem(path, reason, "name", _FIXES["name"])] if bad else []
 
 
-def _look(path: str, view: storing.View, box: Box | None, pads: bool, decode: bool) -> Look:
+def _check_file(
+    path: str, view: storing.View, box: Box | None, pads: bool, decode: bool
+) -> FileCheck:
     picture = None
     try:
         facts = inspection.inspect_file(path, images.READABLE_FORMATS)
         if decode or not facts.is_plain or _may_be_flat(path, facts):
             picture = images.read_image(path, formats=images.READABLE_FORMATS)
     except images.UnreadableImageError as error:
-        return Look(path, [storing.make_problem(error)])
+        return FileCheck(path, [storing.make_problem(error)])
     problems = _check_size(path, facts, view, box or view.box, pads)
     flatness = picture.describe_flatness() if picture else ""
     if flatness and not problems:
         problems = [Problem(path, flatness, "flat", _FIXES["flat"])]
-    return Look(path, problems, facts, picture)
+    return FileCheck(path, problems, facts, picture)
 
 
 def _may_be_flat(path: str, facts: inspection.ImageFacts) -> bool:

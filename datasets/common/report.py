@@ -51,12 +51,12 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     recipe = builder_class.make_recipe(data_config)
     problems, notes = list(found.problems), list(found.notes)
     decoded = _pick(len(found.pairs), len(found.pairs) if full else NUM_SAMPLED)
-    look = functools.partial(_look_at, recipe, bool(data_config.panorama))
+    check = functools.partial(_check_pair, recipe, bool(data_config.panorama))
     work = [(pair, index in decoded) for index, pair in enumerate(found.pairs)]
     looks, usable = [], []
     with OrderedPool(num_workers if len(work) > 50 else 1) as pool:
         bar = make_bar(
-            pool.map(look, work), desc="looking", total=len(work), unit=" pairs", delay=2
+            pool.map(check, work), desc="checking", total=len(work), unit=" pairs", delay=2
         )
         for (pair, _), (new, seen) in zip(work, bar, strict=True):
             problems += new
@@ -123,20 +123,20 @@ def _pick(num: int, most: int) -> set[int]:
     return set(np.linspace(0, num - 1, min(num, most)).round().astype(int).tolist())
 
 
-def _look_at(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
+def _check_pair(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool]):
     """The problems of a pair; the facts of both views, and "seam" and "heading" if decoded."""
     pair, decode = work
     seen: dict[str, Any] = {}
     problems = checking.check_names(pair)
-    for view, look in checking.look_at_pair(recipe, pair, decode=decode).items():
-        problems += look.problems
-        facts, picture = look.facts, look.picture
+    for view, check in checking.check_files(recipe, pair, decode=decode).items():
+        problems += check.problems
+        facts, picture = check.facts, check.picture
         if facts is not None:
             done = picture.conversions if picture else ()
             size = (facts.height, facts.width)
-            seen[view] = (look.path, size, facts.mode, facts.is_rotated, done)
+            seen[view] = (check.path, size, facts.mode, facts.is_rotated, done)
             if picture is not None and not picture.describe_flatness():
-                seen[f"{view} thumbnail"] = (look.path, lookalikes.make_thumbnail(picture.pixels))
+                seen[f"{view} thumbnail"] = (check.path, lookalikes.make_thumbnail(picture.pixels))
     problems = list(dict.fromkeys(problems))
     if panorama and decode and checking.is_usable(problems):
         box, pixels = pair.ground_box, picture.pixels

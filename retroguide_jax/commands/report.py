@@ -65,19 +65,19 @@ def run(args: argparse.Namespace) -> int:
     runs = name_apart([open_run(path) for path in (args.workdir, *args.compare)])
     judges = name_judges(args.workdir, args.judge) or find_judges(runs[0])
     output = to_path(args.output or runs[0].workdir / "report.html")
-    missing = write_page(output, runs, lambda: _look(args, judges))
+    missing = write_page(output, runs, lambda: _open_examples(args, judges))
     for problem in missing:
         print(f"not on the page: {problem}")
     print(f"report in {output}")
     return 0
 
 
-def _look(args: argparse.Namespace, judges: dict[str, Path]):
+def _open_examples(args: argparse.Namespace, judges: dict[str, Path]):
     from retroguide_jax.progress import follow, make_bar
-    from retroguide_jax.report.looking import Look
+    from retroguide_jax.report.ranked import RankedExamples
 
     with make_bar(unit="image", desc="report") as bar:
-        return Look(
+        return RankedExamples(
             to_path(args.workdir),
             judges,
             data_dir=args.data_dir,

@@ -114,9 +114,9 @@ class Scorer:
             record = {name: batch[name] for name in ("index", *IDS)}
             record["real_digest"] = _hash_images(batch["target"])
             _check_known(real or {}, record, batch["mask"])
-            record |= self._look_at_real(batch, examples, real or {})
+            record |= self._score_real(batch, examples, real or {})
             if "samples" in batch:
-                record |= self._look_at_generated(batch, examples, mean_image)
+                record |= self._score_generated(batch, examples, mean_image)
             records.append(record, np.flatnonzero(batch["mask"]))
             if progress_fn is not None:
                 progress_fn(min(len(records), share), share)
@@ -183,7 +183,7 @@ class Scorer:
             rows |= {f"{name}.{output}": np.asarray(given[output]) for output in outputs}
         return rows
 
-    def _look_at_real(self, batch: Mapping, examples: Examples, known: Mapping) -> dict[str, Any]:
+    def _score_real(self, batch: Mapping, examples: Examples, known: Mapping) -> dict[str, Any]:
         record = {}
         target = batch["target"]
         for name, judge in self.instruments.judges.items():
@@ -203,7 +203,7 @@ class Scorer:
             for output in outputs
         ]
 
-    def _look_at_generated(self, batch: Mapping, examples: Examples, mean_image) -> dict[str, Any]:
+    def _score_generated(self, batch: Mapping, examples: Examples, mean_image) -> dict[str, Any]:
         target, samples = batch["target"], batch["samples"]
         read = [self._read_layout(generated) for generated in samples]
         per_noise = [

@@ -15,8 +15,8 @@ from retroguide_jax.report import curves, sections, tables
 from retroguide_jax.report.cloud import MOST_PAIRS, draw_map
 from retroguide_jax.report.collect import Run
 from retroguide_jax.report.headlines import make_headlines
-from retroguide_jax.report.looking import Look
 from retroguide_jax.report.pictures import SCALE
+from retroguide_jax.report.ranked import RankedExamples
 
 _PARTS = ("template.html", "style.css", "page.js")
 
@@ -24,14 +24,14 @@ _PARTS = ("template.html", "style.css", "page.js")
 def write_page(
     path: str | Path,
     runs: Sequence[Run],
-    look_fn: Callable[[], Look],
+    open_fn: Callable[[], RankedExamples],
 ) -> list[str]:
     """Writes the page of the first run, compared with the others.
 
     Args:
       path: of the HTML file.
       runs: from `collect.open_run`; the page is about the first.
-      look_fn: opens model and data; its UserError becomes a note on the page.
+      open_fn: opens model and data; its UserError becomes a note on the page.
 
     Returns:
       One sentence per part that is missing on the page.
@@ -41,7 +41,7 @@ def write_page(
     """
     environment, plotly = _open_libraries()
     run = runs[0]
-    shown, missing = _look(run, look_fn)
+    shown, missing = _show_examples(run, open_fn)
     figures = shown.pop("figures")
     charts = curves.draw_curves(runs)
     if charts:
@@ -78,22 +78,24 @@ def write_page(
     return [*problems, *([] if run.rows else ["no evaluation yet"]), *missing, *notes]
 
 
-def _look(run: Run, look_fn: Callable[[], Look]) -> tuple[dict[str, Any], list[str]]:
+def _show_examples(
+    run: Run, open_fn: Callable[[], RankedExamples]
+) -> tuple[dict[str, Any], list[str]]:
     """(template variables about places, one sentence per part of them that is missing)."""
-    nothing = {"look": None, "galleries": {}, "maps": [], "map_kinds": [], "figures": {}}
+    nothing = {"examples": None, "galleries": {}, "maps": [], "map_kinds": [], "figures": {}}
     try:
-        look = look_fn()
+        examples = open_fn()
     except UserError as error:
-        return {**nothing, "looking": str(error)}, [str(error)]
-    cloud = sections.make_cloud(look)
-    maps, kinds = sections.make_maps(look) if look.model.has_generator else ([], [])
+        return {**nothing, "reason": str(error)}, [str(error)]
+    cloud = sections.make_cloud(examples)
+    maps, kinds = sections.make_maps(examples) if examples.model.has_generator else ([], [])
     return {
-        "look": sections.describe(look) | {"colours": cloud.meaning},
-        "galleries": sections.make_galleries(look),
+        "examples": sections.describe(examples) | {"colours": cloud.meaning},
+        "galleries": sections.make_galleries(examples),
         "maps": maps,
         "map_kinds": kinds,
         "figures": {"map": draw_map(cloud)},
-        "looking": "",
+        "reason": "",
     }, []
 
 

@@ -1,4 +1,4 @@
-"""The page's sections about places: from a `Look` to captions and data: URIs."""
+"""The page's sections about places: from a `RankedExamples` to captions and data: URIs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ import numpy as np
 
 from retroguide_jax.evaluation.judges import EMBEDDER
 from retroguide_jax.report.cloud import Cloud
-from retroguide_jax.report.looking import Look, Place
 from retroguide_jax.report.masks import draw_maps
 from retroguide_jax.report.pictures import encode, lay_over
+from retroguide_jax.report.ranked import Place, RankedExamples
 
 _NUM_RANDOM, _NUM_BEST, _NUM_WORST, _NUM_MAPPED = 6, 4, 6, 3
 _TOP, _TOP_INSTEAD = 5, 3
@@ -46,35 +46,35 @@ class Card:
     found: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
 
 
-def make_galleries(look: Look) -> dict[str, list[Card]]:
+def make_galleries(examples: RankedExamples) -> dict[str, list[Card]]:
     """{"random", "best", "worst", "retrieval"} -> cards; "worst" adds what was found instead."""
-    order = look.list_best()
+    order = examples.list_best()
     num_best, num_worst = min(_NUM_BEST, len(order) // 2), min(_NUM_WORST, len(order) // 2)
     rng = np.random.default_rng(0)
     chosen = {
-        "random": sorted(rng.permutation(look.num)[:_NUM_RANDOM].tolist()),
+        "random": sorted(rng.permutation(examples.num)[:_NUM_RANDOM].tolist()),
         "best": order[:num_best],
         "worst": order[::-1][:num_worst],
     }
     # Draw all galleries together, so that only one batch is padded.
-    places = iter(look.draw([row for rows in chosen.values() for row in rows]))
+    places = iter(examples.draw([row for rows in chosen.values() for row in rows]))
     drawn = {name: [next(places) for _ in rows] for name, rows in chosen.items()}
-    cards = {"random": [_make_card(look, place) for place in drawn["random"]]}
-    cards["best"] = [_make_card(look, place, num_noises=1) for place in drawn["best"]]
+    cards = {"random": [_make_card(examples, place) for place in drawn["random"]]}
+    cards["best"] = [_make_card(examples, place, num_noises=1) for place in drawn["best"]]
     cards["worst"] = [
-        _make_card(look, place, 1, {look.judge: _TOP_INSTEAD}) for place in drawn["worst"]
+        _make_card(examples, place, 1, {examples.judge: _TOP_INSTEAD}) for place in drawn["worst"]
     ]
-    tops = dict.fromkeys(look.judges, _TOP)
-    cards["retrieval"] = [_make_card(look, place, 1, tops) for place in drawn["random"]]
+    tops = dict.fromkeys(examples.judges, _TOP)
+    cards["retrieval"] = [_make_card(examples, place, 1, tops) for place in drawn["random"]]
     return cards
 
 
-def make_maps(look: Look) -> tuple[list[Card], list[str]]:
+def make_maps(examples: RankedExamples) -> tuple[list[Card], list[str]]:
     """(cards of the generator's maps over its images, kinds of maps that it has)."""
-    rows = sorted(np.random.default_rng(0).permutation(look.num)[:_NUM_MAPPED].tolist())
-    places = [look.read(row) for row in rows]
-    source, noise = look.make_inputs(places)
-    images, layers = draw_maps(look.model, source, noise[0])
+    rows = sorted(np.random.default_rng(0).permutation(examples.num)[:_NUM_MAPPED].tolist())
+    places = [examples.read(row) for row in rows]
+    source, noise = examples.make_inputs(places)
+    images, layers = draw_maps(examples.model, source, noise[0])
     cards = []
     for number, place in enumerate(places):
         views = [Picture(encode(images[number]), "generated", f"generated for {place.id}")]
@@ -87,11 +87,11 @@ def make_maps(look: Look) -> tuple[list[Card], list[str]]:
     return cards, sorted({layer.kind for layer in layers})
 
 
-def make_cloud(look: Look) -> Cloud:
+def make_cloud(examples: RankedExamples) -> Cloud:
     """The embeddings for `cloud.draw_map`, by the judge whose ranks are used."""
-    columns, judge = look.columns, look.judge
+    columns, judge = examples.columns, examples.judge
     generated = columns.get(f"generated/{judge}")
-    colours, meaning = look.locate()
+    colours, meaning = examples.locate()
     return Cloud(
         ids=columns["id"].tolist(),
         source=columns[f"source/{judge}"],
@@ -102,62 +102,67 @@ def make_cloud(look: Look) -> Cloud:
     )
 
 
-def describe(look: Look) -> dict[str, Any]:
+def describe(examples: RankedExamples) -> dict[str, Any]:
     """Facts about the examples, the model and the judge for the captions of the sections."""
-    height, width = look.model.networks.sizes[look.model.target_view]
+    height, width = examples.model.networks.sizes[examples.model.target_view]
     classes = {"pixelated": height < _SMOOTH_FROM, "square": width < 2 * height}
     return {
-        "num": look.num,
-        "num_all": look.num_all,
-        "split": look.split,
-        "step": int(look.model.step),
-        "judge": look.judge,
-        "is_independent": look.judge != EMBEDDER,
+        "num": examples.num,
+        "num_all": examples.num_all,
+        "split": examples.split,
+        "step": int(examples.model.step),
+        "judge": examples.judge,
+        "is_independent": examples.judge != EMBEDDER,
         "classes": " ".join(name for name, holds in classes.items() if holds),
-        "has_generator": look.model.has_generator,
-        "views": (look.model.source_view, look.model.target_view),
+        "has_generator": examples.model.has_generator,
+        "views": (examples.model.source_view, examples.model.target_view),
     }
 
 
 def _make_card(
-    look: Look, place: Place, num_noises: int | None = None, tops: Mapping[str, int] | None = None
+    examples: RankedExamples,
+    place: Place,
+    num_noises: int | None = None,
+    tops: Mapping[str, int] | None = None,
 ) -> Card:
     views = [_show(place.target, "real", place)]
     for k, image in enumerate(place.generated[:num_noises]):
-        caption = f"generated, noise {k + 1}: {_describe_noise(look, place.row, k)}"
+        caption = f"generated, noise {k + 1}: {_describe_noise(examples, place.row, k)}"
         views.append(_show(image, caption, place))
-    found = {judge: _show_found(look, place.row, judge, top) for judge, top in (tops or {}).items()}
+    found = {
+        judge: _show_found(examples, place.row, judge, top) for judge, top in (tops or {}).items()
+    }
     return Card(
         place.id,
-        _describe_place(look, place.row),
+        _describe_place(examples, place.row),
         _show(place.source, "source", place),
         views,
         found,
     )
 
 
-def _describe_noise(look: Look, row: int, noise: int) -> str:
-    columns = look.columns
-    parts = [f"rank {look.ranks[look.judge][row, noise]:g}"]
+def _describe_noise(examples: RankedExamples, row: int, noise: int) -> str:
+    columns = examples.columns
+    parts = [f"rank {examples.ranks[examples.judge][row, noise]:g}"]
     parts.append(f"PSNR {columns['psnr'][row, noise]:.1f} dB")
     if "psnr_nosky" in columns:
         parts.append(f"without sky {columns['psnr_nosky'][row, noise]:.1f} dB")
     return ", ".join(parts)
 
 
-def _describe_place(look: Look, row: int) -> str:
-    ranks = ", ".join(f"{rank:g}" for rank in look.ranks[look.judge][row])
-    what = "ranks of its noises" if look.model.has_generator else "rank of the real image"
-    return f"{what} by {look.judge}: {ranks} of {look.num}"
+def _describe_place(examples: RankedExamples, row: int) -> str:
+    ranks = ", ".join(f"{rank:g}" for rank in examples.ranks[examples.judge][row])
+    what = "ranks of its noises" if examples.model.has_generator else "rank of the real image"
+    return f"{what} by {examples.judge}: {ranks} of {examples.num}"
 
 
-def _show_found(look: Look, row: int, judge: str, top: int) -> list[Picture]:
-    found = look.find(row, judge, top)
+def _show_found(examples: RankedExamples, row: int, judge: str, top: int) -> list[Picture]:
+    found = examples.find(row, judge, top)
     pictures = []
     for item, similarity, is_right in zip(
         found.rows, found.similarities, found.is_right, strict=True
     ):
-        place = look.read(item)
+        place = examples.read(item)
         picture = _show(place.source, f"{similarity:.2f}", place)
         pictures.append(dataclasses.replace(picture, mark="right" if is_right else "wrong"))
     return pictures

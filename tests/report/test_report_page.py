@@ -9,7 +9,7 @@ from hostile_run import HOSTILE, HOSTILE_RUN, NUM_NOISES, NUM_TEST
 from retroguide_jax import __main__ as cli
 from retroguide_jax.errors import UserError
 from retroguide_jax.report import page as page_lib
-from retroguide_jax.report.looking import Look
+from retroguide_jax.report.ranked import RankedExamples
 
 
 def test_everything_that_a_user_made_is_escaped(page):
@@ -62,7 +62,7 @@ def test_an_embedder_on_its_own_ranks_real_images(world, tmp_path):
 
 def test_ranks_and_psnr_are_those_of_the_evaluation(world):
     workdir = world / HOSTILE_RUN
-    look = Look(
+    look = RankedExamples(
         workdir,
         {"judge": world / "judge"},
         data_dir=str(world / "data"),

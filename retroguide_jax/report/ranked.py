@@ -61,7 +61,7 @@ class Found:
     is_right: list[bool]
 
 
-class Look:
+class RankedExamples:
     """The first examples of a split, seen through a model and its judges.
 
     Attributes:
