@@ -92,7 +92,7 @@ class Listing:
 
     Attributes:
       location: the folder (or the manifest's file), absolute.
-      layout: the name of the recognised folder layout.
+      folder_layout: the name of the recognised folder layout.
       pairs: the pairs, in the order of the lists or sorted by id.
       problems: problems that stop a build unless bad files are allowed.
       tiles: gallery images without a pair.
@@ -101,7 +101,7 @@ class Listing:
     """
 
     location: str
-    layout: str
+    folder_layout: str
     pairs: list[Pair]
     problems: list[Problem]
     tiles: list[Tile] = dataclasses.field(default_factory=list)

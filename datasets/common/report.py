@@ -80,7 +80,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     notes += checking.describe_headings(usable, recipe) + places.describe_places(usable)
     head = {
         "variant": variant,
-        "layout": found.layout,
+        "layout": found.folder_layout,
         "counts": {name or "no split": count for name, count in found.count_pairs().items()},
         "published": dict(found.expected),
         "decoded": len(decoded),
@@ -108,8 +108,8 @@ def format_report(report: dict[str, Any], most: int = 20) -> str:
 
 def _describe(problem: dict) -> str:
     """A problem on one line; for one of the entire folder, the reason already names the path."""
-    is_whole = problem["kind"] in ("layout", "splits")
-    return problem["reason"] if is_whole else f"{problem['path']}: {problem['reason']}"
+    is_of_all = problem["kind"] in ("layout", "splits")
+    return problem["reason"] if is_of_all else f"{problem['path']}: {problem['reason']}"
 
 
 def _finish(head: dict, problems: Sequence[Problem], notes: list[str], allowed: bool = False):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..common import builder, storing
 from ..common.listing import Box, Listing
-from . import layout
+from . import folder_layout
 
 # Rows h/4 .. 3h/4, 45 degrees up and down: the part of a panorama that retrieval papers use.
 _MIDDLE = Box(0.0, 0.25, 1.0, 0.75)
@@ -19,7 +19,7 @@ class Builder(builder.PairsBuilder):
     def list_raw(cls, data_config) -> Listing:
         """Lists `config.data.raw_dir` with the aerials that `config.data.config_name` selects."""
         is_corrected = cls.choose_variant(data_config).startswith("corrected")
-        return layout.list_pairs(Path(data_config.raw_dir).expanduser(), is_corrected)
+        return folder_layout.list_pairs(Path(data_config.raw_dir).expanduser(), is_corrected)
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:

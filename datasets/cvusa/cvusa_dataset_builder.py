@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..common import builder, storing
 from ..common.listing import Listing
-from . import layout
+from . import folder_layout
 
 
 class Builder(builder.PairsBuilder):
@@ -13,7 +13,7 @@ class Builder(builder.PairsBuilder):
     @classmethod
     def list_raw(cls, data_config) -> Listing:
         """Lists the pairs in `config.data.raw_dir`."""
-        return layout.list_pairs(Path(data_config.raw_dir).expanduser())
+        return folder_layout.list_pairs(Path(data_config.raw_dir).expanduser())
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:

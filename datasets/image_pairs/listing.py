@@ -35,16 +35,16 @@ def list_pairs(raw_dir: Path) -> Listing:
     """
     location, notes = raw_dir.absolute(), []
     if location.is_file() and location.suffix.lower() in _LISTS:
-        layout, (pairs, problems, notes) = "manifest", read_manifest(location)
+        folder_layout, (pairs, problems, notes) = "manifest", read_manifest(location)
     elif not location.is_dir():
         raise UserError(f"raw_dir {raw_dir}: no such folder or .csv file; check the path")
     elif (location / MANIFEST).is_file():
         return list_pairs(location / MANIFEST)
     else:
-        layout, (pairs, problems) = "folders", _match_folders(location)
+        folder_layout, (pairs, problems) = "folders", _match_folders(location)
     if not pairs and not problems:
         raise UserError(f"{location} names no images; put JPEG or PNG files there")
-    return Listing(str(location), layout, pairs, problems, notes=notes)
+    return Listing(str(location), folder_layout, pairs, problems, notes=notes)
 
 
 def read_manifest(path: Path) -> tuple[list[Pair], list[Problem], list[str]]:

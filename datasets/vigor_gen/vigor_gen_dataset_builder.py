@@ -6,7 +6,7 @@ from retroguide_jax.errors import UserError
 
 from ..common import builder, gallery, storing
 from ..common.listing import Listing
-from . import geometry, layout
+from . import folder_layout, geometry
 
 
 class Gallery(gallery.GalleryBuilder, skip_registration=True):
@@ -18,14 +18,14 @@ class Gallery(gallery.GalleryBuilder, skip_registration=True):
 class Builder(builder.PairsBuilder):
     """TFDS builder of `vigor_gen`."""
 
-    VARIANTS = layout.VARIANTS
+    VARIANTS = folder_layout.VARIANTS
     GALLERY = Gallery
 
     @classmethod
     def list_raw(cls, data_config) -> Listing:
         """Lists `config.data.raw_dir`, paired as `config.data.config_name` defines."""
         metres = float(data_config.crop_metres)
-        smallest = min(layout.CITIES, key=geometry.measure_tile)
+        smallest = min(folder_layout.CITIES, key=geometry.measure_tile)
         covered = geometry.measure_tile(smallest)
         if not 0 < metres <= covered:
             raise UserError(
@@ -33,7 +33,7 @@ class Builder(builder.PairsBuilder):
                 f"{covered:.1f} that a tile of {smallest} covers"
             )
         variant = cls.choose_variant(data_config)
-        return layout.list_pairs(Path(data_config.raw_dir).expanduser(), variant, metres)
+        return folder_layout.list_pairs(Path(data_config.raw_dir).expanduser(), variant, metres)
 
     @classmethod
     def make_recipe(cls, data_config) -> storing.Recipe:

@@ -12,7 +12,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the action."""
     parser.add_argument(
         "--from",
-        dest="layout",
+        dest="weight_layout",
         required=True,
         metavar="LAYOUT",
         help="whose names the arrays have: torch (our networks in PyTorch, and what `export` "
@@ -66,19 +66,21 @@ def run(args: argparse.Namespace) -> int:
     from retroguide_jax.exchange.report import format_report, summarise
     from retroguide_jax.files import to_path, write_beside
 
-    if args.layout not in importing.LAYOUTS:
-        raise UserError(f"--from={args.layout}: choose one of {', '.join(importing.LAYOUTS)}")
+    if args.weight_layout not in importing.LAYOUTS:
+        raise UserError(
+            f"--from={args.weight_layout}: choose one of {', '.join(importing.LAYOUTS)}"
+        )
     config = load_config(args.config, args.overrides)
-    plan = importing.plan_import(
-        config, args.layout, args.files, args.only, args.allow_leftover, args.entry
+    mapping = importing.map_weights(
+        config, args.weight_layout, args.files, args.only, args.allow_leftover, args.entry
     )
     if args.report:
         as_json = args.report.endswith(".json")
-        text = json.dumps(plan.to_json(), indent=2) + "\n" if as_json else format_report(plan)
+        text = json.dumps(mapping.to_json(), indent=2) + "\n" if as_json else format_report(mapping)
         with write_beside(args.report) as beside:
             beside.write_text(text)
-    plan.check()
-    importing.write_workdir(config, plan, to_path(args.output))
-    print(summarise(plan))
+    mapping.check()
+    importing.write_workdir(config, mapping, to_path(args.output))
+    print(summarise(mapping))
     print(f"{args.output}: step 0, ready to train, evaluate or generate")
     return 0

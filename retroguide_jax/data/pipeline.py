@@ -123,7 +123,7 @@ def iterate_batches(
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
-    with_layout: bool = False,
+    with_scene_layout: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Iterates once over a split in its stored order, without augmentation.
 
@@ -137,7 +137,7 @@ def iterate_batches(
       batch_size: examples per batch over all processes.
       process_index: this process, 0 .. process_count - 1.
       process_count: processes that share each batch.
-      with_layout: also yield "labels" and "depth" (the scene layout), if the data set stores them.
+      with_scene_layout: also yield "labels" and "depth", if the data set stores them.
 
     Returns:
       An iterator of {"aerial", "ground": uint8 `[b, H, W, 3]`, "mask": bool `[b]`, false for
@@ -150,7 +150,7 @@ def iterate_batches(
       UserError: the split is unknown, `batch_size` is not a multiple of `process_count`, or stored
         labels differ in size from `config.data.ground_size`.
     """
-    layout = ("labels", "depth") if with_layout else ()
+    layout = ("labels", "depth") if with_scene_layout else ()
     also = ("aerial_id", "positives", "semi_positives", "sky_mask", *layout)
     source = open_source(builder, split, also=also)
     decode = PairDecoder(data_config)

@@ -73,7 +73,7 @@ class ModelExamples:
       seed: of the noise, which is a function of (seed, position in the split, number of the noise).
       max_examples: number of examples to score, from the start of the split; all when None.
       gallery: a builder of further gallery tiles (`catalog.open_gallery`), or None.
-      with_layout: read labels and depth too.
+      with_scene_layout: read labels and depth too.
       save_images: folder for the scored images, see `save_batch`; None saves nothing.
       with_mean_image: also score the mean target of up to 2,048 training examples.
     """
@@ -86,7 +86,7 @@ class ModelExamples:
     seed: int = 0
     max_examples: int | None = None
     gallery: tfds.core.DatasetBuilder | None = None
-    with_layout: bool = False
+    with_scene_layout: bool = False
     save_images: Path | None = None
     with_mean_image: bool = True
 
@@ -107,7 +107,7 @@ class ModelExamples:
             batch_size=num_rows * num_processes,
             process_index=jax.process_index(),
             process_count=num_processes,
-            with_layout=self.with_layout,
+            with_scene_layout=self.with_scene_layout,
         )
         for batch in itertools.islice(batches, -(-self.num // (num_rows * num_processes))):
             kept = {"mask": batch["mask"] & (batch["index"] < self.num)}

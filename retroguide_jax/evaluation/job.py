@@ -58,14 +58,17 @@ class Job:
     """
 
     def __init__(
-        self, settings: Settings, judges: Mapping[str, Judge], layout: FrozenNet | None = None
+        self,
+        settings: Settings,
+        judges: Mapping[str, Judge],
+        layout_reader: FrozenNet | None = None,
     ):
         """Opens the networks.
 
         Args:
           settings: of the job.
           judges: by name, a model's own embedder under `judges.EMBEDDER`.
-          layout: the layout reader, see layout.py, or None.
+          layout_reader: see layout_readers.py; None if there is none.
 
         Raises:
           UserError: a network cannot be used or needs another name, or no metric is left.
@@ -80,9 +83,9 @@ class Job:
             reasons = (f"{name}: {reason}" for name, reason in opened.absent.items())
             raise UserError("; ".join(reasons))
         self.nets = opened.list_all()
-        if layout is not None:
-            self.nets["layout_reader"] = layout
-        instruments = Instruments(self.judges, opened.lpips, opened.features, layout)
+        if layout_reader is not None:
+            self.nets["layout_reader"] = layout_reader
+        instruments = Instruments(self.judges, opened.lpips, opened.features, layout_reader)
         self._reference = Reference(settings.reference_stats)
         self.scorer = Scorer(self.metrics, instruments, settings.rows_per_device)
 

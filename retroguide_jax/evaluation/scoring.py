@@ -10,7 +10,7 @@ METRIC [N, K]   scores of each image under each of K noises
 METRIC_shuffled, METRIC_mean_image [N]   floors: the image generated from another source, and
                 the mean training target, against the target. NaN in rows without a partner
 METRIC_real [N]   of the target alone
-diversity [N], label_consistency [N]   between the noises, see diversity.py and layout.py
+diversity [N], label_consistency [N]   between the noises, see diversity.py and scene_layout.py
 SURFACE [N, K, 3], SURFACE_real [N, 3]   mean colour of the sky; with labels, of light and facades
 """
 
@@ -45,7 +45,7 @@ class Instruments:
       judges: by name, the model's own embedder among them.
       lpips: metric name -> network with the output "distance".
       features: network name -> (network, outputs to keep).
-      layout: the layout reader, which gives labels and depth of a panorama, or None.
+      layout_reader: network that gives labels and depth of a panorama, or None.
     """
 
     judges: Mapping[str, Judge]
@@ -53,7 +53,7 @@ class Instruments:
     features: Mapping[str, tuple[FrozenNet, tuple[str, ...]]] = dataclasses.field(
         default_factory=dict
     )
-    layout: FrozenNet | None = None
+    layout_reader: FrozenNet | None = None
 
 
 class Scorer:
@@ -77,8 +77,8 @@ class Scorer:
         self._floored = [name for name in metrics if registry.METRICS[name].floors]
         self._floor = self.devices.compile(lambda _, *pair: self._apply_all(self._floored, *pair))
         nets = {name: net for name, (net, _) in instruments.features.items()}
-        if instruments.layout is not None:
-            nets["layout"] = instruments.layout
+        if instruments.layout_reader is not None:
+            nets["layout_reader"] = instruments.layout_reader
         self._nets = {name: self._open(net) for name, net in nets.items()}
         of_noises = registry.list_group(metrics, "noise")
         lpips = {name: net for name, net in instruments.lpips.items() if name in of_noises}
@@ -106,7 +106,7 @@ class Scorer:
           UserError: an example is missing, a generated image is not finite, or `real` belongs to
             other images.
         """
-        has_floors = self._floored or self.instruments.layout is not None
+        has_floors = self._floored or self.instruments.layout_reader is not None
         mean_image = examples.mean_image if has_floors and examples.has_generated else None
         records = _Records()
         share = -(-examples.num // jax.process_count())
@@ -220,7 +220,7 @@ class Scorer:
         has_partner = batch["mask"] & batch["mask"][partner] & is_other
         for name, values in shuffled.items():
             record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
-        if self.instruments.layout is not None:
+        if self.instruments.layout_reader is not None:
             other = {name: values[partner] for name, values in read[0].items()}
             for name, values in self._score_layout(batch, other).items():
                 record[f"{name}_shuffled"] = np.where(has_partner, values, np.nan)
@@ -229,7 +229,7 @@ class Scorer:
         if mean_image is not None:
             mean_images = np.broadcast_to(mean_image, target.shape)
             floors = dict(self._floor({}, mean_images, target))
-            if self.instruments.layout is not None:
+            if self.instruments.layout_reader is not None:
                 floors |= self._score_layout(batch, self._read_layout(mean_images))
             record |= {f"{name}_mean_image": values for name, values in floors.items()}
         return record | self._compare_noises(batch, samples, read)
@@ -239,21 +239,23 @@ class Scorer:
         scores = self._pair(generated, target) | self._alone(generated)
         if "sky_mask" in batch:
             scores |= self._masked(generated, target, batch["sky_mask"])
-        if self.instruments.layout is not None:
+        if self.instruments.layout_reader is not None:
             scores |= self._score_layout(batch, read)
         for name, judge in self.instruments.judges.items():
             scores[f"generated/{name}"] = judge.embed(generated, examples.target_view)
         return scores | {f"generated/{n}": rows for n, rows in self._ask_nets(generated).items()}
 
     def _read_layout(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        if self.instruments.layout is None:
+        if self.instruments.layout_reader is None:
             return {}
-        return {name: np.asarray(rows) for name, rows in self._nets["layout"](images).items()}
+        return {
+            name: np.asarray(rows) for name, rows in self._nets["layout_reader"](images).items()
+        }
 
     def _score_layout(self, batch: Mapping, read: Mapping) -> dict[str, Any]:
-        from retroguide_jax.metrics import layout
+        from retroguide_jax.metrics import scene_layout
 
-        return layout.score_layout(read, batch["labels"], batch["depth"])
+        return scene_layout.score_layout(read, batch["labels"], batch["depth"])
 
     def _compare_noises(self, batch: Mapping, samples: np.ndarray, read) -> dict[str, Any]:
         if len(samples) < 2:
@@ -267,11 +269,11 @@ class Scorer:
             record[name] = np.mean(found, axis=0)
         if "sky_spread_ratio" in self.metrics and "sky_mask" in batch:
             surfaces["sky"] = batch["sky_mask"]
-        if self.instruments.layout is not None:
-            from retroguide_jax.metrics import layout
+        if self.instruments.layout_reader is not None:
+            from retroguide_jax.metrics import scene_layout
 
-            record["label_consistency"] = layout.compare_noises([of["labels"] for of in read])
-            surfaces |= layout.mask_surfaces(batch["labels"])
+            record["label_consistency"] = scene_layout.compare_noises([of["labels"] for of in read])
+            surfaces |= scene_layout.mask_surfaces(batch["labels"])
         for name, mask in surfaces.items():
             record[name] = np.swapaxes(diversity.mean_colour(samples, mask), 0, 1)
             record[f"{name}_real"] = diversity.mean_colour(batch["target"], mask)

@@ -11,13 +11,12 @@ from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.data import listing
 from retroguide_jax.data.catalog import open_dataset, open_gallery
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import protocol, results
+from retroguide_jax.evaluation import layout_readers, protocol, results
 from retroguide_jax.evaluation.compare import PER_IMAGE_DIR
 from retroguide_jax.evaluation.examples import FolderExamples, ModelExamples
 from retroguide_jax.evaluation.folders import match_folders
 from retroguide_jax.evaluation.job import Job, Settings
 from retroguide_jax.evaluation.judges import EMBEDDER, check_sizes, open_judges
-from retroguide_jax.evaluation.layout import open_layout
 from retroguide_jax.evaluation.resizing import parse_resize
 from retroguide_jax.files import relate
 from retroguide_jax.fingerprints import hash_config, hash_dataset, hash_weights
@@ -74,7 +73,7 @@ class WorkdirJob:
         with writer_first("data set"):
             builder = open_dataset(data_config, target.data_dir)
             gallery = open_gallery(data_config, target.data_dir) if target.all_tiles else None
-        layout = open_layout(settings.metrics, model, builder, data_config)
+        layout_reader = layout_readers.open_if_needed(settings.metrics, model, builder, data_config)
         self.examples = ModelExamples(
             model,
             builder,
@@ -84,10 +83,10 @@ class WorkdirJob:
             seed=settings.seed,
             max_examples=target.max_examples,
             gallery=gallery,
-            with_layout=layout is not None,
+            with_scene_layout=layout_reader is not None,
             save_images=target.save_images,
         )
-        self.job = Job(settings, {EMBEDDER: model, **judges}, layout)
+        self.job = Job(settings, {EMBEDDER: model, **judges}, layout_reader)
         self.dataset = f"{data_config.name}/{data_config.config_name}"
         key = {
             "dataset": self.dataset,

@@ -14,8 +14,8 @@ from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.results import write_json
 from retroguide_jax.exchange import saig, timm_convnext, twin, variables
-from retroguide_jax.exchange.layouts import Source
 from retroguide_jax.exchange.matching import Match, match
+from retroguide_jax.exchange.weight_layouts import Source
 from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
@@ -31,18 +31,18 @@ RECORD = "imported.json"  # in the work directory: the provenance of its weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class WeightMapping:
     """The mapping from weight files to a config's networks; nothing is written yet.
 
     Attributes:
       origins: {path: SHA-256} of the files.
-      layout: weight layout, a key of `LAYOUTS`.
+      weight_layout: a key of `LAYOUTS`.
       note: known differences in outputs in spite of equal weights.
       match: which array of the files becomes which of ours.
     """
 
     origins: Mapping[str, str]
-    layout: str
+    weight_layout: str
     note: str
     match: Match
 
@@ -57,7 +57,7 @@ class Plan:
         """The report as a tree of JSON types."""
         return {
             "files": dict(self.origins),
-            "layout": self.layout,
+            "layout": self.weight_layout,
             "note": self.note,
             "arrays": [dataclasses.asdict(row) for row in self.match.rows],
             "initialised": list(self.match.kept),
@@ -66,26 +66,26 @@ class Plan:
         }
 
 
-def plan_import(
+def map_weights(
     config: ConfigDict,
-    layout: str,
+    weight_layout: str,
     paths: Sequence[Path],
     only: Sequence[str] = (),
     allow_leftover: Sequence[str] = (),
     entry: str = "",
-) -> Plan:
+) -> WeightMapping:
     """Reads weight files and maps their arrays to the config's networks; initialises nothing.
 
     Args:
       config: config of the networks.
-      layout: weight layout, a key of `LAYOUTS`.
+      weight_layout: a key of `LAYOUTS`.
       paths: the files, whose arrays are pooled.
       only, allow_leftover: see `matching.match`.
       entry: see `reading.read_arrays`.
 
     Raises:
-      UserError: see `reading.read_arrays`, `open_source` of the layout, and `matching.match`; or
-        an array is in two files.
+      UserError: see `reading.read_arrays`, `open_source` of the weight layout, and
+        `matching.match`; or an array is in two files.
     """
     arrays: dict[str, np.ndarray] = {}
     for path in paths:
@@ -95,21 +95,23 @@ def plan_import(
         arrays |= found
     shapes = variables.list_shapes(config)
     try:
-        source = LAYOUTS[layout](arrays)
+        source = LAYOUTS[weight_layout](arrays)
     except UserError as error:
         raise UserError(f"{paths[0]}: {error}") from None
     origins = {str(path): files.compute_sha256(path) for path in paths}
-    return Plan(origins, layout, source.note, match(source, shapes, only, allow_leftover))
+    return WeightMapping(
+        origins, weight_layout, source.note, match(source, shapes, only, allow_leftover)
+    )
 
 
-def write_workdir(config: ConfigDict, plan: Plan, workdir: Path) -> None:
+def write_workdir(config: ConfigDict, mapping: WeightMapping, workdir: Path) -> None:
     """Writes a work directory at step 0, with the imported weights as both trained and averaged.
 
-    Arrays that the plan does not import are initialised from `config.seed`.
+    Arrays that the mapping does not import are initialised from `config.seed`.
 
     Args:
       config: config of the run that may continue from it.
-      plan: the mapping, for which `Plan.check` has passed.
+      mapping: the mapping, for which `WeightMapping.check` has passed.
       workdir: a new or empty folder.
 
     Raises:
@@ -120,10 +122,10 @@ def write_workdir(config: ConfigDict, plan: Plan, workdir: Path) -> None:
     # Checkpoints do not depend on the mesh, and the config's mesh need not fit these devices.
     mesh = make_mesh({}, jax.devices()[:1])
     state = create_state(config, make_networks(config), mesh)
-    networks = variables.replace(variables.get_networks(state), plan.match.arrays)
+    networks = variables.replace(variables.get_networks(state), mapping.match.arrays)
     checkpoints = Checkpoints(workdir, config)
     checkpoints.save(Progress(variables.put_networks(state, networks)))
     checkpoints.close()
     with write_beside(workdir / "config.json") as beside:
         beside.write_text(config_to_json(config))
-    write_json(workdir / RECORD, plan.to_json())
+    write_json(workdir / RECORD, mapping.to_json())

@@ -8,7 +8,7 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.exchange import axes
-from retroguide_jax.exchange.layouts import Source
+from retroguide_jax.exchange.weight_layouts import Source
 from retroguide_jax.text import find_nearest
 
 _MOST_NAMED = 5

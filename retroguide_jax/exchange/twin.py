@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from retroguide_jax.exchange.layouts import Source, name_leaf
+from retroguide_jax.exchange.weight_layouts import Source, name_leaf
 
 _MODULES = {
     "AttentionalAdaIN": "adain",

@@ -6,10 +6,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.evaluation import layout_readers
 from retroguide_jax.evaluation.examples import ModelExamples
 from retroguide_jax.evaluation.job import Job, Settings
 from retroguide_jax.evaluation.judges import EMBEDDER, name_judges, open_judges
-from retroguide_jax.evaluation.layout import open_layout
 from retroguide_jax.evaluation.registry import choose_metrics, find_metric, measure_merit
 from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.inference import Model
@@ -42,7 +42,7 @@ class Validation:
         sizes = {view: config.data[f"{view}_size"] for view in ("aerial", "ground")}
         named = name_judges(workdir, places, flag="config.eval.judges")
         self.best = choose_best(config.eval.best_metric, metrics, [*named], model.has_generator)
-        layout = open_layout(metrics, model, builder, config.data)
+        layout_reader = layout_readers.open_if_needed(metrics, model, builder, config.data)
         self._examples = ModelExamples(
             model,
             builder,
@@ -50,12 +50,12 @@ class Validation:
             config.data.val_split,
             num_noises=config.eval.num_noises,
             seed=config.seed,
-            with_layout=layout is not None,
+            with_scene_layout=layout_reader is not None,
         )
         self._job = Job(
             Settings(metrics, rows_per_device=config.eval.batch_size, seed=config.seed),
             {EMBEDDER: model, **open_judges(named, sizes)},
-            layout,
+            layout_reader,
         )
         self.num = self._examples.num
         self._described = self._job.describe({})

@@ -13,7 +13,7 @@ from pair_files import make_data_config
 from PIL import Image
 from raw_cvact import name_place, place_metres, write_mat, write_tree
 from retroguide_jax.datasets.common.listing import Pair
-from retroguide_jax.datasets.cvact import layout, matfile
+from retroguide_jax.datasets.cvact import folder_layout, matfile
 
 from retroguide_jax.data import catalog, images, pipeline
 from retroguide_jax.errors import UserError
@@ -98,7 +98,7 @@ def test_positives_of_test_are_those_within_5_metres(tree, tmp_path):
 )
 def test_positives_are_those_of_the_distance_matrix(points):
     pairs = [Pair(str(k), "a", "g", "test", position=point) for k, point in enumerate(points)]
-    for pair, placed in zip(pairs, layout.add_positives(pairs), strict=True):
+    for pair, placed in zip(pairs, folder_layout.add_positives(pairs), strict=True):
         gaps = [np.hypot(*np.subtract(pair.position, other.position)) for other in pairs]
         assert placed.positives[0] == pair.id
         assert sorted(placed.positives) == sorted(
@@ -121,7 +121,7 @@ def test_half_is_the_middle_rows(tmp_path):
 def test_half_of_the_published_size_is_rows_208_to_624(tmp_path):
     root = write_tree(tmp_path / "CVACT", 1, 1, suffix=".png")
     rows = np.broadcast_to((np.arange(832) // 4).astype(np.uint8)[:, None, None], (832, 1664, 3))
-    (path,) = (root / "streetview").glob(f"{layout.list_pairs(root, False).pairs[0].id}_*")
+    (path,) = (root / "streetview").glob(f"{folder_layout.list_pairs(root, False).pairs[0].id}_*")
     Image.fromarray(np.ascontiguousarray(rows)).save(path)
     (example,) = read_examples(open_dataset(root, tmp_path / "built", "half"), "train").values()
     stored = images.decode_image(example["ground"])
@@ -143,7 +143,7 @@ def write_both(root):
     """A whole CVACT, and corrected aerials (PNG) of some places; returns those places' ids."""
     write_tree(root, 8, 4)
     (root / "satview_correct").mkdir()
-    names = sorted(pair.id for pair in layout.list_pairs(root, False).pairs)[::2]
+    names = sorted(pair.id for pair in folder_layout.list_pairs(root, False).pairs)[::2]
     for name in names:
         path = root / "satview_correct" / f"{name}_satView_polish.png"
         Image.new("RGB", (96, 96), (9, 9, 9)).save(path)
@@ -153,14 +153,14 @@ def write_both(root):
 def test_the_corrected_subset_is_what_is_there_and_only_that(tmp_path):
     root = tmp_path / "CVACT"
     names = write_both(root)
-    found = layout.list_pairs(root, True)
+    found = folder_layout.list_pairs(root, True)
     assert sorted(pair.id for pair in found.pairs) == names
     assert not found.problems and not found.expected
     assert {Path(pair.aerial).parent.name for pair in found.pairs} == {"satview_correct"}
     counts = count(found)
     assert f"train: {counts['train']} of 8 pairs are in the subset" in found.notes
     assert f"val: {counts['val']} of 4 pairs are in the subset" in found.notes
-    plain = layout.list_pairs(root, False)
+    plain = folder_layout.list_pairs(root, False)
     assert count(plain) == {"train": 8, "val": 4} and plain.expected["train"] == 35532
     assert {Path(pair.aerial).parent.name for pair in plain.pairs} == {"satview_polish"}
 
@@ -195,7 +195,7 @@ def test_in_a_folder_of_both_releases_each_variant_takes_its_own(tmp_path):
     for name in names:
         Image.new("RGB", (192, 96)).save(root / "streetview" / f"{name}_grdView.png")
     for is_corrected, suffix in ((False, ".jpg"), (True, ".png")):
-        found = layout.list_pairs(root, is_corrected)
+        found = folder_layout.list_pairs(root, is_corrected)
         assert {Path(pair.ground).suffix for pair in found.pairs} == {suffix}
 
 
@@ -226,8 +226,8 @@ def test_every_layout_is_recognised_and_named(
         tmp_path / "CVACT", 4, 2, 3, folder=folder, test_folder=test_folder, suffix=suffix,
         aerial_folder=aerial_folder,
     )  # fmt: skip
-    found = layout.list_pairs(root, aerial_folder == "satview_correct")
-    assert found.layout == f"streetview and {aerial_folder} in {layout_end}"
+    found = folder_layout.list_pairs(root, aerial_folder == "satview_correct")
+    assert found.folder_layout == f"streetview and {aerial_folder} in {layout_end}"
     assert not found.problems and count(found) == {"train": 4, "val": 2, "test": 5}
     assert all(Path(pair.aerial).is_file() and Path(pair.ground).is_file() for pair in found.pairs)
 
@@ -235,7 +235,7 @@ def test_every_layout_is_recognised_and_named(
 def test_the_mat_file_may_lie_beside_the_images(tmp_path):
     root = write_tree(tmp_path / "CVACT", 4, 2, folder="ANU_data_small")
     (root / "ACT_data.mat").rename(root / "ANU_data_small" / "ACT_data.mat")
-    assert count(layout.list_pairs(root, False)) == {"train": 4, "val": 2}
+    assert count(folder_layout.list_pairs(root, False)) == {"train": 4, "val": 2}
 
 
 def test_without_test_images_there_is_no_test(tmp_path):
@@ -245,7 +245,7 @@ def test_without_test_images_there_is_no_test(tmp_path):
     for k in more:
         for path in root.glob(f"*/{name_place(k - 1)}_*"):
             path.unlink()
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     assert count(found) == {"train": 4, "val": 2} and not found.problems
     assert found.notes == ["no split test: of its 5 pairs none beyond val is there"]
 
@@ -261,12 +261,12 @@ def test_without_test_images_there_is_no_test(tmp_path):
 def test_missing_folders_are_named(tmp_path, there, is_corrected, message):
     root = write_tree(tmp_path / "CVACT", 2, 1, aerial_folder=there)
     with pytest.raises(UserError, match=message):
-        layout.list_pairs(root, is_corrected)
+        folder_layout.list_pairs(root, is_corrected)
 
 
 def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        layout.list_pairs(tmp_path / "gone", False)
+        folder_layout.list_pairs(tmp_path / "gone", False)
 
 
 # ACT_data.mat
@@ -304,7 +304,7 @@ def test_a_missing_mat_file_is_reported_with_the_places_that_have_it(tmp_path):
     root = write_tree(tmp_path / "CVACT", 2, 1)
     (root / "ACT_data.mat").unlink()
     with pytest.raises(UserError, match="ACT_data.mat is not in .*CVACT.*SAFA.*DSM.*L2LTR.*OriCNN"):
-        layout.list_pairs(root, False)
+        folder_layout.list_pairs(root, False)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "page", "crash"])
@@ -323,7 +323,7 @@ def test_a_damaged_mat_file_is_reported(tmp_path, damage):
         content[place] = 23
     path.write_bytes(content)
     with pytest.raises(UserError, match="ACT_data.mat: not a readable .mat file.*fetch it again"):
-        layout.list_pairs(root, False)
+        folder_layout.list_pairs(root, False)
 
 
 @settings(
@@ -369,11 +369,11 @@ def test_variables_that_do_not_fit_are_reported(tmp_path, replaced, message):
 def test_a_file_that_counts_from_0_is_detected_by_the_images(tmp_path):
     # Place 0 belongs to no split in this tree, so the file itself has no 0 that betrays it.
     root = write_tree(tmp_path / "CVACT", 12, 4)
-    right = layout.list_pairs(root, False)
+    right = folder_layout.list_pairs(root, False)
     indices = {name: members - 1 for name, members in read_indices(root).items()}
     shifted = {name: [k for k in members if k] for name, members in indices.items()}
     write_mat(root / "ACT_data.mat", 18, shifted)
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     (problem,) = found.problems
     assert problem.kind == "index" and not found.pairs and len(right.pairs) == 16
     assert "count from 0" in problem.reason and "add 1" in problem.fix
@@ -387,7 +387,7 @@ def test_an_index_of_0_is_reported(tmp_path):
     indices = read_indices(root)
     indices["valSetAll"][0] = 0
     write_mat(root / "ACT_data.mat", 8, indices)
-    (problem,) = layout.list_pairs(root, False).problems
+    (problem,) = folder_layout.list_pairs(root, False).problems
     assert problem.kind == "index" and "valSetAll.valInd has the index 0" in problem.reason
 
 
@@ -398,7 +398,7 @@ def test_images_of_the_test_set_alone_do_not_pass_for_a_shift(tmp_path):
     for k in indices["trainSet"]:
         for path in root.glob(f"*/{name_place(k - 1)}_*"):
             path.unlink()
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     assert {problem.kind for problem in found.problems} == {"missing"}
     assert count(found) == {"val": 4, "test": 24}
 
@@ -408,10 +408,10 @@ def test_images_of_the_test_set_alone_do_not_pass_for_a_shift(tmp_path):
 
 def test_absent_images_are_problems_of_the_whole_set(tmp_path):
     root = write_tree(tmp_path / "CVACT", 20, 8)
-    pairs = [pair for pair in layout.list_pairs(root, False).pairs if pair.split == "train"]
+    pairs = [pair for pair in folder_layout.list_pairs(root, False).pairs if pair.split == "train"]
     Path(pairs[0].ground).unlink()
     Path(pairs[1].aerial).unlink()
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     assert [(p.kind, p.path) for p in found.problems] == [
         ("missing", pairs[0].ground), ("missing", pairs[1].aerial),
     ]  # fmt: skip
@@ -426,20 +426,20 @@ def test_absent_images_are_problems_of_the_whole_set(tmp_path):
 def test_an_absent_image_of_val_is_reported_once_though_test_has_it_too(tmp_path):
     root = write_tree(tmp_path / "CVACT", 4, 2, 3, test_folder="ANU_data_test")
     lost = {
-        split: next(pair for pair in reversed(layout.list_pairs(root, False).pairs)
+        split: next(pair for pair in reversed(folder_layout.list_pairs(root, False).pairs)
                     if pair.split == split)
         for split in ("val", "test")
     }  # fmt: skip
     for pair in lost.values():
         Path(pair.aerial).unlink()
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     assert [problem.path for problem in found.problems] == [p.aerial for p in lost.values()]
     assert count(found) == {"train": 4, "val": 1, "test": 3}
 
 
 def test_every_unusable_file_is_listed_and_stops_the_build(tmp_path, capsys):
     root = write_tree(tmp_path / "CVACT", 20, 8)
-    pairs = [pair for pair in layout.list_pairs(root, False).pairs if pair.split == "train"]
+    pairs = [pair for pair in folder_layout.list_pairs(root, False).pairs if pair.split == "train"]
     whole = Path(pairs[0].ground).read_bytes()
     Path(pairs[0].ground).write_bytes(whole[: len(whole) // 2])
     Path(pairs[1].aerial).write_bytes(b"")
@@ -475,7 +475,7 @@ def test_an_id_in_train_and_val_or_test_is_a_problem(tmp_path):
     indices["valSet"] = np.append(indices["valSet"], train[0])
     indices["valSetAll"] = np.append(indices["valSetAll"], train[1])
     write_mat(root / "ACT_data.mat", 13, indices)
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     assert [problem.kind for problem in found.problems] == ["duplicate", "duplicate"]
     for k, problem in zip(train, found.problems, strict=False):
         assert name_place(k - 1) in problem.reason
@@ -492,6 +492,6 @@ def test_ids_that_lead_out_of_the_folder_find_nothing(tmp_path):
     ids = np.empty((5, 1), object)
     ids[:, 0] = names
     write_mat(root / "ACT_data.mat", 5, indices, panoIds=ids)
-    found = layout.list_pairs(root, False)
+    found = folder_layout.list_pairs(root, False)
     assert [problem.kind for problem in found.problems] == ["missing", "missing"]
     assert "../../x" not in {pair.id for pair in found.pairs}

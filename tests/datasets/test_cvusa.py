@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pair_files import make_data_config
 from PIL import Image
 from raw_cvusa import find_list, read_rows, write_csv, write_tree
-from retroguide_jax.datasets.cvusa import layout
+from retroguide_jax.datasets.cvusa import folder_layout
 
 from retroguide_jax.data import catalog, pipeline, reading
 from retroguide_jax.errors import UserError
@@ -69,7 +69,7 @@ def test_every_layout_is_recognised_and_named(tmp_path, inner, lists, slash):
     root = write_tree(tmp_path / "raw" / inner, 3, 2, lists=lists)
     data_config = make_config(f"{tmp_path / 'raw'}{slash}")
     found = catalog.load_builder_class("cvusa").list_raw(data_config)
-    assert found.layout == "/".join(part for part in (inner, lists, "*-19zl.csv") if part)
+    assert found.folder_layout == "/".join(part for part in (inner, lists, "*-19zl.csv") if part)
     assert found.location == str(root) and not found.problems
     assert found.count_pairs() == {"train": 3, "val": 2}
     assert all(Path(pair.aerial).is_file() for pair in found.pairs)
@@ -102,13 +102,13 @@ def swap_columns(rows):
 @pytest.mark.parametrize("is_windows", [False, True])
 def test_every_form_of_a_list_is_read(tmp_path, change, is_windows):
     root = write_tree(tmp_path, 3, 2)
-    expected = layout.list_pairs(root).pairs
-    for split in layout.LISTS:
+    expected = folder_layout.list_pairs(root).pairs
+    for split in folder_layout.LISTS:
         path = find_list(root, split)
         rewrite(path, change)
         if is_windows:
             path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    found = layout.list_pairs(root)
+    found = folder_layout.list_pairs(root)
     assert not found.problems
     assert found.pairs == expected and len(expected) == 5
 
@@ -117,7 +117,7 @@ def test_every_form_of_a_list_is_read(tmp_path, change, is_windows):
 def test_headers_that_do_not_name_the_columns_are_refused(tmp_path, header):
     root = write_tree(tmp_path, 3, 2, header=header.split(","))
     with pytest.raises(UserError, match="satellite_path,ground_path"):
-        layout.list_pairs(root)
+        folder_layout.list_pairs(root)
 
 
 @pytest.mark.parametrize("split, message", [("train", "lacks train"), ("val", "lacks val")])
@@ -125,21 +125,21 @@ def test_a_missing_list_is_named_with_the_next_step(tmp_path, split, message):
     root = write_tree(tmp_path, 3, 2)
     find_list(root, split).unlink()
     with pytest.raises(UserError, match=f"splits {message}-19zl.csv.*split.tar.gz"):
-        layout.list_pairs(root)
+        folder_layout.list_pairs(root)
 
 
 def test_what_was_looked_for_is_named(tmp_path):
     with pytest.raises(UserError, match="train-19zl.csv nor val-19zl.csv.*mirrors.*split.tar.gz"):
-        layout.list_pairs(tmp_path)
+        folder_layout.list_pairs(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
-        layout.list_pairs(tmp_path / "gone")
+        folder_layout.list_pairs(tmp_path / "gone")
 
 
 def test_empty_lists_are_refused(tmp_path):
     root = write_tree(tmp_path, 3, 2)
     find_list(root, "val").write_text("\n")
     with pytest.raises(UserError, match="val-19zl.csv names no pair"):
-        layout.list_pairs(root)
+        folder_layout.list_pairs(root)
 
 
 def spoil(root):
@@ -207,7 +207,7 @@ def test_bad_rows_are_listed_by_number(tmp_path, capsys):
         ([ground, ground, "x.png", "7"], "has 4 columns, 2 or 3"),
     ]
     rewrite(find_list(root, "train"), lambda rows: rows + [row for row, _ in bad])
-    found = layout.list_pairs(root)
+    found = folder_layout.list_pairs(root)
     assert [problem.kind for problem in found.problems] == ["row"] * len(bad)
     for number, ((_, reason), problem) in enumerate(zip(bad, found.problems, strict=True), start=5):
         assert problem.path == f"train-19zl.csv, row {number}" and reason in problem.reason
@@ -219,7 +219,7 @@ def test_bad_rows_are_listed_by_number(tmp_path, capsys):
 
 def test_symlink_loops_are_reported(tmp_path):
     root = write_tree(tmp_path / "CVUSA", 3, 2)
-    path = Path(layout.list_pairs(root).pairs[0].aerial)
+    path = Path(folder_layout.list_pairs(root).pairs[0].aerial)
     path.unlink()
     path.symlink_to(path.name)
     with pytest.raises(UserError, match=f"1 unusable.*{path.name}"):
@@ -230,7 +230,7 @@ def test_an_id_that_stands_twice_is_a_problem(tmp_path):
     root = write_tree(tmp_path, 3, 2)
     repeated = read_rows(find_list(root, "train"))[0]
     rewrite(find_list(root, "val"), lambda rows: [*rows, repeated])
-    found = layout.list_pairs(root)
+    found = folder_layout.list_pairs(root)
     (problem,) = found.problems
     name = Path(repeated[1]).stem
     assert problem.kind == "duplicate" and f"id {name} stands there before" in problem.reason
@@ -250,7 +250,7 @@ def test_ids_may_have_spaces_and_commas(tmp_path):
 
 
 def test_shuffled_columns_are_noted(tree, tmp_path):
-    assert not any("shuffled" in note for note in layout.list_pairs(tree).notes)
+    assert not any("shuffled" in note for note in folder_layout.list_pairs(tree).notes)
     root = write_tree(tmp_path, 20, 5)
 
     def shift(rows, num):
@@ -259,9 +259,9 @@ def test_shuffled_columns_are_noted(tree, tmp_path):
         return [[aerial, *row[1:]] for aerial, row in zip(aerials, rows, strict=True)]
 
     rewrite(find_list(root, "train"), lambda rows: shift(rows, 2))  # 2 of 25: below a tenth
-    assert not any("shuffled" in note for note in layout.list_pairs(root).notes)
+    assert not any("shuffled" in note for note in folder_layout.list_pairs(root).notes)
     rewrite(find_list(root, "train"), lambda rows: shift(shift(rows, 2), 3))
-    (note,) = (note for note in layout.list_pairs(root).notes if "shuffled" in note)
+    (note,) = (note for note in folder_layout.list_pairs(root).notes if "shuffled" in note)
     assert note.startswith("3 of 25 rows")
 
 
@@ -271,22 +271,22 @@ def test_annotations_are_counted_and_not_needed(tmp_path):
         (root / row[2]).parent.mkdir(parents=True, exist_ok=True)
         (root / row[2]).write_bytes(b"x")
     rewrite(find_list(root, "val"), lambda rows: [[*row[:2], "../out.png"] for row in rows])
-    found = layout.list_pairs(root)
+    found = folder_layout.list_pairs(root)
     assert not found.problems and len(found.pairs) == 5
     assert "2 of 5 listed annotations are there (they are not used)" in found.notes
 
 
 def test_positions_are_rows_by_id_wherever_they_are(tmp_path):
     root = write_tree(tmp_path, 3, 2)
-    expected = {pair.id: pair.position for pair in layout.list_pairs(root).pairs}
+    expected = {pair.id: pair.position for pair in folder_layout.list_pairs(root).pairs}
     assert expected["0000002"] == (20.02, -2.0)
     path = root / "split_locations" / "all.csv"
     path.rename(root / "all.csv")
-    assert {pair.id: pair.position for pair in layout.list_pairs(root).pairs} == expected
+    assert {pair.id: pair.position for pair in folder_layout.list_pairs(root).pairs} == expected
     # A header that somebody added moves nobody.
     text = (root / "all.csv").read_text()
     (root / "all.csv").write_text("sat_lat,sat_lon,lat,lon,zoom\n" + text)
-    assert {pair.id: pair.position for pair in layout.list_pairs(root).pairs} == expected
+    assert {pair.id: pair.position for pair in folder_layout.list_pairs(root).pairs} == expected
 
 
 def test_lost_positions_are_counted(tmp_path):
@@ -295,18 +295,18 @@ def test_lost_positions_are_counted(tmp_path):
     rows = read_rows(path)
     rows[1][3], rows[2][2], rows[3][2:] = "nan", "91", []
     write_csv(path, rows)
-    found = layout.list_pairs(root)
+    found = folder_layout.list_pairs(root)
     lost = {pair.id for pair in found.pairs if np.isnan(pair.position).all()}
     assert lost == {"0000002", "0000003", "0000004"} and not found.problems
     assert "3 of 5 pairs have no position in all.csv" in found.notes
     path.unlink()
-    found = layout.list_pairs(root)
+    found = folder_layout.list_pairs(root)
     assert np.isnan([pair.position for pair in found.pairs]).all()
     assert any(note.startswith("no positions: ") for note in found.notes)
 
 
 def test_counts_are_compared_with_the_published_ones(tree):
-    assert layout.list_pairs(tree).expected == {"train": 35532, "val": 8884}
+    assert folder_layout.list_pairs(tree).expected == {"train": 35532, "val": 8884}
 
 
 CELLS = st.one_of(
@@ -331,7 +331,7 @@ def test_any_list_gives_pairs_inside_or_a_user_error(tmp_path, content, position
     (root / "val-19zl.csv").write_bytes(b"bingmap/19/0000007.jpg,streetview/panos/0000007.jpg\n")
     (root / "all.csv").write_bytes(positions)
     try:
-        found = layout.list_pairs(root)
+        found = folder_layout.list_pairs(root)
     except UserError as error:
         assert "\n" not in str(error)
         return
@@ -355,6 +355,6 @@ def test_every_published_row_is_read(tmp_path, rows):
         for n, three in rows
     ]
     path.write_text("\r\n".join(lines))
-    pairs, _, problems = layout.read_list(path, "train", tmp_path.resolve())
+    pairs, _, problems = folder_layout.read_list(path, "train", tmp_path.resolve())
     assert not problems and [pair.id for pair in pairs] == [f"{n:07d}" for n, _ in rows]
     assert {pair.split for pair in pairs} == {"train"}

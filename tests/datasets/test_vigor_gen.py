@@ -13,7 +13,7 @@ from pair_files import make_data_config
 from PIL import Image
 from raw_vigor import CITIES, write_tree
 from retroguide_jax.datasets.common import report, storing, tables
-from retroguide_jax.datasets.vigor_gen import geometry, labels, layout
+from retroguide_jax.datasets.vigor_gen import folder_layout, geometry, labels
 
 from retroguide_jax import config
 from retroguide_jax.data import catalog, images, pipeline
@@ -59,7 +59,7 @@ def read_examples(builder, split=None):
 
 
 def list_pairs(raw_dir, variant="as_is_same_area", crop_metres=28.0):
-    return layout.list_pairs(Path(raw_dir), variant, crop_metres)
+    return folder_layout.list_pairs(Path(raw_dir), variant, crop_metres)
 
 
 def edit(path, change):
@@ -163,7 +163,7 @@ def test_every_folder_layout_is_recognised_and_named(tmp_path, folders, label_fo
     raw_dir = write_tree(tmp_path / "raw", 6, folders, label_folder=label_folder)
     for suffix, usual in (("", "splits__corrected"), ("_original_labels", "splits")):
         found = list_pairs(raw_dir, f"as_is_cross_area{suffix}")
-        assert found.layout == f"{folders}, {label_folder or usual}"
+        assert found.folder_layout == f"{folders}, {label_folder or usual}"
         assert not found.problems and found.count_pairs() == {"train": 12, "test": 12}
     assert open_dataset(raw_dir, tmp_path / "built").info.splits["train"].num_examples == 16
 

@@ -112,8 +112,8 @@ def list_files(folder):
     return [folder / f"{network}.safetensors" for network in NETWORKS]
 
 
-def plan(files, config=None, **options):
-    return importing.plan_import(config or make_tiny_config(**FIELDS), "torch", files, **options)
+def map_files(files, config=None, **options):
+    return importing.map_weights(config or make_tiny_config(**FIELDS), "torch", files, **options)
 
 
 def restore(workdir, config):
@@ -159,7 +159,7 @@ def test_pytorchs_own_file_is_read_too(exported, tmp_path):
     tensors = {f"module.{name}": torch.from_numpy(array) for name, array in arrays.items()}
     counter = {"module.towers.aerial.stem.norm.0.num_batches_tracked": torch.tensor(3)}
     torch.save({"model": tensors | counter, "epoch": 3}, tmp_path / "a.pth")
-    found = plan([tmp_path / "a.pth"], only=["embedder"])
+    found = map_files([tmp_path / "a.pth"], only=["embedder"])
     found.check()
     kernel = found.match.arrays["embedder/towers_ground/block_0/qkv/kernel"]
     np.testing.assert_array_equal(kernel, arrays["towers.ground.block.0.qkv.weight"].T)
@@ -169,7 +169,7 @@ def test_names_may_begin_with_the_networks(exported, tmp_path):
     files = list_files(exported)
     arrays = {f"{p.stem}.{name}": a for p in files for name, a in load_file(p).items()}
     save_file(arrays, tmp_path / "a.safetensors")
-    found, wanted = plan([tmp_path / "a.safetensors"]), plan(files)
+    found, wanted = map_files([tmp_path / "a.safetensors"]), map_files(files)
     found.check()
     check_equal(found.match.arrays, wanted.match.arrays)
 
@@ -224,12 +224,12 @@ def test_what_is_wrong_is_reported_and_nothing_is_written(exported, bring, tmp_p
 
 def test_what_may_be_left_over_is_named(exported):
     files = list_files(exported)
-    found = plan(files, only=["embedder"], allow_leftover=["structure.*", "rgb.bias"]).match
+    found = map_files(files, only=["embedder"], allow_leftover=["structure.*", "rgb.bias"]).match
     dropped = set(found.leftover) - set(found.refused)
     assert {name.split(".")[0] for name in dropped} == {"structure", "rgb"}
     assert "rgb.weight" in found.refused
-    assert not plan(files, only=["embedder"], allow_leftover=["*"]).match.refused
-    assert not plan(files[:2], only=["embedder", "generator"]).match.leftover
+    assert not map_files(files, only=["embedder"], allow_leftover=["*"]).match.refused
+    assert not map_files(files[:2], only=["embedder", "generator"]).match.leftover
 
 
 def test_a_pattern_that_names_nothing_is_an_error(exported, bring, capsys):

@@ -65,7 +65,7 @@ def list_pairs(raw_dir: Path) -> Listing:
     pairs, notes = _add_positions(pairs, location)
     return Listing(
         location=str(location),
-        layout="/".join(part for part in (folder, inner, "*-19zl.csv") if part),
+        folder_layout="/".join(part for part in (folder, inner, "*-19zl.csv") if part),
         pairs=pairs,
         problems=problems + duplicates,
         notes=[*_note_stems(pairs), *_note_annotations(annotations, root), *notes],

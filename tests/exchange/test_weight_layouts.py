@@ -50,9 +50,9 @@ def load_golden(name):
         return {key: file[key] for key in file.files}
 
 
-def plan(tmp_path, layout, arrays, config, **options):
+def map_file(tmp_path, layout, arrays, config, **options):
     save_file(arrays, tmp_path / "a.safetensors")
-    return importing.plan_import(config, layout, [tmp_path / "a.safetensors"], **options)
+    return importing.map_weights(config, layout, [tmp_path / "a.safetensors"], **options)
 
 
 def build(config, found):
@@ -73,7 +73,7 @@ def test_the_pair_of_saig_embeds_as_its_own_code_does(tmp_path, pool):
     head = {"GAP": "gap", "SMD": "smd"}[pool]
     config = make_tiny_config(**SAIG, **{"embedder.head": head})
     state = make_state(json.loads(str(golden[f"{pool}_shapes"])))
-    found = plan(tmp_path, "saig", state, config)
+    found = map_file(tmp_path, "saig", state, config)
     found.check()
     assert not found.match.leftover
     embedder, weights = build(config, found)
@@ -87,7 +87,7 @@ def test_features_of_timm_are_those_before_the_last_normalisation(tmp_path):
     golden = load_golden("golden_timm.npz")
     config = make_tiny_config(**CONVNEXT)
     state = make_state(json.loads(str(golden["shapes"])))
-    found = plan(tmp_path, "timm-convnext", state, config, allow_leftover=["head.fc.*"])
+    found = map_file(tmp_path, "timm-convnext", state, config, allow_leftover=["head.fc.*"])
     found.check()
     assert found.match.leftover == ["head.fc.bias", "head.fc.weight"]
     embedder, weights = build(config, found)
@@ -117,10 +117,10 @@ def test_sample4geo_is_timm_with_a_prefix_and_a_temperature(tmp_path):
     config = make_tiny_config(**CONVNEXT, **{"embedder.learned_temperature": True})
     state = {f"model.{name}": array for name, array in plain.items()}
     state["logit_scale"] = np.array(2.5, np.float32)
-    found = plan(tmp_path, "timm-convnext", state, config)
+    found = map_file(tmp_path, "timm-convnext", state, config)
     found.check()
     assert not found.match.leftover and found.match.arrays["embedder/log_scale"] == 2.5
-    other = plan(tmp_path, "timm-convnext", plain, make_tiny_config(**CONVNEXT))
+    other = map_file(tmp_path, "timm-convnext", plain, make_tiny_config(**CONVNEXT))
     for name, array in other.match.arrays.items():
         np.testing.assert_array_equal(found.match.arrays[name], array)
 
@@ -132,21 +132,21 @@ def test_a_network_inside_of_another_is_found(tmp_path, prefix):
     plain = {k: v for k, v in make_state(shapes).items() if not k.startswith("head.fc")}
     config = make_tiny_config(**CONVNEXT)
     state = {f"{prefix}{name}": array for name, array in plain.items()}
-    found = plan(tmp_path, "timm-convnext", state, config)
+    found = map_file(tmp_path, "timm-convnext", state, config)
     found.check()
     name = "embedder/towers_aerial/stem/kernel"
-    wanted = plan(tmp_path, "timm-convnext", plain, config).match.arrays[name]
+    wanted = map_file(tmp_path, "timm-convnext", plain, config).match.arrays[name]
     np.testing.assert_array_equal(found.match.arrays[name], wanted)
     state |= {f"ema.{name}": array + 1 for name, array in plain.items()}
     with pytest.raises(UserError, match=f"several such networks, under 'e.*--entry={prefix[:-1]}"):
-        plan(tmp_path, "timm-convnext", state, config)
+        map_file(tmp_path, "timm-convnext", state, config)
 
 
 def test_a_norm_of_each_token_is_ours(tmp_path):
     shapes = json.loads(str(load_golden("golden_timm.npz")["shapes"]))
     state = {k.replace("head.norm", "norm_pre"): v for k, v in make_state(shapes).items()}
     options = {"allow_leftover": ["head.fc.*"]}
-    found = plan(tmp_path, "timm-convnext", state, make_tiny_config(**CONVNEXT), **options)
+    found = map_file(tmp_path, "timm-convnext", state, make_tiny_config(**CONVNEXT), **options)
     found.check()
     assert found.note == ""
     name = "embedder/towers_aerial/norm/scale"
@@ -160,7 +160,7 @@ def test_both_towers_start_from_a_pretrained_one_and_its_square_is_resized(tmp_p
     shapes |= {"pos_embed": [1, 196, 24], "head.weight": [5, 24]}
     state = make_state(shapes)
     options = {"only": ["embedder/towers_*"], "allow_leftover": ["head.*"]}
-    found = plan(tmp_path, "saig", state, make_tiny_config(**SAIG), **options)
+    found = map_file(tmp_path, "saig", state, make_tiny_config(**SAIG), **options)
     found.check()
     arrays = found.match.arrays
     assert {re.split("[/_]", name)[1] for name in found.match.kept} == {"heads"}
@@ -179,7 +179,7 @@ def test_a_pair_on_another_grid_is_refused(tmp_path):
     golden = load_golden("golden_saig.npz")
     shapes = json.loads(str(golden["GAP_shapes"])) | {"model_grd.backbone.pos_embed": [1, 128, 24]}
     config = make_tiny_config(**SAIG, **{"embedder.head": "gap"})
-    found = plan(tmp_path, "saig", make_state(shapes), config)
+    found = map_file(tmp_path, "saig", make_state(shapes), config)
     with pytest.raises(
         UserError, match=r"model_grd.backbone.pos_embed is \[1, 128, 24\], not \[8,"
     ):
@@ -215,18 +215,18 @@ def test_every_array_has_a_name_of_its_own_in_pytorch(fields):
 @pytest.mark.parametrize("layout", ["saig", "timm-convnext"])
 def test_another_layout_is_reported(tmp_path, layout):
     with pytest.raises(UserError, match=r"a.safetensors: not .*layout.*begins with rgb.bias"):
-        plan(tmp_path, layout, {"rgb.bias": np.zeros(3, np.float32)}, make_tiny_config())
+        map_file(tmp_path, layout, {"rgb.bias": np.zeros(3, np.float32)}, make_tiny_config())
 
 
 @pytest.mark.parametrize("shape", [(), (8,), (0,), (1, 0, 8), (1, 16, 0), (1, 2, 8), (4, 4, 4, 4)])
 def test_arrays_of_odd_shapes_are_reported(tmp_path, shape):
     config = make_tiny_config(mode="contrastive")
     odd, only = np.ones(shape, np.float32), ["embedder/towers_aerial/position"]
-    found = plan(tmp_path, "saig", {"pos_embed": odd}, config, only=only)
+    found = map_file(tmp_path, "saig", {"pos_embed": odd}, config, only=only)
     with pytest.raises(UserError, match=r"\(pos_embed is \[.*\], not \[4, 4, 8\]\)"):
         found.check()
     with pytest.raises(UserError, match="not the layout of timm's ConvNeXt"):
-        plan(tmp_path, "timm-convnext", {"stem.0.weight": odd, "stem.0.bias": odd}, config)
+        map_file(tmp_path, "timm-convnext", {"stem.0.weight": odd, "stem.0.bias": odd}, config)
 
 
 def test_the_first_convolution_is_the_same_function_of_other_images():

@@ -14,13 +14,13 @@ from pair_files import make_data_config, write_pairs
 from retroguide_jax.config import load_config
 from retroguide_jax.data import catalog, pipeline
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation import layout
+from retroguide_jax.evaluation import layout_readers
 from retroguide_jax.evaluation.examples import ModelExamples
-from retroguide_jax.evaluation.layout_training import LayoutRecipe, degrade_colours
+from retroguide_jax.evaluation.layout_reader_training import LayoutRecipe, degrade_colours
 from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.evaluation.summary import summarize
 from retroguide_jax.files import lock_folder
-from retroguide_jax.metrics.layout import score_layout
+from retroguide_jax.metrics.scene_layout import score_layout
 
 RECIPE = LayoutRecipe(num_steps=60, pixels_per_step=4 * 32 * 128, warmup_steps=5)
 SKY_DEPTH = 65535
@@ -38,7 +38,7 @@ def city(tmp_path_factory):
 def kept(city, tmp_path_factory):
     """(folder with a reader, the reader as trained, the progress of its training)."""
     folder, reported = tmp_path_factory.mktemp("readers"), []
-    net = layout.open_layout_reader(
+    net = layout_readers.open_layout_reader(
         *city, folder, lambda *progress: reported.append(progress), recipe=RECIPE
     )
     return folder, net, reported
@@ -48,7 +48,7 @@ def kept(city, tmp_path_factory):
 def test_batch(city):
     builder, data_config = city
     batches = pipeline.iterate_batches(
-        builder, data_config, "test", batch_size=16, with_layout=True
+        builder, data_config, "test", batch_size=16, with_scene_layout=True
     )
     batch = next(batches)
     return batch
@@ -73,8 +73,8 @@ class Painter:
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_a_job_tells_what_noise_changes(city, kept, strength):
-    examples = ModelExamples(Painter(strength), *city, "test", num_noises=3, with_layout=True)
-    scorer = Scorer(("layout",), Instruments({}, layout=kept[1]), 2)
+    examples = ModelExamples(Painter(strength), *city, "test", num_noises=3, with_scene_layout=True)
+    scorer = Scorer(("layout",), Instruments({}, layout_reader=kept[1]), 2)
     scores = summarize(
         scorer.score(examples),
         ("layout",),
@@ -113,7 +113,7 @@ def test_training_learns_to_read_other_places(kept, test_batch):
 
 def test_what_was_kept_is_found_again_bit_by_bit(city, kept, test_batch):
     folder, net, _ = kept
-    again = layout.open_layout_reader(*city, folder, fail, recipe=RECIPE)
+    again = layout_readers.open_layout_reader(*city, folder, fail, recipe=RECIPE)
     assert again.fingerprint == net.fingerprint and again.protocol == net.protocol
     one = jax.jit(net.apply)(net.variables, test_batch["ground"])
     other = jax.jit(again.apply)(again.variables, test_batch["ground"])
@@ -124,20 +124,20 @@ def test_what_was_kept_is_found_again_bit_by_bit(city, kept, test_batch):
 
 def test_another_recipe_is_another_file(city, kept, tmp_path, monkeypatch):
     net = kept[1]
-    monkeypatch.setattr(layout, "train_layout_reader", lambda *_: net.variables)
+    monkeypatch.setattr(layout_readers, "train_layout_reader", lambda *_: net.variables)
     seeds = [dataclasses.replace(RECIPE, seed=seed) for seed in (0, 1)]
     for recipe in (*seeds, seeds[0]):
-        layout.open_layout_reader(*city, tmp_path, recipe=recipe)
+        layout_readers.open_layout_reader(*city, tmp_path, recipe=recipe)
     names = {path.name for path in tmp_path.iterdir()}
     assert len(names) == 2 and next(kept[0].iterdir()).name in names
 
 
 def test_what_another_process_trains_is_waited_for(city, kept, tmp_path, monkeypatch):
     good, theirs = next(kept[0].iterdir()), kept[1]
-    monkeypatch.setattr(layout, "train_layout_reader", fail)
+    monkeypatch.setattr(layout_readers, "train_layout_reader", fail)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with lock_folder(tmp_path):
-            waiting = pool.submit(layout.open_layout_reader, *city, tmp_path, recipe=RECIPE)
+            waiting = pool.submit(layout_readers.open_layout_reader, *city, tmp_path, recipe=RECIPE)
             with pytest.raises(concurrent.futures.TimeoutError):
                 waiting.result(timeout=0.5)
             shutil.copy(good, tmp_path)
@@ -157,8 +157,8 @@ def test_where_nothing_can_be_locked_the_first_file_stays(city, kept, tmp_path, 
         return jax.tree.map(np.zeros_like, theirs.variables)
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    monkeypatch.setattr(layout, "train_layout_reader", train_slowly)
-    net = layout.open_layout_reader(*city, tmp_path, recipe=RECIPE)
+    monkeypatch.setattr(layout_readers, "train_layout_reader", train_slowly)
+    net = layout_readers.open_layout_reader(*city, tmp_path, recipe=RECIPE)
     assert net.fingerprint == theirs.fingerprint
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
 
@@ -166,7 +166,8 @@ def test_where_nothing_can_be_locked_the_first_file_stays(city, kept, tmp_path, 
 def test_equal_training_gives_equal_weights(city, tmp_path):
     recipe = LayoutRecipe(num_steps=3, pixels_per_step=32 * 128, warmup_steps=1)
     one, other = (
-        layout.open_layout_reader(*city, tmp_path / name, recipe=recipe) for name in ("a", "b")
+        layout_readers.open_layout_reader(*city, tmp_path / name, recipe=recipe)
+        for name in ("a", "b")
     )
     assert one.fingerprint == other.fingerprint
 
@@ -185,26 +186,26 @@ def test_a_damaged_file_is_refused(city, kept, tmp_path, damage):
     data = {"cut": data[: len(data) // 2], "empty": b""}.get(damage, data)
     (tmp_path / good.name).write_bytes(data)
     with pytest.raises(UserError, match=f"{good.name}.*delete it"):
-        layout.open_layout_reader(*city, tmp_path, fail, recipe=RECIPE)
+        layout_readers.open_layout_reader(*city, tmp_path, fail, recipe=RECIPE)
 
 
 def test_a_place_that_cannot_be_written_is_named_before_training(city, tmp_path, monkeypatch):
-    monkeypatch.setattr(layout, "train_layout_reader", fail)
+    monkeypatch.setattr(layout_readers, "train_layout_reader", fail)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match="cannot write .*layout_reader-"):
-        layout.open_layout_reader(*city, tmp_path / "file", recipe=RECIPE)
+        layout_readers.open_layout_reader(*city, tmp_path / "file", recipe=RECIPE)
 
 
 def test_photographs_have_no_layout(tmp_path):
     data_config = make_data_config(write_pairs(tmp_path / "raw", 20))
     builder = catalog.open_dataset(data_config, tmp_path / "built")
     with pytest.raises(UserError, match="image_pairs.*has no labels and depth"):
-        layout.open_layout_reader(builder, data_config, tmp_path)
+        layout_readers.open_layout_reader(builder, data_config, tmp_path)
 
 
 def test_aerial_targets_are_refused(city, tmp_path):
     with pytest.raises(UserError, match="target view is aerial"):
-        layout.open_layout_reader(*city, tmp_path, target_view="aerial")
+        layout_readers.open_layout_reader(*city, tmp_path, target_view="aerial")
 
 
 def test_sizes_that_do_not_fold_are_refused(city, tmp_path):
@@ -212,7 +213,7 @@ def test_sizes_that_do_not_fold_are_refused(city, tmp_path):
     data_config = data_config.copy_and_resolve_references()
     data_config.ground_size = (30, 120)
     with pytest.raises(UserError, match=r"ground_size=\(30, 120\).*multiples of 8"):
-        layout.open_layout_reader(builder, data_config, tmp_path)
+        layout_readers.open_layout_reader(builder, data_config, tmp_path)
 
 
 def test_augmentation_spoils_colours_and_moves_nothing():

@@ -61,7 +61,7 @@ class _City:
     """The folders of a city, and the tiles of its aerial folder."""
 
     name: str
-    layout: str
+    folder_layout: str
     panoramas: Path
     aerials: Path
     # Paths of tiles by panorama (vigor_gen) or by their own names; None if the list is missing.
@@ -105,11 +105,11 @@ def list_pairs(raw_dir: Path, variant: str, crop_metres: float) -> Listing:
         listed += pairs
         problems += new
     pairs, duplicates = find_duplicates(listed)
-    layouts = dict.fromkeys(city.layout for city in cities.values())
+    folder_layouts = dict.fromkeys(city.folder_layout for city in cities.values())
     folders = dict.fromkeys(path.parent.parent.name for _, _, path in lists)
     found = Listing(
         location=str(root),
-        layout=f"{' and '.join(layouts)}, {' and '.join(folders)}",
+        folder_layout=f"{' and '.join(folder_layouts)}, {' and '.join(folders)}",
         pairs=pairs,
         problems=problems + duplicates,
         expected=_PUBLISHED if protocol == "same_area" and pairing != "vigor_gen" else {},
@@ -124,15 +124,13 @@ def list_pairs(raw_dir: Path, variant: str, crop_metres: float) -> Listing:
 def _find_cities(root: Path, pairing: str) -> tuple[dict[str, _City], list[Problem]]:
     cities, problems = {}, []
     own = (f"{OWN_TILES}/{{city}}",) if pairing == "vigor_gen" else ()
-    patterns = {
-        layout: (first, *(own or (second,))) for layout, (first, second) in _LAYOUTS.items()
-    }
+    patterns = {name: (first, *(own or (second,))) for name, (first, second) in _LAYOUTS.items()}
     wanted = " nor ".join(" with ".join(pair) for pair in patterns.values())
     for name in CITIES:
-        for layout, pair in patterns.items():
+        for folder_layout, pair in patterns.items():
             panoramas, aerials = (root / pattern.format(city=name) for pattern in pair)
             if panoramas.is_dir() and aerials.is_dir():
-                cities[name] = _City(name, layout, panoramas, aerials)
+                cities[name] = _City(name, folder_layout, panoramas, aerials)
                 break
         else:
             reason = f"city {name} is absent: there is neither {wanted.format(city=name)}"

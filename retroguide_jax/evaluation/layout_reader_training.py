@@ -140,7 +140,9 @@ def _compile_step(net: LayoutReader, optimizer: optax.GradientTransformation, de
 def _read_examples(builder, data_config, most: int) -> dict[str, np.ndarray]:
     """The first `most` examples of the training split: the training uses no more."""
     split = data_config.train_split
-    batches = iterate_batches(builder, data_config, split, batch_size=_READ_BATCH, with_layout=True)
+    batches = iterate_batches(
+        builder, data_config, split, batch_size=_READ_BATCH, with_scene_layout=True
+    )
     parts = []
     for batch in itertools.islice(batches, -(-most // _READ_BATCH)):
         batch = {name: batch[name][batch["mask"]] for name in ("ground", "labels", "depth")}

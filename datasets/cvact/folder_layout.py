@@ -58,11 +58,11 @@ def list_pairs(raw_dir: Path, is_corrected: bool) -> Listing:
     suffixes = (".png", ".jpg") if is_corrected else (".jpg", ".png")
     ground, aerial = (_scan(folders, name, suffixes) for name in (_GROUND, aerial_folder))
     names = [_name_folder(folder, root) for folder in folders]
-    layout = f"{_GROUND} and {aerial_folder} in {' and '.join(names)}"
+    folder_layout = f"{_GROUND} and {aerial_folder} in {' and '.join(names)}"
     wrong_origin = _check_origin(table, ground, table_path)
     if wrong_origin:
         # The split of each place is unknown, and no pairs are better than wrong ones.
-        return Listing(str(root), layout, [], [wrong_origin], expected=_PUBLISHED)
+        return Listing(str(root), folder_layout, [], [wrong_origin], expected=_PUBLISHED)
     splits = {split: _list_split(table, split, ground, aerial) for split in matfile.SETS}
     notes = []
     val_ids = {pair.id for pair in splits["val"]}
@@ -82,7 +82,7 @@ def list_pairs(raw_dir: Path, is_corrected: bool) -> Listing:
     pairs, duplicates = _remove_duplicates(splits)
     return Listing(
         location=str(root),
-        layout=layout,
+        folder_layout=folder_layout,
         pairs=pairs,
         problems=list(dict.fromkeys(problems + duplicates)),
         notes=notes,

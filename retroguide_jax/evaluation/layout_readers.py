@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from flax import traverse_util
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.evaluation.layout_training import (
+from retroguide_jax.evaluation.layout_reader_training import (
     LayoutRecipe,
     make_layout_reader,
     train_layout_reader,
@@ -28,7 +28,7 @@ from retroguide_jax.parallel.processes import is_writer, writer_first
 from retroguide_jax.progress import follow, make_bar
 
 
-def open_layout(
+def open_if_needed(
     metrics: Collection[str], model: Model, builder: tfds.core.DatasetBuilder, data_config
 ) -> FrozenNet | None:
     """Opens the layout reader stored next to a model's data set; trains it first if it is missing.
