@@ -139,5 +139,7 @@ class Embedder(nn.Module):
         return self(aerial, "aerial")[0], self(ground, "ground")[0]
 
     def inverse_temperature(self) -> Tensor | float:
-        """The factor of similarities in the contrastive loss."""
-        return 1.0 / self.temperature if self.log_scale is None else self.log_scale.exp()
+        """The factor of similarities in the contrastive loss; if learned, at most 100."""
+        if self.log_scale is None:
+            return 1.0 / self.temperature
+        return self.log_scale.clamp(max=math.log(100.0)).exp()

@@ -16,6 +16,7 @@ from retroguide_jax.models.convnext import ConvNeXtTower
 from retroguide_jax.models.layers import Conv, Dtype, rematerialise
 
 VIEWS = ("aerial", "ground")
+_LARGEST_SCALE = 100.0  # of a learned inverse temperature, as in CLIP (Radford et al., 2021)
 
 
 class Stem(nn.Module):
@@ -190,10 +191,10 @@ class Embedder(nn.Module):
         return self(aerial, "aerial", train)[0], self(ground, "ground", train)[0]
 
     def inverse_temperature(self) -> jax.Array:
-        """The factor of the similarities in the contrastive loss, a scalar."""
+        """The factor of the similarities in the contrastive loss; if learned, at most 100."""
         if self.log_scale is None:
             return jnp.float32(1.0 / self.temperature)
-        return jnp.exp(self.log_scale)
+        return jnp.exp(jnp.minimum(self.log_scale, math.log(_LARGEST_SCALE)))
 
 
 class SourceEncoder(nn.Module):

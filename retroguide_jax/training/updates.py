@@ -26,7 +26,7 @@ class Recipe:
       shardings: shardings of the trained parameters, by network.
       optimizers: optimizers by network.
       frozen: name -> values that terms of an objective read and no update changes, such as the
-        variables of a network that was trained elsewhere.
+        variables of a network that was trained elsewhere; constants of the compiled step.
     """
 
     config: ConfigDict

@@ -104,6 +104,14 @@ def test_learned_temperature_starts_at_the_given_one():
     assert np.isclose(np.exp(variables["params"]["log_scale"]), 20.0)
 
 
+@pytest.mark.parametrize(("log_scale", "scale"), [(3.0, np.exp(3.0)), (9.0, 100.0)])
+def test_learned_temperature_has_a_smallest_value(log_scale, scale):
+    embedder = make_embedder(learned_temperature=True)
+    variables = {"params": {"log_scale": jnp.float32(log_scale)}}
+    found = embedder.apply(variables, method="inverse_temperature")
+    assert np.isclose(found, scale, rtol=1e-5)
+
+
 def test_position_embedding_is_resized_for_other_inputs():
     tower = SaigTower(grid=(4, 4), **TOWER)
     variables = jax.jit(tower.init)(jax.random.key(0), AERIAL)
