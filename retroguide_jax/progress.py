@@ -4,14 +4,17 @@ The environment variable RETROGUIDE_QUIET, which `--quiet` sets, silences both, 
 that a command starts too.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
 QUIET = "RETROGUIDE_QUIET"
 _SECONDS_PER_LINE = 30.0
+_SECONDS_PER_TICK = 1.0
 
 
 def is_quiet() -> bool:
@@ -44,6 +47,34 @@ def follow(bar: tqdm) -> Callable[[int, int], None]:
         bar.update(num_done - bar.n)
 
     return show
+
+
+@contextlib.contextmanager
+def show_stage(what: str, *, shown: bool = True) -> Iterator[None]:
+    """Shows the current operation with a running clock; in a log, one line per 30 s.
+
+    For operations of unknown length. The clock runs in a thread, so that it also runs during calls
+    that block the main thread, such as compilation.
+
+    Args:
+      what: the operation, such as "compiling the training step".
+      shown: False on processes that must not show progress because another one does.
+    """
+    has_ended = threading.Event()
+    with make_bar(desc=what, bar_format="{desc} [{elapsed}]", shown=shown) as bar:
+        seconds = _SECONDS_PER_TICK if sys.stderr.isatty() else _SECONDS_PER_LINE
+
+        def tick() -> None:
+            while not has_ended.wait(seconds):
+                bar.refresh()
+
+        clock = threading.Thread(target=tick, name="clock", daemon=True)
+        clock.start()
+        try:
+            yield
+        finally:
+            has_ended.set()
+            clock.join()
 
 
 class _Lines(tqdm):

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -60,3 +61,40 @@ def test_quiet_is_a_flag_of_every_command_and_sub_command(report, monkeypatch, t
     assert cli.main(wrong) == 1
     assert os.environ[progress.QUIET] == "1"
     assert report(Terminal(), mininterval=0) == ""
+
+
+def run_stage(monkeypatch, stderr):
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with progress.show_stage("compiling"):
+        time.sleep(0.2)
+    return stderr.getvalue()
+
+
+def test_a_stage_has_a_running_clock_on_a_terminal(monkeypatch):
+    monkeypatch.delenv(progress.QUIET, raising=False)
+    monkeypatch.setattr(progress, "_SECONDS_PER_TICK", 0.02)
+    text = run_stage(monkeypatch, Terminal())
+    assert text.count("compiling [00:00]") >= 3
+    assert text.rstrip(" ").endswith("\r")
+
+
+def test_a_stage_is_a_line_in_a_log_once_it_takes_long(monkeypatch):
+    monkeypatch.delenv(progress.QUIET, raising=False)
+    assert run_stage(monkeypatch, io.StringIO()) == ""
+    monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.08)
+    lines = run_stage(monkeypatch, io.StringIO()).splitlines()
+    assert 1 <= len(lines) <= 3 and set(lines) == {"compiling [00:00]"}
+
+
+def test_a_quiet_stage_prints_nothing(monkeypatch):
+    monkeypatch.setenv(progress.QUIET, "1")
+    monkeypatch.setattr(progress, "_SECONDS_PER_TICK", 0.02)
+    assert run_stage(monkeypatch, Terminal()) == ""
+
+
+def test_a_failed_stage_stops_its_clock(monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_PER_TICK", 0.02)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(ValueError), progress.show_stage("compiling"):
+        raise ValueError
+    assert "clock" not in [thread.name for thread in threading.enumerate()]

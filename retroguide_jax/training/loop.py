@@ -1,6 +1,7 @@
 """The training loop: steps, and at intervals metrics, sample images, scores and checkpoints."""
 
 import contextlib
+import functools
 import gc
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
 from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
-from retroguide_jax.progress import is_quiet
+from retroguide_jax.progress import show_stage
 from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
 from retroguide_jax.scaling import describe_length, list_warnings, scale_config
 from retroguide_jax.state import TrainState, abstract_state, create_state
@@ -65,28 +66,31 @@ def train(
     check_batches(config, jax.device_count())
     check_profile_steps(config)
     networks, mesh = make_networks(config), make_mesh(config.mesh)
-    with writer_first("data set"):
-        builder = open_dataset(config.data, data_dir)
-    iterator = make_train_iterator(
-        builder,
-        config.data,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    stage = functools.partial(show_stage, shown=jax.process_index() == 0)
+    with stage("opening the data set"):
+        with writer_first("data set"):
+            builder = open_dataset(config.data, data_dir)
+        iterator = make_train_iterator(
+            builder,
+            config.data,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
     beat_fn("comparing the processes")
     check_agreement(_list_facts(config, builder, workdir))
-    beat_fn("restoring or making the state")
+    beat_fn("restoring or creating the state")
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir, config, allow_change)
-    abstract = abstract_state(config, networks, mesh)
-    progress = checkpoints.restore(abstract)
-    if progress is None:
-        state = create_state(config, networks, mesh)
-        if config.mode == "frozen":
-            state = _adopt_embedder(state, config, abstract)
-        progress = Progress(state)
+    with stage("restoring or creating the state"):
+        abstract = abstract_state(config, networks, mesh)
+        progress = checkpoints.restore(abstract)
+        if progress is None:
+            state = create_state(config, networks, mesh)
+            if config.mode == "frozen":
+                state = _adopt_embedder(state, config, abstract)
+            progress = Progress(state)
     state, rollbacks = progress.state, progress.rollbacks
     set_position(iterator, progress.position)
     start = step = int(state.step)
@@ -103,8 +107,10 @@ def train(
             print(f"warning: {warning}", file=sys.stderr, flush=True)
     _note_start(workdir, start)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    reporter = Reporter(config, workdir, builder, checkpoints, networks, progress, beat_fn)
+    with stage("opening validation data and judges"):
+        reporter = Reporter(config, workdir, builder, checkpoints, networks, progress, beat_fn)
     step_fn = make_train_step(config, networks, mesh, shardings)
+    compiling = stage("compiling the training step")
     with contextlib.closing(reporter), Stopper() as stopper:
         while step < config.train.num_steps:
             with reporter.profiler.step(step + 1):
@@ -112,8 +118,9 @@ def train(
                 with reporter.timer.waiting():
                     batch = next(iterator)
                 beat_fn(f"in step {step + 1}")
-                with gc_disabled():
+                with gc_disabled(), compiling:
                     state, metrics = step_fn(state, place_batch(batch, mesh))
+                compiling = contextlib.nullcontext()
             step += 1
             try:
                 reporter.after_step(step, state, metrics)
@@ -244,5 +251,3 @@ def _describe(config, networks, state, mesh, start: int) -> None:
         f"from step {start} to {config.train.num_steps}",
         flush=True,
     )
-    if not is_quiet():
-        print("compiling the training step, which can take minutes", flush=True)

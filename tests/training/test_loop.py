@@ -8,6 +8,7 @@ import pytest
 from pair_files import write_pairs
 from tiny import make_tiny_config
 
+from retroguide_jax import progress
 from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.data.catalog import open_dataset
 from retroguide_jax.data.images import to_float
@@ -101,10 +102,17 @@ def test_profile_steps_that_are_not_of_the_run_are_an_error(train):
         train((), **{"train.profile_steps": (9, 11)})
 
 
-def test_a_run_that_diverges_goes_back_and_on_with_other_batches(train, tmp_path, capsys):
+STAGES = ("opening the data set", "restoring or creating the state", "compiling the training step")
+
+
+def test_a_run_that_diverges_goes_back_and_on_with_other_batches(
+    train, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.01)
     config, workdir = train(BAD, **{"train.max_rollbacks": 1})
     printed = capsys.readouterr()
     assert "ROLLED BACK to step 4, on with new batches" in printed.err
+    assert all(f"{stage} [00:" in printed.err for stage in STAGES)
     check_speeds(workdir, printed.out)
     check_trace(workdir / "events")
     meta = read_json(workdir / "checkpoints" / "10" / "meta" / "metadata")
