@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.pretrained import copies
 from retroguide_jax.text import one_line
 
 _SCHEME = "gs://"
@@ -20,14 +21,17 @@ _SCHEME = "gs://"
 def to_path(path: str | os.PathLike) -> Path:
     """A local path, or, for an address like gs://BUCKET/NAME, an object with the same methods.
 
-    Addresses give an `etils.epath.Path`, which Orbax and TFDS accept too. It has no atomic rename,
-    no append and no locks, and must not be made absolute.
+    The address pretrained:NAME gives a local path, that of a packaged model. Those of buckets give
+    an `etils.epath.Path`, which Orbax and TFDS accept too. It has no atomic rename, no append and
+    no locks, and must not be made absolute.
 
     Raises:
       UserError: another kind of address; gcsfs is not installed; there is no such bucket, or it
-        cannot be reached.
+        cannot be reached; see `copies.open_copy`.
     """
     text = os.fspath(path)
+    if text.startswith(copies.SCHEME):
+        return copies.open_copy(text)
     if "://" not in text:
         return Path(path)
     bucket = text.removeprefix(_SCHEME).partition("/")[0]

@@ -31,7 +31,8 @@ def load(
     """Loads the model of a work directory, local or `gs://...`, on all devices.
 
     Args:
-      workdir: written by `retroguide train`, by `retroguide weights import`, or by `save`.
+      workdir: written by `retroguide train`, by `retroguide weights import` or `export`, or by
+        `save`; "pretrained:NAME" for a packaged model.
       checkpoint: "latest" or "best".
       step: the checkpoint of this step; None for the newest.
 

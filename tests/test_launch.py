@@ -83,6 +83,20 @@ def test_the_demo_builds_trains_measures_and_reports_in_one_folder():
     ]
 
 
+def test_a_release_scores_the_rounded_weights_and_packs_those():
+    words = dry_run("release_weights.sh", "runs/x", "city", "--judge=pretrained:judge")
+    place = LAUNCH.parent / "retroguide_jax" / "pretrained" / "city"
+    half = "--dtype=float16 --license=Apache-2.0"
+    assert [" ".join(line) for line in words] == [
+        "rm -rf runs/x/packed/city",
+        f"retroguide weights export --workdir=runs/x {half} --output=runs/x/packed/city",
+        "retroguide evaluate --workdir=runs/x/packed/city --judge=pretrained:judge",
+        f"rm -rf {place}",
+        f"retroguide weights export --workdir=runs/x/packed/city {half} --output={place}",
+    ]
+    assert run_script("release_weights.sh", "runs/x").returncode == 2
+
+
 def test_the_demo_has_a_default_folder():
     assert dry_run("city_demo.sh")[-2][-2:] == ["--workdir=runs/city", "--judge=runs/city/judge"]
 

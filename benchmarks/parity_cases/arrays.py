@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from retroguide_jax.exchange.axes import from_torch, to_torch
-from retroguide_jax.exchange.twin import name_parameter
+from retroguide_jax.torch_layout.axes import from_torch, to_torch
+from retroguide_jax.torch_layout.names import name_parameter
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Loads a trained model from a work directory."""
+"""Loads a trained model from a work directory, or from the folder of an export."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from retroguide_jax.checkpoints.integrity import (
 )
 from retroguide_jax.checkpoints.reading import Reader
 from retroguide_jax.checkpoints.saving import MODEL_KEYS
-from retroguide_jax.config import complete_config
+from retroguide_jax.config import complete_config, config_from_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import to_path
 from retroguide_jax.inference import Model
@@ -18,6 +18,7 @@ from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import count_slices, make_mesh
 from retroguide_jax.parallel.processes import is_writer
 from retroguide_jax.state import abstract_state
+from retroguide_jax.torch_layout import folder
 
 _FOLDERS = {"latest": "checkpoints", "best": "best"}
 
@@ -34,7 +35,8 @@ def load_model(
     If the newest checkpoint is damaged, the one before it is used, with a warning on stderr.
 
     Args:
-      workdir: work directory of a `retroguide train` run.
+      workdir: work directory of a `retroguide train` run, or a folder that `retroguide weights
+        export` wrote, which holds one checkpoint, the latest.
       checkpoint: "latest" or "best".
       step: the checkpoint of this step and no other; None for the newest.
       into: a model of the same config that receives the weights; its compiled functions are reused.
@@ -42,7 +44,12 @@ def load_model(
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
     """
-    reader = _open(to_path(workdir), checkpoint)
+    if checkpoint not in _FOLDERS:
+        raise UserError(f"checkpoint={checkpoint!r}: must be 'latest' or 'best'")
+    workdir = to_path(workdir)
+    if folder.is_model_folder(workdir):
+        return _load_export(workdir, checkpoint, step, into)
+    reader = _open(workdir, checkpoint)
     steps = reader.find_steps() if step is None else [step]
     if not steps:
         raise UserError(f"{reader.folder}: holds no checkpoint yet")
@@ -76,11 +83,20 @@ def _load(reader: Reader, step: int, into: Model | None) -> Model:
 
 
 def _open(workdir: Path, which: str) -> Reader:
-    if which not in _FOLDERS:
-        raise UserError(f"checkpoint={which!r}: must be 'latest' or 'best'")
-    folder = workdir / _FOLDERS[which]
+    checkpoints = workdir / _FOLDERS[which]
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such work directory; train one with `retroguide train`")
-    if not folder.is_dir():
-        raise UserError(f"{workdir}: has no {which} checkpoint ({folder.name}/ is missing)")
-    return Reader(folder)
+    if not checkpoints.is_dir():
+        raise UserError(f"{workdir}: has no {which} checkpoint ({checkpoints.name}/ is missing)")
+    return Reader(checkpoints)
+
+
+def _load_export(workdir: Path, which: str, step: int | None, into: Model | None) -> Model:
+    config = complete_config(config_from_json((workdir / folder.CONFIG).read_text()))
+    model = into or Model(config, make_networks(config))
+    averages, found = folder.read_networks(workdir, config, model.networks)
+    if which != "latest" or step not in (None, found):
+        wanted = which if step is None else f"step {step}"
+        raise UserError(f"{workdir}: an export holds one checkpoint: step {found}, not {wanted}")
+    model.load(averages, found)
+    return model

@@ -50,6 +50,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import make_absolute, to_path, write_beside
 from retroguide_jax.parallel.processes import is_writer
 from retroguide_jax.state import TrainState
+from retroguide_jax.torch_layout.folder import is_model_folder
 
 MODEL_KEYS = ("step", "ema")
 _FINISHED = "finished.json"
@@ -75,7 +76,15 @@ class Checkpoints:
           config: the run's config, saved in each checkpoint.
           allowed: fields in which it may differ from that of the checkpoint to resume from, see
             `resuming.check_change`.
+
+        Raises:
+          UserError: the folder holds an exported model.
         """
+        if is_model_folder(workdir):
+            raise UserError(
+                f"{workdir}: holds an exported model, which cannot be resumed; name another "
+                "folder, made by `retroguide weights import` to start from these weights"
+            )
         hush_orbax()
         self._config, self._allowed = config, allowed
         self._latest = _open(workdir / "checkpoints", config.train.keep_checkpoints)

@@ -25,6 +25,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="safetensors: arrays under PyTorch's names; stablehlo, onnx: programs with their "
         "weights inside",
     )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "float16"),
+        help="of the arrays, with --format=safetensors; float16 halves the files, changes scores "
+        "slightly and leaves the discriminator out",
+    )
+    parser.add_argument(
+        "--license",
+        metavar="ID",
+        help="of the weights, for the card, such as Apache-2.0 (default: none is stated)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
     workdir, output = to_path(args.workdir), to_local_path(args.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output={output}: is not empty; name a new folder")
+    if args.dtype != "float32" and args.format != "safetensors":
+        raise UserError(f"--dtype={args.dtype} goes with --format=safetensors; leave it out")
     model = load_model(workdir, args.checkpoint)
     files = _export(model, workdir, output, args)
-    card.write_card(model, workdir, output, files)
+    card.write_card(model, workdir, output, files, args.license)
     for name, what in files.items():
         print(f"{output / name}: {what}")
     print(f"{output / card.NAME}: what the model is, and what it is not for")
@@ -54,7 +68,9 @@ def _export(model, workdir, output, args: argparse.Namespace) -> dict[str, str]:
     if args.format == "safetensors":
         from retroguide_jax.exchange import safetensors_export
 
-        return safetensors_export.export(model, workdir, output)
+        if args.dtype == "float16":
+            safetensors_export.round_to_half(model)
+        return safetensors_export.export(model, workdir, output, args.dtype)
     if args.format == "stablehlo":
         from retroguide_jax.exchange import programs
 

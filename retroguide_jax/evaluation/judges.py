@@ -49,9 +49,11 @@ def name_judges(
     named: dict[str, Path] = {}
     seen = {}
     if workdir is not None:
-        seen[os.path.realpath(workdir)] = "is the model to be scored; give an independent embedder"
+        own = os.path.realpath(to_path(workdir))
+        seen[own] = "is the model to be scored; give an independent embedder"
     for judge in judges:
-        place = os.path.realpath(judge)
+        path = to_path(judge)
+        place = os.path.realpath(path)
         if place in seen:
             raise UserError(f"{flag}={judge}: {seen[place]}")
         seen[place] = "is given twice; leave one out"
@@ -59,7 +61,7 @@ def name_judges(
         taken = {EMBEDDER, *named}
         numbered = (f"{base}_{number}" for number in range(2, len(taken) + 3))
         name = next(name for name in (base, *numbered) if name not in taken)
-        named[name] = to_path(judge)
+        named[name] = path
     return named
 
 

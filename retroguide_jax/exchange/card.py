@@ -1,27 +1,26 @@
 """The model card of an export: description, provenance and scores of the model."""
 
 import datetime
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from retroguide_jax import __version__
 from retroguide_jax.config import config_to_json
-from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation import results, table
-from retroguide_jax.exchange.importing import RECORD
-from retroguide_jax.files import write_beside
+from retroguide_jax.exchange import history
+from retroguide_jax.files import read_rows, write_beside
 from retroguide_jax.fingerprints import hash_weights
 from retroguide_jax.inference import Model
+from retroguide_jax.provenance import STARTS_PATH
+from retroguide_jax.torch_layout.folder import CONFIG
 
 NAME = "README.md"
 
 _TEXT = """\
 ---
 library_name: retroguide_jax
-license: other
-license_name: not-stated
+{license_tags}
 tags: [cross-view, image-retrieval{tags}]
 ---
 
@@ -52,8 +51,7 @@ tags: [cross-view, image-retrieval{tags}]
 
 ## Licence
 
-The program is under Apache-2.0. No licence has been stated for these weights. Whoever publishes
-them states one, within the terms of the data set and of any weights they were made from.
+{license}
 
 ## Intended use
 
@@ -78,8 +76,17 @@ _RETRIEVAL = (
 )
 
 
-def write_card(model: Model, workdir: Path, output: Path, files: Mapping[str, str]) -> None:
-    """Writes README.md and config.json into the folder of an export.
+_NO_LICENCE = (
+    "The program is under Apache-2.0. No licence has been stated for these weights. Whoever\n"
+    "publishes them states one, within the terms of the data set and of any weights they were\n"
+    "made from."
+)
+
+
+def write_card(
+    model: Model, workdir: Path, output: Path, files: Mapping[str, str], licence: str | None = None
+) -> None:
+    """Writes README.md, config.json and the provenance into the folder of an export.
 
     The card states recorded facts only: its scores are the ledger's rows for exactly these weights.
 
@@ -88,11 +95,13 @@ def write_card(model: Model, workdir: Path, output: Path, files: Mapping[str, st
       workdir: the work directory that it comes from.
       output: the folder.
       files: the folder's files: file name -> description.
+      licence: of the weights, an SPDX identifier such as "Apache-2.0"; None: not stated.
 
     Raises:
       UserError: a file cannot be read or written.
     """
-    config = model.config
+    config = history.clean_config(model.config)
+    history.copy_history(model.config, workdir, output)
     data = config.data
     is_pair = model.has_generator
     text = _TEXT.format(
@@ -113,10 +122,14 @@ def write_card(model: Model, workdir: Path, output: Path, files: Mapping[str, st
         version=__version__,
         date=datetime.date.today().isoformat(),
         files="\n".join(f"* `{name}`: {what}" for name, what in files.items()),
-        origin=_describe_origin(model, workdir),
+        origin=_describe_origin(model, workdir) + _list_starts(output),
         scores=_format_scores(model, workdir),
+        license_tags=f"license: {licence.lower()}"
+        if licence
+        else "license: other\nlicense_name: not-stated",
+        license=f"These weights are under {licence}." if licence else _NO_LICENCE,
     )
-    for name, content in ((NAME, text), ("config.json", config_to_json(config))):
+    for name, content in ((NAME, text), (CONFIG, config_to_json(config))):
         with write_beside(output / name) as beside:
             beside.write_text(content)
 
@@ -126,7 +139,7 @@ def _format_size(size: tuple[int, int]) -> str:
 
 
 def _describe_origin(model: Model, workdir: Path) -> str:
-    record, config = _read_record(workdir / RECORD), model.config
+    record, config = history.read_record(workdir), model.config
     if record is None:
         start = f"random weights of seed {config.seed}"
         if config.mode == "frozen":
@@ -144,15 +157,10 @@ def _describe_origin(model: Model, workdir: Path) -> str:
     )
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(
-            f"{path}: is not JSON ({error}); remove it if the weights were not imported"
-        ) from None
+def _list_starts(output: Path) -> str:
+    rows = [row for row in read_rows(output / STARTS_PATH) if "machine" in row]
+    lines = "\n".join(map(_format_command, rows))
+    return f" The commands, each start and resume of it:\n\n{lines}" if lines else ""
 
 
 def _format_scores(model: Model, workdir: Path) -> str:
@@ -161,8 +169,17 @@ def _format_scores(model: Model, workdir: Path) -> str:
     if not rows:
         return "Not measured: the work directory's ledger has no row for these weights."
     return "\n\n".join(
-        f"Split `{row['split']}` of {row['dataset']}, {row['time']}, "
-        f"protocol {row['protocol_hash']}:\n\n"
+        f"Split `{row['split']}` of {row['dataset']}, protocol {row['protocol_hash']}, by\n\n"
+        f"{_format_command(row)}\n\n"
         f"```\n{table.format_table(row)}\n```"
         for row in rows
     )
+
+
+def _format_command(row: Mapping[str, Any]) -> str:
+    """The command of a row, and when, at which commit and on which machine it ran."""
+    command = history.leave_out_folders(row.get("command", ""))
+    machine = row.get("machine", {})
+    facts = [f"{name} {machine[name]}" for name in ("commit", "jax") if name in machine]
+    facts += [machine[name] for name in ("device", "processor") if name in machine]
+    return f"* `{command}` ({', '.join([row['time'], *facts])})"

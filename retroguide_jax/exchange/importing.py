@@ -13,13 +13,14 @@ from retroguide_jax.checkpoints.saving import Checkpoints, Progress
 from retroguide_jax.config import config_to_json
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.results import write_json
-from retroguide_jax.exchange import saig, timm_convnext, twin, variables
+from retroguide_jax.exchange import saig, timm_convnext, twin
 from retroguide_jax.exchange.matching import Match, match
 from retroguide_jax.exchange.weight_layouts import Source
 from retroguide_jax.files import write_beside
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.state import create_state
+from retroguide_jax.torch_layout import variables
 from retroguide_jax.weights import files, reading
 
 LAYOUTS: dict[str, Callable[[Mapping[str, np.ndarray]], Source]] = {

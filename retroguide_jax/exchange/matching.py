@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.exchange import axes
 from retroguide_jax.exchange.weight_layouts import Source
 from retroguide_jax.text import find_nearest
+from retroguide_jax.torch_layout import axes
 
 _MOST_NAMED = 5
 

@@ -1,6 +1,5 @@
 """Exports a trained model as .safetensors files, one per network, under PyTorch's names."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +8,26 @@ import numpy as np
 
 from retroguide_jax.checkpoints.reading import Reader
 from retroguide_jax.checkpoints.saving import list_steps, split
-from retroguide_jax.exchange import axes, twin, variables
+from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.state import abstract_state
-from retroguide_jax.weights import reading
+from retroguide_jax.torch_layout import folder
 
 
-def export(model: Model, workdir: Path, output: Path) -> dict[str, str]:
+def export(model: Model, workdir: Path, output: Path, dtype: str = "float32") -> dict[str, str]:
     """Writes embedder.safetensors, and those of the generator and discriminator if there are any.
 
-    Names are those of the weight layout `torch`, in PyTorch's order of axes; values are bit-exact
-    copies of those in the work directory. The discriminator is not averaged, and only checkpoints
-    to resume from contain it: the best checkpoint may have none.
+    Names are those of the weight layout `torch`, in PyTorch's order of axes; values are exact
+    copies of those of the model. The discriminator is not averaged, and only checkpoints to resume
+    from contain it: the best checkpoint may have none. Half precision is for inference: there the
+    discriminator is left out.
 
     Args:
-      model: the averaged weights.
+      model: the averaged weights; for float16 as `round_to_half` leaves them.
       workdir: the work directory that they come from.
       output: a folder.
+      dtype: of the arrays in the files: float32 or float16.
 
     Returns:
       File name -> description.
@@ -34,24 +35,32 @@ def export(model: Model, workdir: Path, output: Path) -> dict[str, str]:
     Raises:
       UserError: a file cannot be read or written.
     """
-    networks = {**model.variables, **_read_discriminator(model, workdir)}
+    further = _read_discriminator(model, workdir) if dtype == "float32" else {}
     written = {}
-    for network, arrays in _to_torch(networks).items():
-        name = f"{network}.safetensors"
-        reading.write_arrays(output / name, arrays, "")
+    networks = {**model.variables, **further}
+    for network, arrays in folder.write_networks(networks, output, model.step, dtype).items():
         kind = "as trained" if network == "discriminator" else "averaged"
         num_values = sum(array.size for array in arrays.values())
-        written[name] = f"{network}, {kind}: {len(arrays)} arrays, {num_values:,} float32"
+        name = folder.get_path(output, network).name
+        written[name] = f"{network}, {kind}: {len(arrays)} arrays, {num_values:,} {dtype}"
     return written
 
 
-def _to_torch(networks: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
-    """Network -> PyTorch's name -> array."""
-    named: dict[str, dict[str, np.ndarray]] = {network: {} for network in networks}
-    for name, leaf in variables.flatten(networks).items():
-        network, _, path = name.partition("/")
-        named[network][twin.name_parameter(path)] = axes.to_torch(name, np.asarray(leaf))
-    return named
+def round_to_half(model: Model) -> None:
+    """Rounds a model's weights to half precision; they stay float32 arrays.
+
+    Raises:
+      UserError: a weight is too large for half precision.
+    """
+
+    def round_leaf(leaf: jax.Array) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            half = np.asarray(leaf).astype(np.float16)
+        if not np.isfinite(half).all():
+            raise UserError("--dtype=float16: a weight is above 65,504; export as float32")
+        return half.astype(np.float32)
+
+    model.load(jax.tree.map(round_leaf, model.variables), model.step)
 
 
 def _read_discriminator(model: Model, workdir: Path) -> dict[str, Any]:

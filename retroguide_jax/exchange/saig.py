@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.exchange.weight_layouts import Source, find_prefix, name_leaf
+from retroguide_jax.exchange.weight_layouts import Source, find_prefix
+from retroguide_jax.torch_layout.names import name_leaf
 
 _VIEWS = {"aerial": "model_sat", "ground": "model_grd"}
 _POSITION = "pos_embed"

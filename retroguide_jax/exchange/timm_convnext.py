@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.exchange.weight_layouts import Source, find_prefix, name_leaf
+from retroguide_jax.exchange.weight_layouts import Source, find_prefix
+from retroguide_jax.torch_layout.names import name_leaf
 
 # Normalisation of the images that timm's ConvNeXts were trained on: RGB in [0, 1].
 _MEAN = np.array([0.485, 0.456, 0.406])

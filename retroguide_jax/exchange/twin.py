@@ -1,30 +1,11 @@
-"""The weight layout `torch`: our networks, written in PyTorch in benchmarks/torch_reference.
+"""The weight layout `torch` as a source of an import; see torch_layout/ for its names."""
 
-A Linen path becomes a PyTorch name part by part: `structure_1/AttentionalAdaIN_0/gate/kernel` is
-`structure.1.adain.0.gate.weight`, where numbers are indices of a ModuleList. Only the order of axes
-differs: a convolution's kernel is [k, k, in, out] here and [out, in, k, k] in PyTorch, and a matrix
-is transposed.
-"""
-
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from retroguide_jax.exchange.weight_layouts import Source, name_leaf
-
-_MODULES = {
-    "AttentionalAdaIN": "adain",
-    "BatchNorm": "norm",
-    "Conv": "conv",
-    "Dense": "dense",
-    "GroupNorm": "norm",
-    "LayerNorm": "norm",
-    "NoiseInjection": "noise",
-    "RegionMask": "mask",
-    "RegionModulation": "modulation",
-}
-_VIEWS = re.compile(r"(towers|heads)_(aerial|ground)")
+from retroguide_jax.exchange.weight_layouts import Source
+from retroguide_jax.torch_layout.names import name_parameter
 
 
 def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
@@ -36,21 +17,3 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
         return f"{network}.{plain}" if f"{network}.{plain}" in arrays else plain
 
     return Source(arrays, name_array)
-
-
-def name_parameter(path: str) -> str:
-    """The PyTorch name for a Linen path, whose parts are joined by slashes."""
-    *modules, leaf = path.split("/")
-    is_norm = bool(modules) and bool(re.search(r"Norm_\d+$|norm$", modules[-1]))
-    parts = []
-    for module in modules:
-        view, numbered = _VIEWS.fullmatch(module), re.fullmatch(r"(\w+)_(\d+)", module)
-        if view:
-            parts += view.groups()
-        elif numbered:
-            parts += [_MODULES.get(numbered[1], numbered[1]), numbered[2]]
-        else:
-            parts.append(module)
-    # NoiseInjection's weights are called scale in the PyTorch reference too.
-    leaf = leaf if leaf == "scale" and not is_norm else name_leaf(leaf)
-    return ".".join([*parts, leaf])

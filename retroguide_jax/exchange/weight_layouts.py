@@ -11,8 +11,6 @@ import numpy as np
 
 from retroguide_jax.errors import UserError
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -52,8 +50,3 @@ def find_prefix(arrays: Mapping[str, np.ndarray], anchor: str) -> str | None:
             f"--entry={max(found).removesuffix('.')}"
         )
     return found[0] if found else None
-
-
-def name_leaf(leaf: str) -> str:
-    """PyTorch's name for a parameter or statistic of ours: `weight` for `kernel`."""
-    return _LEAVES.get(leaf, leaf)

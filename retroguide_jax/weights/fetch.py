@@ -5,6 +5,7 @@ import os
 import urllib.parse
 from pathlib import Path
 
+from retroguide_jax.caches import get_cache_folder
 from retroguide_jax.errors import UserError
 from retroguide_jax.weights import files
 from retroguide_jax.weights.catalog import Weights, get_weights
@@ -26,7 +27,7 @@ def fetch(name: str, *, mirror: str | None = None, url: str | None = None) -> Pa
       url: address of the file itself.
 
     Returns:
-      The file's path: `files.get_cache_folder()` / file name.
+      The file's path: `get_cache_folder()` / file name.
 
     Raises:
       UserError: there are no weights of that name; the address is not http or https; the network
@@ -35,7 +36,7 @@ def fetch(name: str, *, mirror: str | None = None, url: str | None = None) -> Pa
     """
     weights = get_weights(name)
     address = _choose_address(weights, mirror, url)
-    path = files.get_cache_folder() / weights.file_name
+    path = get_cache_folder() / weights.file_name
     part = path.with_name(f"{path.name}.part")
     expected = weights.sha256 or files.read_recorded(path)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retroguide_jax.caches import get_cache_folder, get_caches
 from retroguide_jax.errors import UserError
 from retroguide_jax.weights import reading
 from retroguide_jax.weights.catalog import Weights, get_weights
@@ -55,11 +56,6 @@ class WeightsFile:
     arrays: dict[str, np.ndarray]
     origin: str
     is_verified: bool
-
-
-def get_cache_folder() -> Path:
-    """Where `retroguide weights fetch` puts files: ($XDG_CACHE_HOME or ~/.cache)/retroguide."""
-    return _get_caches() / "retroguide"
 
 
 def find(name: str, extra: str | os.PathLike | None = None) -> Path | None:
@@ -184,7 +180,7 @@ def _list_places(weights: Weights, extra) -> Iterator[tuple[Path, bool]]:
             if not path.exists():
                 raise UserError(f"{flag}={path}: no such file or folder; name weights that exist")
             yield path, True
-    torch_home = os.environ.get("TORCH_HOME") or _get_caches() / "torch"
+    torch_home = os.environ.get("TORCH_HOME") or get_caches() / "torch"
     yield Path(torch_home).expanduser() / "hub" / "checkpoints", False
     for package, inside in weights.packages:
         for folder in _find_package(package):
@@ -199,7 +195,3 @@ def _find_package(name: str) -> list[Path]:
     except (ImportError, ValueError):  # a half-installed or replaced package
         return []
     return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
-
-
-def _get_caches() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

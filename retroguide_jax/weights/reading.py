@@ -78,13 +78,16 @@ def read_arrays(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarra
     return arrays
 
 
-def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], origin: str) -> None:
+def write_arrays(
+    path: str | os.PathLike, arrays: Mapping[str, np.ndarray], origin: str = "", **metadata: str
+) -> None:
     """Writes arrays as .safetensors, atomically: a reader never sees an incomplete file.
 
     Args:
       path: the file, which must end in ".safetensors". Missing parent folders are made.
-      arrays: float32 arrays by name.
+      arrays: float arrays by name.
       origin: SHA-256 of the file that they were read from; `read_origin` returns it.
+      **metadata: further facts about the arrays; `read_metadata` returns them.
 
     Raises:
       UserError: `path` has another suffix, or cannot be written.
@@ -97,19 +100,26 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], orig
     # The library ignores strides and writes raw memory. Not `ascontiguousarray`, which turns a
     # scalar into a vector.
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    # The library writes several facts in no certain order: with one, equal arrays are equal files.
+    facts = {_ORIGIN: origin, **metadata} if origin else metadata
     with write_beside(path) as beside:
-        beside.write_bytes(save(plain, {_ORIGIN: origin}))
+        beside.write_bytes(save(plain, facts))
 
 
 def read_origin(path: str | os.PathLike) -> str:
     """SHA-256 of the file that a .safetensors was converted from; "" if none is recorded."""
+    return read_metadata(path).get(_ORIGIN, "")
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The facts that a .safetensors file records about its arrays; {} if it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
-            return (file.metadata() or {}).get(_ORIGIN, "")
+            return file.metadata() or {}
     except (SafetensorError, OSError):  # `read_arrays` reports what is wrong
-        return ""
+        return {}
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

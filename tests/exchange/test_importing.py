@@ -16,12 +16,13 @@ from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.checkpoints.saving import Checkpoints, Progress
 from retroguide_jax.config import config_from_json
 from retroguide_jax.evaluation import results
-from retroguide_jax.exchange import card, importing, safetensors_export, variables
+from retroguide_jax.exchange import card, importing, safetensors_export
 from retroguide_jax.fingerprints import hash_weights
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.provenance import format_time
 from retroguide_jax.state import abstract_state, create_state
+from retroguide_jax.torch_layout import variables
 
 # Statistics of batches, and a scalar.
 FIELDS = {"embedder.saig.stem_norm": "batch", "embedder.learned_temperature": True}

@@ -16,9 +16,11 @@ from safetensors.numpy import save_file
 from tiny import make_tiny_config
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.exchange import importing, timm_convnext, twin, variables
+from retroguide_jax.exchange import importing, timm_convnext
 from retroguide_jax.networks import embedder_variables, make_networks
 from retroguide_jax.state import initial_state
+from retroguide_jax.torch_layout import variables
+from retroguide_jax.torch_layout.names import name_parameter
 
 SAIG = {
     "mode": "contrastive",
@@ -205,7 +207,7 @@ def test_a_pair_on_another_grid_is_refused(tmp_path):
 )
 def test_every_array_has_a_name_of_its_own_in_pytorch(fields):
     shapes = variables.list_shapes(make_tiny_config(**fields))
-    names = [twin.name_parameter(name.partition("/")[2]) for name in shapes]
+    names = [name_parameter(name.partition("/")[2]) for name in shapes]
     assert len(set(names)) == len(names)
     # PyTorch has no such leaves.
     assert not [name for name in names if name.endswith((".kernel", ".mean", ".var"))]

@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 from retroguide_jax import __main__ as cli
 from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.config import load_config
-from retroguide_jax.exchange import axes, importing, variables
+from retroguide_jax.exchange import importing
+from retroguide_jax.torch_layout import axes, variables
 
 TINY = """
 from tiny import make_tiny_config

@@ -13,7 +13,8 @@ from retroguide_jax import __main__ as cli
 from retroguide_jax.checkpoints.loading import load_model
 from retroguide_jax.checkpoints.saving import list_steps
 from retroguide_jax.config import load_config
-from retroguide_jax.exchange import axes, twin, variables
+from retroguide_jax.torch_layout import axes, variables
+from retroguide_jax.torch_layout.names import name_parameter
 
 # Those of a test of test_run.py, whose compiled programs serve here too.
 FLAGS = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.eval.every=2")
@@ -27,7 +28,7 @@ def imported(tmp_path_factory):
     arrays = {}
     for name, shape in variables.list_shapes(load_config("city_smoke", FLAGS)).items():
         array = draw.normal(1, 0.1, axes.to_torch(name, np.empty(shape)).shape)
-        arrays[twin.name_parameter(name.partition("/")[2])] = array.astype(np.float32)
+        arrays[name_parameter(name.partition("/")[2])] = array.astype(np.float32)
     save_file(arrays, place / "a.safetensors")
     command = ["weights", "import", "--from=torch", str(place / "a.safetensors")]
     assert cli.main([*command, "--config=city_smoke", *FLAGS, f"--output={place / 'w'}"]) == 0

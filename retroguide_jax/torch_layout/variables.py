@@ -39,7 +39,7 @@ def flatten(networks: Mapping[str, Any]) -> dict[str, Any]:
     mean and var.
     """
     leaves = jax.tree_util.tree_leaves_with_path(networks)
-    return {_join(path): leaf for path, leaf in leaves}
+    return {join_path(path): leaf for path, leaf in leaves}
 
 
 def list_shapes(config: ConfigDict) -> dict[str, tuple[int, ...]]:
@@ -53,12 +53,13 @@ def replace(networks: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str,
     """The networks with the leaves named in `arrays` replaced, with the same sharding."""
 
     def choose(path, leaf):
-        name = _join(path)
+        name = join_path(path)
         return jax.device_put(arrays[name], leaf.sharding) if name in arrays else leaf
 
     return jax.tree_util.tree_map_with_path(choose, networks)
 
 
-def _join(path: tuple[Any, ...]) -> str:
+def join_path(path: tuple[Any, ...]) -> str:
+    """The name of the leaf at a path of `get_networks`' tree, see `flatten`."""
     network, *rest = path_name(path).split("/")
     return "/".join([network, *(rest[1:] if network == "embedder" else rest)])
