@@ -84,14 +84,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.topology:
         raise UserError("--topology is missing: name a chip and a shape, such as v5e:16x16")
     from retroguide_jax.plan.topology import describe_topology, prepare_environment
-    from retroguide_jax.scaling import scale_config
 
-    args.config = scale_config(args.config)
-    prepare_environment(args.topology)
+    prepare_environment(args.topology)  # before anything imports jax
     import jax
 
     from retroguide_jax.plan import compiling, planning, search, table
+    from retroguide_jax.scaling import scale_config
 
+    args.config = scale_config(args.config)
     level = "O1" if args.fast else args.config.train.compiler_level
     if level != "default":
         jax.config.update("jax_optimization_level", level)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from retroguide_jax.choices import check_choice
-from retroguide_jax.models.folding import fold
+from retroguide_jax.models.folding import fold_images
 from retroguide_jax.models.layers import (
     Conv,
     Dtype,
@@ -57,8 +57,8 @@ class Discriminator(nn.Module):
     source; `pixels` (pix2pix, Isola et al., 2017), the resized source concatenated with the image
     along the channels; and `none`.
 
-    The blocks work on the image folded by `fold` (`folding.fold`): with 2, on maps of half the size
-    with four times the channels, which costs far less at the same depth.
+    The blocks work on the image folded by `fold` (`folding.fold_images`): with 2, on maps of half
+    the size with four times the channels, which costs far less at the same depth.
 
     `patch` adds a second head: one unconditional logit per position of the map before the last two
     blocks, so that texture is scored at more than one scale. `remat` as in `layers.rematerialise`.
@@ -122,7 +122,7 @@ class Discriminator(nn.Module):
         """
         if self.conditioning == "pixels":
             images = jnp.concatenate([images, fit_to(source, images.shape[1:3])], -1)
-        x = leaky_relu(self.from_rgb(fold(images.astype(self.dtype), self.fold)))
+        x = leaky_relu(self.from_rgb(fold_images(images.astype(self.dtype), self.fold)))
         patches = None
         for index, block in enumerate(self.blocks):
             if self.patch and index == max(0, len(self.blocks) - 2):

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.models.folding import unfold
+from retroguide_jax.models.folding import unfold_images
 from retroguide_jax.models.layers import (
     AttentionalAdaIN,
     Conv,
@@ -135,7 +135,7 @@ class Generator(nn.Module):
 
     The target size is fixed by `start` (h0, w0) and the number of blocks: the first structure block
     keeps the size, every later block doubles it. With `unfold` 2 the last block does not: it works
-    at half the size, and the RGB head draws 2 x 2 pixels per position (`folding.unfold`).
+    at half the size, and the RGB head draws 2 x 2 pixels per position (`folding.unfold_images`).
 
     `normalise_last` puts an RMS norm (Zhang & Sennrich, 2019) over the channels of each position
     before the RGB heads: blocks normalise inside their branches only, so the sum of the branches
@@ -279,7 +279,7 @@ class Generator(nn.Module):
         for block in self.facade:
             h = block(h, condition, keys)
         h = self.norm(h) if self.normalise_last else h
-        image = unfold(self.rgb(leaky_relu(h)), self.unfold)
+        image = unfold_images(self.rgb(leaky_relu(h)), self.unfold)
         return jnp.tanh(image.astype(jnp.float32)), low
 
     def __call__(self, embedding, tokens, z, images, keys, source=None):

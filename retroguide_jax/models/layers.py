@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convolution import convolve
@@ -73,6 +74,21 @@ class Conv(nn.Module):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _double(x: jax.Array, axis: int, circular: bool) -> jax.Array:
     """Doubles one axis with the weights 3/4, 1/4 of a half-pixel-centred linear interpolation."""
+    return jax.lax.platform_dependent(
+        x,
+        tpu=functools.partial(_double_by_product, axis=axis, circular=circular),
+        default=functools.partial(_double_by_shifts, axis=axis, circular=circular),
+    )
+
+
+def _double_backward(axis: int, circular: bool, _, grad: jax.Array) -> tuple[jax.Array]:
+    """The transpose, in one pass over the gradient; the derived one takes CPUs many passes."""
+    fns = {"tpu": _halve_by_product, "default": _halve_by_shifts}
+    fns = {name: functools.partial(fn, axis=axis, circular=circular) for name, fn in fns.items()}
+    return (jax.lax.platform_dependent(grad, **fns),)
+
+
+def _double_by_shifts(x: jax.Array, axis: int, circular: bool) -> jax.Array:
     first, last = _ends(x, axis)
     before = _move_up(x, last if circular else first, axis)
     after = _move_down(x, first if circular else last, axis)
@@ -80,15 +96,41 @@ def _double(x: jax.Array, axis: int, circular: bool) -> jax.Array:
     return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
-def _double_backward(axis: int, circular: bool, _, grad: jax.Array) -> tuple[jax.Array]:
-    """The transpose, in one pass over the gradient; the derived one takes CPUs many passes."""
+def _halve_by_shifts(grad: jax.Array, axis: int, circular: bool) -> jax.Array:
     pair = grad.reshape(*grad.shape[:axis], -1, 2, *grad.shape[axis + 1 :])
     even, odd = (jax.lax.index_in_dim(pair, k, axis + 1, keepdims=False) for k in (0, 1))
     # The first of a pair has weight 1/4 on the pixel before, the second on the pixel after.
     first, last = _ends(even, axis)[0], _ends(odd, axis)[1]
     after = _move_down(even, first if circular else last, axis)
     before = _move_up(odd, last if circular else first, axis)
-    return (0.75 * (even + odd) + 0.25 * (after + before),)
+    return 0.75 * (even + odd) + 0.25 * (after + before)
+
+
+def _double_by_product(x: jax.Array, axis: int, circular: bool) -> jax.Array:
+    """One product with a matrix of weights: TPUs move shifted and interleaved maps many times."""
+    return _multiply(_interpolation(x.shape[axis], circular), x, axis)
+
+
+def _halve_by_product(grad: jax.Array, axis: int, circular: bool) -> jax.Array:
+    return _multiply(_interpolation(grad.shape[axis] // 2, circular).T, grad, axis)
+
+
+def _multiply(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
+    exact = jax.lax.Precision.HIGHEST  # the weights are exact in any type, x keeps its own
+    product = jnp.tensordot(matrix.astype(x.dtype), x, (1, axis), precision=exact)
+    return jnp.moveaxis(product, 0, axis)
+
+
+def _interpolation(length: int, circular: bool) -> np.ndarray:
+    """The weights of `_double`: [2 length, length]."""
+    rows = np.arange(2 * length)
+    nearest = rows // 2
+    other = nearest + 2 * (rows % 2) - 1
+    other = other % length if circular else other.clip(0, length - 1)
+    matrix = np.zeros((2 * length, length), np.float32)
+    np.add.at(matrix, (rows, nearest), 0.75)
+    np.add.at(matrix, (rows, other), 0.25)
+    return matrix
 
 
 _double.defvjp(lambda x, axis, circular: (_double(x, axis, circular), None), _double_backward)

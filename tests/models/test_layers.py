@@ -74,6 +74,17 @@ def test_upsample_is_bilinear_and_wraps():
     np.testing.assert_allclose(upsample(H, circular=True), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("axis", "circular"), [(1, False), (2, False), (2, True)])
+def test_tpus_upsample_by_products_with_the_same_result(axis, circular):
+    doubled = layers._double_by_shifts(H, axis, circular)
+    np.testing.assert_allclose(
+        layers._double_by_product(H, axis, circular), doubled, rtol=1e-5, atol=1e-5
+    )
+    halved = layers._halve_by_product(doubled, axis, circular)
+    expected = layers._halve_by_shifts(doubled, axis, circular)
+    np.testing.assert_allclose(halved, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_downsample_is_the_mean_of_blocks():
     expected = np.stack([H[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]).mean(0)
     np.testing.assert_allclose(layers.downsample(H), expected, rtol=1e-5)

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +29,21 @@ def config_file(tmp_path, request):
     file = tmp_path / "tiny_config.py"
     file.write_text(CONFIG.format(tests=str(request.config.rootpath / "tests")))
     return file
+
+
+PREPARE = """
+import sys
+from retroguide_jax.__main__ import main
+from retroguide_jax.plan import topology
+topology.prepare_environment = lambda name: sys.exit(4 if "jax" in sys.modules else 3)
+main(["plan", "--config=city_smoke", "--topology=v5e:1x1"])
+"""
+
+
+def test_jax_is_imported_after_its_environment_is_set():
+    """It reads its platforms once; with others than `cpu` it would look for GPUs' libraries."""
+    done = subprocess.run([sys.executable, "-c", PREPARE], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
 
 
 @pytest.mark.skipif(HAS_COMPILER, reason="libtpu is installed")
