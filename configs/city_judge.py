@@ -3,8 +3,9 @@
     retroguide train --config=city_judge --workdir=runs/judge_saig
     retroguide train --config=city_judge:convnext --workdir=runs/judge_convnext
 
-`city_retrieval`, trained for longer on images that are degraded as generated ones are. Train both
-once and keep them: every evaluation of every run can use them.
+`city_retrieval`, trained for longer on images that are degraded as generated ones are. Every
+evaluation of every run can use them; both are installed, as `pretrained:city_judge_saig` and
+`pretrained:city_judge_convnext`.
 """
 
 from ml_collections import ConfigDict

@@ -26,6 +26,7 @@ ELSEWHERE = {
     r"data .* image_pairs": "tests/data/test_data_command.py",
     r"data build procedural_city": "tests/system/conftest.py",
     r"evaluate .*--watch|evaluate --workdir=W": "tests/system/test_evaluate.py",
+    r".*=pretrained:": "tests/pretrained/test_copies.py",
     r"weights import": "tests/exchange/test_weights_page.py",
     r"weights export|generate --exported|.*--features": "tests/exchange/test_export_page.py",
     r"retrieve ": "tests/test_retrieve.py",
