@@ -118,6 +118,7 @@ def _show(args: argparse.Namespace, data_config) -> int:
         gap=4,
         scale=scale,
         captions=[pair["id"] for pair in pairs],
+        headings=["aerial", "ground"],
     )
     images.write_png(args.output, sheet)
     print(f"{len(pairs)} pairs of {builder.info.full_name} ({args.split}) in {args.output}")

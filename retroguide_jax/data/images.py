@@ -42,6 +42,8 @@ _TRANSPOSES = {
 }
 _ON_THE_SIDE = (5, 6, 7, 8)  # orientations with height and width swapped in the file
 # Errors of Pillow's readers on malformed bytes: more than OSError, as its fuzzing history shows.
+_TEXT_HEIGHT = 13  # pixels of one line of Pillow's built-in font
+
 DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -255,6 +257,7 @@ def make_grid(
     gap: int = 2,
     scale: int = 1,
     captions: Sequence[str] | None = None,
+    headings: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Lays images out in rows and aligned columns on white.
 
@@ -263,58 +266,52 @@ def make_grid(
       gap: pixels between neighbours and around the border.
       scale: integer enlargement of every image, nearest-neighbour, so that pixels stay sharp.
       captions: one text per row, drawn above it; None draws none.
+      headings: one text per column, drawn above the first row and cut off at the width of the
+        column; None draws none.
 
     Returns:
       uint8 `[H, W, 3]`.
 
     Raises:
-      ValueError: there is no image, or not one caption per row.
+      ValueError: there is no image, or not one caption per row or one heading per column.
     """
     if not any(len(row) for row in rows):
         raise ValueError("a grid needs at least one image")
     if captions is not None and len(captions) != len(rows):
         raise ValueError(f"{len(captions)} captions for {len(rows)} rows")
     num_columns = max(len(row) for row in rows)
+    if headings is not None and len(headings) != num_columns:
+        raise ValueError(f"{len(headings)} headings for {num_columns} columns")
     widths = [
         scale * max((row[c].shape[1] for row in rows if c < len(row)), default=0)
         for c in range(num_columns)
     ]
+    lefts = [gap + sum(widths[:column]) + column * gap for column in range(num_columns)]
     heights = [scale * max((image.shape[0] for image in row), default=0) for row in rows]
-    text_height = 0 if captions is None else 13  # one line of Pillow's built-in font
-    canvas = np.full(
-        (
-            gap + sum(height + gap + text_height for height in heights),
-            gap + sum(width + gap for width in widths),
-            3,
-        ),
-        255,
-        np.uint8,
-    )
-    top = gap
-    caption_tops = []
-    for row, height in zip(rows, heights, strict=True):
-        caption_tops.append(top)
-        top += text_height
-        left = gap
-        for image, width in zip(row, widths, strict=False):
+    caption_height = 0 if captions is None else _TEXT_HEIGHT
+    top = gap + (0 if headings is None else _TEXT_HEIGHT)
+    canvas_height = top + sum(height + gap + caption_height for height in heights)
+    canvas_width = gap + sum(width + gap for width in widths)
+    canvas = np.full((canvas_height, canvas_width, 3), 255, np.uint8)
+    for heading, left, width in zip(headings or (), lefts, widths, strict=False):
+        _draw_text(canvas[gap:top, left : left + width], heading)
+    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        if captions is not None:
+            _draw_text(canvas[top : top + caption_height, gap:], captions[number])
+        top += caption_height
+        for image, left in zip(row, lefts, strict=False):
             enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)
             canvas[top : top + enlarged.shape[0], left : left + enlarged.shape[1]] = enlarged
-            left += width + gap
         top += height + gap
-    if captions is not None:
-        canvas = _draw_captions(canvas, captions, caption_tops, gap)
     return canvas
 
 
-def _draw_captions(
-    canvas: np.ndarray, captions: Sequence[str], tops: Sequence[int], left: int
-) -> np.ndarray:
-    picture = Image.fromarray(canvas)
-    draw = ImageDraw.Draw(picture)
+def _draw_text(strip: np.ndarray, text: str) -> None:
+    """Draws one line in black into a strip `[_TEXT_HEIGHT, W, 3]` of a canvas, in place."""
+    picture = Image.fromarray(strip)
     font = ImageFont.load_default(size=10)
-    for caption, top in zip(captions, tops, strict=True):
-        draw.text((left, top), caption, fill=(0, 0, 0), font=font)
-    return np.array(picture)
+    ImageDraw.Draw(picture).text((0, 0), text, fill=(0, 0, 0), font=font)
+    strip[:] = np.asarray(picture)
 
 
 def _join_or(names: Sequence[str]) -> str:

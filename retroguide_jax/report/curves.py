@@ -13,7 +13,7 @@ from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.report.collect import Run
 
 # Distinct in lightness and hue on white and near-black (Okabe and Ito, 2008, slightly darkened).
-COLOURS = ("#0b84c6", "#d9822b", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
+COLOURS = ("#0b84c6", "#c46a14", "#1f9e78", "#c0619d", "#8a7a1e", "#7d6bc4")
 _SKIPPED = "#d64545"
 _MOST_LINEAR = 10  # a loss that changes by more than this factor gets a log axis
 _GROUPS = {

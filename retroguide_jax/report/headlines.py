@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from retroguide_jax.evaluation.judges import EMBEDDER
-from retroguide_jax.evaluation.registry import METRICS, find_metric
+from retroguide_jax.evaluation.registry import METRICS, find_direction, find_metric
 from retroguide_jax.evaluation.scores import Score
 from retroguide_jax.evaluation.table import find_count, group_variants
 
@@ -22,6 +22,7 @@ class Headline:
       text: its value as text.
       interval: its 95 % interval as text; "" where there is none.
       words: what it means.
+      good: which values are good.
       num: number of images that it was measured on.
       marks: label -> (position, value as text) of "score" and, where known, "floor", "mean image"
         and "ceiling"; a position is in percent of the bar from left to right.
@@ -33,6 +34,7 @@ class Headline:
     text: str
     interval: str
     words: str
+    good: str
     num: int
     marks: dict[str, tuple[float, str]]
     ends: tuple[float, float] | None
@@ -97,6 +99,7 @@ def _make(score: Score, main: dict, variants: Mapping[str, dict], noun: str) -> 
         text=f"{write(main['value'])} {unit}".strip(),
         interval=f"{write(ends[0])} to {write(ends[1])}" if ends else "",
         words=_explain(score, values, noun, write),
+        good=_GOOD[find_direction(score)],
         num=find_count(variants),
         marks={name: (place(value), write(value)) for name, value in values.items()},
         ends=(place(ends[0]), place(ends[1])) if ends else None,
@@ -113,25 +116,25 @@ def _scale(values: list[float], is_share: bool, has_floor: bool) -> Callable[[fl
     return lambda value: round(100 * (value - low) / (high - low), 2)
 
 
+_GOOD = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}
 _TITLES = {
-    "label_agreement": "Layout agrees with the real place",
-    "ssim_rgb": "Structural similarity to the real image",
-    "psnr": "Pixel agreement with the real image",
-    "sharpness_ratio": "Sharpness, of the real images'",
-    "broken_share": "Images that break up",
-    "sky_spread_ratio": "Variety of the sky, of the real images'",
-    "fid": "Distance between generated and real images (FID)",
-    "clean_fid": "Distance between generated and real images (FID)",
-    "lpips_alex": "Perceived distance from the real image (LPIPS)",
+    "label_agreement": "Buildings, roads and sky are in the right place",
+    "ssim_rgb": "Same structure as the real image (SSIM)",
+    "psnr": "Same pixels as the real image (PSNR)",
+    "sharpness_ratio": "Sharpness compared with real images",
+    "broken_share": "Broken images",
+    "sky_spread_ratio": "Variety of the sky compared with real images",
+    "fid": "Distance from real images (FID)",
+    "clean_fid": "Distance from real images (FID)",
+    "lpips_alex": "Visible difference from the real image (LPIPS)",
 }
 
 
 def _title(score: Score) -> str:
     if score.metric == "r@1":
-        return f"Finds its own place first, by {score.judge}"
-    return _TITLES.get(
-        score.metric, "Distance between generated and real images, as a judge sees them"
-    )
+        whose = "its own embedder" if score.judge == EMBEDDER else score.judge
+        return f"Right place found first, by {whose}"
+    return _TITLES.get(score.metric, f"Distance from real images, by {score.judge}")
 
 
 def _explain(score: Score, values: Mapping[str, float], noun: str, write) -> str:
@@ -140,36 +143,40 @@ def _explain(score: Score, values: Mapping[str, float], noun: str, write) -> str
         return _explain_recall(score.judge, floor, ceiling, noun, write)
     if score.metric == "label_agreement":
         return (
-            "Of the pixels, how many show the right kind of thing, as a small network reads it off "
-            f"the {noun}. The mean image stands beside because it shows no place at all."
+            "Share of the pixels that show the right kind of thing, as a small network reads the "
+            f"{noun}. The mean image shows no place at all."
         )
     if score.metric == "sharpness_ratio":
-        return "Mean gradient, generated over real: 1 is as sharp as real, below is blurred."
+        return "Mean gradient, generated over real: 1 is as sharp as real images, less is blurred."
     if score.metric == "broken_share":
-        return "Images with blocks, saturation or noise that no real image of the split shows."
+        return (
+            "Share of images with blocks, saturation or noise that no real image of the split has."
+        )
     if score.metric == "sky_spread_ratio":
-        return "How far the noises change the light: 1 is as far as real skies differ, 0 never."
+        return (
+            "How much the noise changes the light: 1 is as much as real skies differ, 0 not at all."
+        )
     mean = values.get("mean image")
     if mean is not None:
         better = mean > values["score"]
         return (
             f"The mean training image, which shows no place, scores {write(mean)}"
-            f"{', more than the generated ones: this measure rewards blur' if better else ''}; "
-            "read it beside sharpness."
+            f"{', more than the generated ones: this score rewards blur' if better else ''}; "
+            "read it together with sharpness."
         )
-    return "Lower is better; comparable only under the same protocol."
+    return "Comparable only under the same protocol."
 
 
 def _explain_recall(judge: str, floor, ceiling, noun: str, write) -> str:
     if floor is None:  # an embedder without a generator is scored on the real images
-        return f"Of the real {noun}s, how many find their own place first among all of the split."
+        return f"Share of the real {noun}s that find their own place first among all of the split."
     whose = "the generator's own embedder, which it was trained to please"
     if judge != EMBEDDER:
         whose = f"an embedder that the generator never saw ({judge})"
-    real = "" if ceiling is None else f"; of the real {noun}s {write(ceiling)} do"
+    real = "" if ceiling is None else f" Real {noun}s: {write(ceiling)}."
     return (
-        f"Of the generated {noun}s, how many find their own place first among all of the split, by "
-        f"{whose}{real}; of those drawn from another place {write(floor)}."
+        f"Share of the generated {noun}s that find their own place first among all of the split, "
+        f"by {whose}.{real} Drawn from another place: {write(floor)}."
     )
 
 

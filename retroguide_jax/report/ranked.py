@@ -21,7 +21,7 @@ from retroguide_jax.evaluation.scoring import Instruments, Scorer
 from retroguide_jax.metrics.retrieval import rank_matches
 from retroguide_jax.noise import draw_noises
 
-_METRICS = ("psnr", "psnr_nosky")
+_METRICS = ("psnr",)
 _ROWS_PER_DEVICE = 16
 _SEED = 0
 # Feature that holds positions -> (index of its east coordinate, unit of that coordinate).

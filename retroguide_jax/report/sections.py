@@ -127,7 +127,7 @@ def _make_card(
 ) -> Card:
     views = [_show(place.target, "real", place)]
     for k, image in enumerate(place.generated[:num_noises]):
-        caption = f"generated, noise {k + 1}: {_describe_noise(examples, place.row, k)}"
+        caption = f"generated {k + 1}: {_describe_noise(examples, place.row, k)}"
         views.append(_show(image, caption, place))
     found = {
         judge: _show_found(examples, place.row, judge, top) for judge, top in (tops or {}).items()
@@ -142,18 +142,14 @@ def _make_card(
 
 
 def _describe_noise(examples: RankedExamples, row: int, noise: int) -> str:
-    columns = examples.columns
-    parts = [f"rank {examples.ranks[examples.judge][row, noise]:g}"]
-    parts.append(f"PSNR {columns['psnr'][row, noise]:.1f} dB")
-    if "psnr_nosky" in columns:
-        parts.append(f"without sky {columns['psnr_nosky'][row, noise]:.1f} dB")
-    return ", ".join(parts)
+    rank, psnr = examples.ranks[examples.judge][row, noise], examples.columns["psnr"][row, noise]
+    return f"rank {rank:g}, PSNR {psnr:.1f} dB"
 
 
 def _describe_place(examples: RankedExamples, row: int) -> str:
     ranks = ", ".join(f"{rank:g}" for rank in examples.ranks[examples.judge][row])
-    what = "ranks of its noises" if examples.model.has_generator else "rank of the real image"
-    return f"{what} by {examples.judge}: {ranks} of {examples.num}"
+    what = "ranks" if examples.model.has_generator else "rank of the real image:"
+    return f"{what} {ranks} of {examples.num}, by {examples.judge}"
 
 
 def _show_found(examples: RankedExamples, row: int, judge: str, top: int) -> list[Picture]:

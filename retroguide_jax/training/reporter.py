@@ -47,7 +47,7 @@ class SampleGrid:
         self._pairs = read_pairs(builder, data_config, data_config.val_split, _NUM_ROWS)
 
     def draw(self, model: Model) -> np.ndarray:
-        """One row per place, source | real target | generated with each noise: uint8 [H, W, 3]."""
+        """One row per place, columns source, real, generated 1 to 3: uint8 [H, W, 3]."""
         source = np.stack([pair[model.source_view] for pair in self._pairs])
         noise = np.random.default_rng(0).standard_normal(
             (_NUM_NOISES, len(source), model.z_dim), np.float32
@@ -57,7 +57,8 @@ class SampleGrid:
             [pair[model.source_view], pair[model.target_view], *(images[i] for images in generated)]
             for i, pair in enumerate(self._pairs)
         ]
-        return make_grid([_level(row) for row in rows], scale=2)
+        headings = ["source", "real", *(f"generated {k + 1}" for k in range(_NUM_NOISES))]
+        return make_grid([_level(row) for row in rows], scale=2, headings=headings)
 
 
 def _level(images: list[np.ndarray]) -> list[np.ndarray]:

@@ -210,6 +210,20 @@ def test_grid_places_images_where_they_belong():
         images.make_grid([[red]], captions=[])
 
 
+def test_headings_stand_above_their_columns():
+    wide = np.full((4, 60, 3), (255, 0, 0), np.uint8)
+    plain = images.make_grid([[wide, wide]], gap=2)
+    grid = images.make_grid([[wide, wide]], gap=2, headings=["source", "real " * 20])
+    height = grid.shape[0] - plain.shape[0]
+    assert height > 8
+    np.testing.assert_array_equal(grid[height:], plain)
+    dark = (grid[: height + 2].max(axis=-1) < 128).any(axis=0)  # columns of pixels with text
+    assert dark[2:62].any() and dark[64:124].any()
+    assert not dark[:2].any() and not dark[62:64].any() and not dark[124:].any()
+    with pytest.raises(ValueError):
+        images.make_grid([[wide, wide]], headings=["source"])
+
+
 @pytest.mark.parametrize(("orientation", "turn"), [(1, None), (6, Image.Transpose.ROTATE_270)])
 def test_a_wide_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, orientation, turn):
     shape, box = ((512, 1024, 3), (512, 128)) if turn is None else ((1024, 512, 3), (128, 512))

@@ -27,6 +27,7 @@ def test_a_score_stands_between_floor_and_ceiling():
         "ceiling": (70.0, "70.0 %"),
     }
     assert headline.ends == pytest.approx((55.0, 65.0))
+    assert headline.good == "higher is better"
     assert "never saw (judge)" in headline.words and "70.0 %" in headline.words
 
 
@@ -59,6 +60,7 @@ def test_a_ratio_is_drawn_from_zero_and_a_blurred_floor_is_called_so():
     }
     psnr, sharpness = make_headlines(scores, "panorama")
     assert "rewards blur" in psnr.words and psnr.text == "14.00 dB"
+    assert (psnr.good, sharpness.good) == ("higher is better", "1 is best")
     assert 0 < psnr.marks["floor"][0] < psnr.marks["score"][0] < psnr.marks["mean image"][0] < 100
     half, one = sharpness.marks["score"][0], sharpness.marks["ceiling"][0]
     assert one == pytest.approx(2 * half, abs=0.02)
