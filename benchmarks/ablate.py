@@ -35,7 +35,12 @@ def main() -> int:
     parser.add_argument("--judges", type=Path, help="folder of both judges (default: OUTPUT/judge)")
     parser.add_argument("--names", default=",".join(NAMES), help="comma-separated (default: all)")
     parser.add_argument("--num_seeds", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--num_steps", type=int, default=1000, help="of G (default: 1000)")
+    parser.add_argument(
+        "--num_steps",
+        type=int,
+        default=2600,
+        help="of G, 600 of them of its structure stage (default: 2600)",
+    )
     parser.add_argument(
         "--num_workers", type=int, default=1, help="commands at a time, which share the processors"
     )

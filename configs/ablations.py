@@ -6,6 +6,7 @@ retroguide train --config=ablations:no_style --workdir=runs/no_style
 from ml_collections import ConfigDict
 from retroguide_jax.configs._changes import change_city
 
+_MASK = {"generator.aain_form": "mask", "generator.query_position": False}
 CHANGES = {
     "full": {},
     "no_embedding": {"generator.use_embedding": False},
@@ -13,25 +14,33 @@ CHANGES = {
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
     "mode_seeking": {"losses.style": "mode_seeking"},
-    "plain_adain": {"generator.aain_form": "plain"},
-    "channel_adain": {"generator.aain_form": "channel"},
-    "token_adain": {"generator.aain_form": "tokens"},
-    "position_adain": {"generator.aain_form": "tokens", "generator.query_position": True},
+    "no_query_position": {"generator.query_position": False},
+    "mask_adain": _MASK,
+    "channel_adain": _MASK | {"generator.aain_form": "channel"},
+    "plain_adain": _MASK | {"generator.aain_form": "plain"},
     "no_mask": {"generator.num_regions": 0},
     "four_regions": {"generator.num_regions": 4},
     "one_stage": {
         "generator.structure_features": (128, 96, 48, 24),
         "generator.facade_features": (),
+        "train.structure_steps": 0,
     },
+    "no_structure_steps": {"train.structure_steps": 0},
     "constant_start": {"generator.start_from_embedding": False},
-    "no_retrieval_loss": {"losses.retrieval": "off"},
-    "token_loss": {"losses.token_weight": 10.0},
-    "only_token_loss": {"losses.token_weight": 10.0, "losses.retrieval": "off"},
-    "bank": {"losses.retrieval_bank": 1024},
+    "no_retrieval_loss": {
+        "losses.retrieval": "off",
+        "losses.retrieval_bank": 0,
+        "losses.token_weight": 0.0,
+    },
+    "no_token_loss": {"losses.token_weight": 0.0},
+    "only_token_loss": {"losses.retrieval": "off", "losses.retrieval_bank": 0},
+    "no_bank": {"losses.retrieval_bank": 0},
+    "no_guide_blur": {"losses.guide_blur": False},
     "normalised_last": {"generator.normalise_last": True},
     # Both work at half size and cost less.
     "half_facade": {"generator.unfold": 2, "generator.facade_features": (40,)},
     "half_discriminator": {"discriminator.fold": 2, "discriminator.features": (48, 96)},
+    "patch_discriminator": {"discriminator.patch": True},
     "concat_discriminator": {"discriminator.conditioning": "concat"},
 }
 

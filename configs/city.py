@@ -37,6 +37,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.style_features = (16, 32, 64)
     config.generator.mask_width = 16
     config.generator.modulation_hidden = 64
+    config.generator.aain_form = "tokens"
+    config.generator.query_position = True
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
@@ -44,6 +46,9 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.losses.reconstruction_weight = 25.0
     config.losses.low_reconstruction_weight = 2.0
     config.losses.retrieval_weight = 0.3  # at 1.0 G exploits E: R@1 passes the ceiling
+    config.losses.retrieval_bank = 1024
+    config.losses.token_weight = 10.0
+    config.losses.guide_blur = True
 
     config.optimizer.embedder.learning_rate = 1e-3
     config.optimizer.embedder.warmup_steps = 20
@@ -56,16 +61,19 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.optimizer.discriminator.warmup_steps = 20
     config.optimizer.discriminator.decay = "linear"
 
-    config.train.num_steps = 1650
+    config.train.num_steps = (
+        3850  # 250 of the embedder, 600 of the structure stage, 3,000 of G and D
+    )
     config.train.batch_size = 64
-    # For a given number of images, many small updates give far better results than few large ones.
-    config.train.adversarial_batch_size = 4
+    # For a given number of images, many small updates give far better pictures than few large ones.
+    config.train.adversarial_batch_size = 2
     config.train.contrastive_warmup_steps = 250
+    config.train.structure_steps = 600
     config.train.contrastive_every = 25
     config.train.ema_halflife_generator = 250.0
     config.train.ema_halflife_guide = 250.0
     config.train.log_every = 25
-    config.train.sample_every = 400
-    config.train.checkpoint_every = 600
-    config.eval.every = 1650  # once, at the end: a pass costs as much as 100 steps
+    config.train.sample_every = 1000
+    config.train.checkpoint_every = 1000
+    config.eval.every = 3850  # once, at the end: a pass costs as much as 100 steps
     return config

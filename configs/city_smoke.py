@@ -33,6 +33,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.batch_size = 16
     config.train.adversarial_batch_size = 8
     config.train.contrastive_warmup_steps = 2
+    config.train.structure_steps = 2
     config.train.contrastive_every = 2
     config.train.log_every = 2
     config.train.sample_every = 5

@@ -50,13 +50,14 @@ def make_networks(config: ConfigDict) -> Networks:
             raise UserError(
                 f"config.{field}={attrgetter(field)(config)}: 1 (full size) or 2 (half)"
             )
+    _check_structure_steps(config)
     generator = _make_generator(config, sizes, common)
     shrinks = config.discriminator.fold * 2 ** len(config.discriminator.features)
     _divide(f"data.{target_view}_size", sizes[target_view], shrinks)
     fields = _kwargs(config.discriminator)
     if fields["conditioning"] == "encoder":
         fields["encoder"] = _make_encoder(config, sizes)
-    discriminator = Discriminator(**common, **fields)
+    discriminator = Discriminator(polar=config.generator.polar_source, **common, **fields)
     return Networks(embedder, generator, discriminator, source_view, target_view, sizes)
 
 
@@ -82,19 +83,34 @@ def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
 def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet:
     fields = _kwargs(config.generator)
     guidance, features = fields.pop("guidance"), fields.pop("unet_features")
+    polar = fields.pop("polar_source")
+    if polar and (config.direction != "a2g" or not config.data.panorama):
+        raise UserError(
+            "config.generator.polar_source=True: polar coordinates turn an aerial image into a "
+            "panorama; set it to False for other pairs of views"
+        )
     target_view = DIRECTIONS[config.direction][1]
     name, size = f"data.{target_view}_size", sizes[target_view]
     if guidance == "pixels":
         _divide(name, size, 2 ** len(features))
         codes = {field: fields[field] for field in ("z_dim", "style_dim")}
         kept = {field: common[field] for field in ("circular", "dtype")}
-        return UNet(size=size, features=features, **codes, **kept)
+        return UNet(size=size, features=features, polar=polar, **codes, **kept)
     # The first block keeps the size; with unfold, the RGB head doubles it, not the last block.
     num_blocks = len(fields["structure_features"]) + len(fields["facade_features"])
     doublings = max(0, num_blocks - fields["unfold"])
     encoder = _make_encoder(config, sizes) if guidance == "encoder" else None
     start = _divide(name, size, fields["unfold"] * 2**doublings)
     return Generator(start=start, encoder=encoder, **common, **fields)
+
+
+def _check_structure_steps(config: ConfigDict) -> None:
+    two_stages = config.generator.guidance != "pixels" and config.generator.facade_features
+    if config.train.structure_steps and not two_stages:
+        raise UserError(
+            f"config.train.structure_steps={config.train.structure_steps}: this generator has no "
+            "structure stage to train first; set it to 0, or set config.generator.facade_features"
+        )
 
 
 def _make_encoder(config: ConfigDict, sizes) -> SourceEncoder:

@@ -3,7 +3,8 @@
 The rule, with k = batch_size / reference_batch:
 
 * Adam's learning rates times sqrt(k) (Malladi et al., 2022, without their change of the betas);
-* `num_steps` and `contrastive_warmup_steps` divided by k, so that they last as many images;
+* `num_steps`, `contrastive_warmup_steps` and `structure_steps` divided by k, so that they last as
+  many images;
 * the weight of the gradient penalty divided by k, as StyleGAN2-ADA's 0.0002 H W / B (Karras et al.,
   2020);
 * half-lives of averages and warm-ups of rates unchanged: Adam's own averages need as many updates.
@@ -45,7 +46,8 @@ def scale_config(config: ConfigDict) -> ConfigDict:
         for optimizer in config.optimizer.values():
             optimizer.learning_rate = float(f"{optimizer.learning_rate * factor**0.5:.6g}")
         config.losses.penalty_weight = float(f"{config.losses.penalty_weight / factor:.6g}")
-        train.contrastive_warmup_steps = round(train.contrastive_warmup_steps / factor)
+        for name in ("contrastive_warmup_steps", "structure_steps"):
+            train[name] = round(train[name] / factor)
         train.num_steps = max(1, round(train.num_steps / factor))
         train.reference_batch = train.batch_size
     if train.num_images:
@@ -80,7 +82,8 @@ def make_table(
         train.reference_batch = train.reference_batch or train.batch_size
         train.adversarial_batch_size, train.batch_size = share // train.batch_size, batch
         scaled = scale_config(scaled)
-        train, images = scaled.train, scaled.train.num_steps * batch
+        train = scaled.train
+        images = Schedule(scaled).count_batches(train.num_steps) * batch
         optimizers = [scaled.optimizer[name] for name in ("embedder", "generator", "discriminator")]
         rows.append(
             (
@@ -101,10 +104,10 @@ def make_table(
 def describe_length(config: ConfigDict, num_pairs: int) -> str:
     """A run's length on one line: steps, images, epochs of a split, and updates per network."""
     train, schedule = config.train, Schedule(config)
-    images = train.num_steps * train.batch_size
+    images = schedule.count_batches(train.num_steps) * train.batch_size
     updates = ", ".join(f"{name} {schedule.count(name)}" for name in schedule.networks)
     return (
-        f"{train.num_steps} steps of {train.batch_size} pairs are {images} images, "
+        f"{train.num_steps} steps read {images} pairs in batches of {train.batch_size}, "
         f"{images / num_pairs:.3g} epochs of {num_pairs}; updates: {updates}"
     )
 

@@ -60,8 +60,8 @@ def test_tables_of_means_and_of_differences_seed_by_seed(ablation, tmp_path):
     scores = {"full": [0.5, 0.7, 0.6], "no_style": [0.4, 0.5, 0.6]}
     for name, values in scores.items():
         for seed, value in enumerate(values):
-            scores = {"r@1_generated/saig": value, "r@1_real/saig": 0.8, "psnr": 14 + value}
-            write_scores(tmp_path / name / f"seed_{seed}", scores)
+            row = {"r@1_generated/saig": value, "r@1_real/saig": 0.8, "psnr": 14 + value}
+            write_scores(tmp_path / name / f"seed_{seed}", row)
     text = ablation[1].format_tables(ablation[1].read_scores(tmp_path))
     lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
     rows = {line[1]: line for line in lines[: lines.index([""])]}

@@ -49,10 +49,12 @@ def test_the_table_says_what_a_run_is_given(run_command):
     found = [line.split() for line in done.stdout.splitlines()[2:]]
     config = load("city", **{"train.batch_size": 128, "train.reference_batch": 64})
     scaled = scale_config(config)
-    assert [line[:2] for line in found] == [["64", "4"], ["128", "8"]]
-    assert found[1][-3:] == [str(scaled.train.num_steps), str(825 * 128), "106"]
+    assert [line[:2] for line in found] == [["64", "2"], ["128", "4"]]
+    assert scaled.train.structure_steps == 300
+    # A step of the embedder reads a batch, and 25 of the generator share one.
+    assert found[1][-3:] == [str(scaled.train.num_steps), str(197 * 128), "25.2"]
     assert f"{scaled.optimizer.embedder.learning_rate:.2g}," in found[1]
-    with pytest.raises(UserError, match="100 is no multiple of 16"):
+    with pytest.raises(UserError, match="100 is no multiple of 32"):
         make_table(load("city"), [100])
 
 
@@ -60,13 +62,13 @@ def test_a_run_says_how_long_it_is_and_what_may_be_wrong():
     config = load("city")
     text = describe_length(config, 3968)
     assert text.startswith(
-        "1650 steps of 64 pairs are 105600 images, 26.6 epochs of 3968; updates:"
+        "3850 steps read 25216 pairs in batches of 64, 6.35 epochs of 3968; updates:"
     )
-    assert "embedder 306, generator 1400, discriminator 1400" in text
-    assert list_warnings(config, 4) == []
-    (warning,) = list_warnings(config, 8)
+    assert "embedder 394, generator 3600, discriminator 3000" in text
+    assert list_warnings(config, 2) == []
+    (warning,) = list_warnings(config, 4)
     assert (
-        "config.train.adversarial_batch_size=4 is no multiple" in warning and "4 of them" in warning
+        "config.train.adversarial_batch_size=2 is no multiple" in warning and "2 of them" in warning
     )
     (warning,) = list_warnings(load("city", **{"train.ema_halflife_guide": 15}), 1)
     assert "config.train.ema_halflife_guide=15: an average over fewer than 200" in warning
@@ -77,5 +79,5 @@ def test_a_config_with_one_half_life_in_images_keeps_both():
     text = text.replace('"ema_halflife_generator": 250.0', '"ema_halflife_images": 1000')
     text = text.replace('"ema_halflife_guide": 250.0,', "")
     train = complete_config(config_from_json(text)).train
-    assert (train.ema_halflife_generator, train.ema_halflife_guide) == (250.0, 15.625)
+    assert (train.ema_halflife_generator, train.ema_halflife_guide) == (500.0, 15.625)
     assert "ema_halflife_images" not in train

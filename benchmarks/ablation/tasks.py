@@ -16,7 +16,7 @@ METRICS = (
 )
 _EMBEDDER = {
     "mode": "contrastive",
-    "train.num_steps": 250,
+    "train.num_steps": 1000,
 }
 # Fields set to the number of steps: only the last step is compared.
 _ONCE = ("train.sample_every", "train.checkpoint_every", "eval.every")
@@ -68,7 +68,7 @@ def _list_run(output, judges, name, seed, num_steps, embedder, overrides) -> Ite
             "mode": "frozen",
             "frozen_embedder": embedder,
             "seed": seed,
-            "train.batch_size": 4,  # the number of images that G and D see
+            "train.batch_size": 2,  # the number of images that G and D see
             "train.num_steps": num_steps,
             **dict.fromkeys(_ONCE, num_steps),
         }

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch_reference import losses
 from torch_reference.embedder import Embedder
 from torch_reference.generator import Generator
-from torch_reference.layers import at_least_float32, downsample
+from torch_reference.layers import at_least_float32, downsample, upsample
 from torch_reference.networks import Networks
 from torch_reference.optimizer import Optimizer, average, compute_decay
 from torch_reference.switches import Switches
@@ -62,7 +62,9 @@ class AdversarialUpdate:
             config.optimizer.generator, self.generator.parameters(), num_steps
         )
         self.d_optimizer = Optimizer(
-            config.optimizer.discriminator, self.discriminator.parameters(), num_steps
+            config.optimizer.discriminator,
+            self.discriminator.parameters(),
+            num_steps - config.train.structure_steps,
         )
         self.averaged = list(averaged.parameters())
         self.bank: list[Tensor] = []  # embeddings of the last updates' sources
@@ -91,9 +93,9 @@ class AdversarialUpdate:
         """One update of each.
 
         Args:
-          batch: images [B, 3, H, W] of both views, of which evenly spaced rows are used.
+          batch: images [n, 3, H, W] of both views.
           step: steps done before; decides whether the penalty is due.
-          num_updates: adversarial updates done before.
+          num_updates: updates of G done before.
           noise: the step's random numbers; None draws them.
 
         Returns:
@@ -101,10 +103,7 @@ class AdversarialUpdate:
         """
         config, num = self.config, self.config.train.adversarial_batch_size
         noise = noise or self.draw_noise()
-        source, target = (
-            batch[view].view(num, -1, *batch[view].shape[1:])[:, 0]
-            for view in (self.networks.source_view, self.networks.target_view)
-        )
+        source, target = batch[self.networks.source_view], batch[self.networks.target_view]
         norm_of = torch.nn.utils.get_total_norm
         norms = {
             "d/param_norm": norm_of(self.d_optimizer.params).detach(),
@@ -136,11 +135,49 @@ class AdversarialUpdate:
         g_grads = self.g_optimizer.differentiate(loss)
         if not alternating:
             _, norms["d/grad"] = self.d_optimizer.update(d_loss, d_grads)
-        ok, norms["g/grad"] = self.g_optimizer.update(loss, g_grads)
-        decay = compute_decay(config.train.ema_halflife_generator, num_updates)
+        norms["g/grad"] = self._update_generator(loss, g_grads, num_updates)
+        return metrics | logits | terms | norms
+
+    def update_structure(
+        self, batch: dict[str, Tensor], num_updates: int, noise: Noise | None = None
+    ) -> dict[str, Tensor]:
+        """One update of G's structure stage alone; arguments and result as of a call."""
+        weights, noise = self.config.losses, noise or self.draw_noise()
+        source, target = batch[self.networks.source_view], batch[self.networks.target_view]
+        norm = torch.nn.utils.get_total_norm(self.g_optimizer.params).detach()
+        with torch.no_grad():
+            embedding, tokens = self.embed(source)
+        with self.switches.cast(target.device):
+            mapped = self.generator.mapping(noise.z)
+            code = mapped
+            if weights.style == "encoder":
+                encoded = self.generator.style_encoder(target)
+                code = encoded + weights.style_noise * noise.other
+            low = self.generator.draw_structure(embedding, tokens, code, noise.maps)
+        rows = target.new_ones(len(target))
+        terms = {"structure/l1_low": _compute_low_l1(low, target, rows)}
+        loss = weights.low_reconstruction_weight * terms["structure/l1_low"]
+        if weights.style == "encoder":
+            matching = losses.energy_distance(mapped, encoded.detach())
+            terms["structure/style_matching"] = matching
+            loss = loss + weights.style_matching_weight * matching
+        grad = self._update_generator(loss, self.g_optimizer.differentiate(loss), num_updates)
+        norms = {"structure/grad": grad, "structure/param_norm": norm}
+        return {name: term.detach() for name, term in terms.items()} | norms
+
+    def _update_generator(self, loss: Tensor, grads, num_updates: int) -> Tensor:
+        """A step of G and of its average; returns the gradient's norm."""
+        ok, norm = self.g_optimizer.update(loss, grads)
+        decay = compute_decay(self.config.train.ema_halflife_generator, num_updates)
         with torch.no_grad():
             average(self.averaged, self.g_optimizer.params, decay, ok)
-        return metrics | logits | terms | norms
+        return norm
+
+    def _look_at(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The guide's output for images of the target view."""
+        if self.config.losses.guide_blur:
+            images = upsample(downsample(images), self.generator.circular)
+        return self.guide(images, self.networks.target_view)
 
     def _embed(self, source: Tensor) -> tuple[Tensor, Tensor]:
         with self.switches.cast(source.device):
@@ -210,9 +247,9 @@ class AdversarialUpdate:
             heads = self.discriminator(image, embedding)
             seen = None
             if weights.retrieval != "off" or weights.token_weight:
-                generated, tokens = self.guide(image, self.networks.target_view)
+                generated, tokens = self._look_at(image)
             if weights.token_weight:
-                _, target_tokens = self.guide(target, self.networks.target_view)
+                _, target_tokens = self._look_at(target)
             if weights.style == "encoder":
                 # Read the style back with a frozen copy of S, where the style came from noise.
                 encoder = self.generator.style_encoder
@@ -227,10 +264,7 @@ class AdversarialUpdate:
         total = weights.adversarial_weight * terms["g/adversarial"]
         total = total + weights.reconstruction_weight * terms["g/l1"]
         if drawn.low is not None:
-            small = target
-            while small.shape[2] > drawn.low.shape[2]:
-                small = downsample(small)
-            terms["g/l1_low"] = losses.masked_l1(drawn.low, small, rows)
+            terms["g/l1_low"] = _compute_low_l1(drawn.low, target, rows)
             total = total + weights.low_reconstruction_weight * terms["g/l1_low"]
         if weights.token_weight:
             terms["g/tokens"] = at_least_float32(tokens - target_tokens).abs().mean()
@@ -254,3 +288,9 @@ class AdversarialUpdate:
             )
             total = total + weights.mode_seeking_weight * terms["g/mode_seeking"]
         return total, {name: term.detach() for name, term in terms.items()}
+
+
+def _compute_low_l1(low: Tensor, target: Tensor, rows: Tensor) -> Tensor:
+    while target.shape[2] > low.shape[2]:
+        target = downsample(target)
+    return losses.masked_l1(low, target, rows)

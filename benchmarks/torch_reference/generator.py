@@ -245,6 +245,21 @@ class Generator(nn.Module):
         Returns:
           Images [B, 3, H, W] in [-1, 1], and the structure stage's own, or None with one stage.
         """
+        h, e, w = self._build_structure(embedding, tokens, style_code, noise)
+        low = self._draw_low(h) if self.facade else None
+        condition = torch.cat([e, w], -1)
+        for index, block in enumerate(self.facade):
+            first = 2 * (len(self.structure) + index)
+            h = block(h, condition, noise[first : first + 2])
+        image = layers.unfold(self.rgb(leaky_relu(self.norm(h))), self.unfold)
+        return torch.tanh(at_least_float32(image)), low
+
+    def draw_structure(self, embedding, tokens, style_code, noise) -> Tensor:
+        """The structure stage's images alone [B, 3, h, w]; arguments as in `synthesize`."""
+        return self._draw_low(self._build_structure(embedding, tokens, style_code, noise)[0])
+
+    def _build_structure(self, embedding, tokens, style_code, noise):
+        """The structure stage's maps [B, C, h, w], with e and w."""
         e = self.embedding_to_e(embedding * embedding.shape[-1] ** 0.5)
         w = self.style_to_w(style_code)
         if not self.use_embedding:
@@ -256,14 +271,9 @@ class Generator(nn.Module):
         else:
             h = self.start_map.to(e.dtype).expand(len(e), -1, -1, -1)
         h = h.permute(0, 3, 1, 2).contiguous(memory_format=get_memory_format(self.rgb.weight))
-        pairs = list(zip(noise[::2], noise[1::2], strict=True))
         for index, block in enumerate(self.structure):
-            h = block(h, e, tokens, w, pairs[index])
-        low = None
-        if self.facade:
-            low = torch.tanh(at_least_float32(self.low_rgb(leaky_relu(self.low_norm(h)))))
-        condition = torch.cat([e, w], -1)
-        for index, block in enumerate(self.facade):
-            h = block(h, condition, pairs[len(self.structure) + index])
-        image = layers.unfold(self.rgb(leaky_relu(self.norm(h))), self.unfold)
-        return torch.tanh(at_least_float32(image)), low
+            h = block(h, e, tokens, w, noise[2 * index : 2 * index + 2])
+        return h, e, w
+
+    def _draw_low(self, h: Tensor) -> Tensor:
+        return torch.tanh(at_least_float32(self.low_rgb(leaky_relu(self.low_norm(h)))))

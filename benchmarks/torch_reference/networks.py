@@ -51,7 +51,7 @@ def build_networks(config: ConfigDict) -> Networks:
     height, columns = sizes[target_view]
     blocks = len(config.generator.structure_features) + len(config.generator.facade_features)
     guided = dict(config.generator.to_dict())
-    del guided["unet_features"]
+    del guided["unet_features"], guided["polar_source"]  # both are for guidance by pixels
     if guided.pop("guidance") != "embedder":
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
     if guided.pop("start_rank"):

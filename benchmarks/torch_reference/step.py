@@ -33,7 +33,8 @@ class TrainStep:
         self.config, self.networks, self.switches, self.step = config, networks, switches, 0
         train = config.train
         self.warmup = train.contrastive_warmup_steps if config.mode == "joint" else 0
-        rest = train.num_steps - self.warmup
+        self.parts = max(1, train.batch_size // train.adversarial_batch_size)
+        updates_of_g = train.num_steps - self.warmup
         modules = networks.embedder, networks.generator, networks.discriminator
         switches.place(*(module for module in modules if module is not None))
         self.guide = _copy_for_averaging(networks.embedder)
@@ -46,7 +47,7 @@ class TrainStep:
         if config.mode != "contrastive":
             self.averaged = _copy_for_averaging(networks.generator)
             self.adversarial = AdversarialUpdate(
-                config, networks, self.guide, self.averaged, rest, switches
+                config, networks, self.guide, self.averaged, updates_of_g, switches
             )
 
     def __call__(self, batch: dict[str, Tensor], noise: Noise | None = None) -> dict[str, Tensor]:
@@ -66,9 +67,21 @@ class TrainStep:
         if self.contrastive and self._is_embedder_due(step):
             metrics |= self.contrastive(batch)
         if self.adversarial and step >= self.warmup:
-            metrics |= self.adversarial(batch, step, step - self.warmup, noise)
+            rows = self._take_part(batch, step)
+            if step < self.warmup + self.config.train.structure_steps:
+                metrics |= self.adversarial.update_structure(rows, step - self.warmup, noise)
+            else:
+                metrics |= self.adversarial(rows, step, step - self.warmup, noise)
         self.step += 1
         return metrics
+
+    def _take_part(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """The rows for G and D: successive steps on one batch use successive parts of it."""
+        train = self.config.train
+        if self.contrastive and train.contrastive_every:
+            step = step % train.contrastive_every
+        part, num = step % self.parts, train.adversarial_batch_size
+        return {view: x.view(num, -1, *x.shape[1:])[:, part] for view, x in batch.items()}
 
     def _is_embedder_due(self, step: int) -> bool:
         if self.config.mode == "contrastive" or step < self.warmup:

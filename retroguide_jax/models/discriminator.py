@@ -75,6 +75,7 @@ class Discriminator(nn.Module):
     patch: bool = False
     init_scale: float = 1.0
     circular: bool = True
+    polar: bool = False
     encoder: nn.Module | None = None
     remat: str = "none"
     dtype: Dtype = jnp.float32
@@ -121,7 +122,7 @@ class Discriminator(nn.Module):
         conditions. `source` is as in `condition`; only `pixels` needs it.
         """
         if self.conditioning == "pixels":
-            images = jnp.concatenate([images, fit_to(source, images.shape[1:3])], -1)
+            images = jnp.concatenate([images, fit_to(source, images.shape[1:3], self.polar)], -1)
         x = leaky_relu(self.from_rgb(fold_images(images.astype(self.dtype), self.fold)))
         patches = None
         for index, block in enumerate(self.blocks):

@@ -252,6 +252,21 @@ class Generator(nn.Module):
           Images [B, H, W, 3] in [-1, 1], and the structure stage's own low-resolution images (or
           None with one stage), both float32.
         """
+        h, e, w = self._build_structure(embedding, tokens, style_code, keys, source)
+        low = self._draw_low(h) if self.facade else None
+        condition = jnp.concatenate([e, w], -1)
+        for block in self.facade:
+            h = block(h, condition, keys)
+        h = self.norm(h) if self.normalise_last else h
+        image = unfold_images(self.rgb(leaky_relu(h)), self.unfold)
+        return jnp.tanh(image.astype(jnp.float32)), low
+
+    def draw_structure(self, embedding, tokens, style_code, keys, source=None):
+        """The structure stage's images alone [B, h, w, 3]; arguments as in `synthesize`."""
+        return self._draw_low(self._build_structure(embedding, tokens, style_code, keys, source)[0])
+
+    def _build_structure(self, embedding, tokens, style_code, keys, source):
+        """The structure stage's maps [B, h, w, C], with e and w [B, D]."""
         batch = embedding.shape[0]
         if self.encoder is not None:
             embedding, tokens = self.encoder(source)
@@ -271,16 +286,11 @@ class Generator(nn.Module):
             h = jnp.broadcast_to(self.start_map, (batch, *self.start_map.shape)).astype(self.dtype)
         for block in self.structure:
             h = block(h, e, tokens, w, keys)
-        low = None
-        if self.facade:
-            x = self.low_norm(h) if self.normalise_last else h
-            low = jnp.tanh(self.low_rgb(leaky_relu(x)).astype(jnp.float32))
-        condition = jnp.concatenate([e, w], -1)
-        for block in self.facade:
-            h = block(h, condition, keys)
-        h = self.norm(h) if self.normalise_last else h
-        image = unfold_images(self.rgb(leaky_relu(h)), self.unfold)
-        return jnp.tanh(image.astype(jnp.float32)), low
+        return h, e, w
+
+    def _draw_low(self, h: jax.Array) -> jax.Array:
+        h = self.low_norm(h) if self.normalise_last else h
+        return jnp.tanh(self.low_rgb(leaky_relu(h)).astype(jnp.float32))
 
     def __call__(self, embedding, tokens, z, images, keys, source=None):
         """Uses every parameter once, for initialisation. Shapes as in the methods above."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convolution import convolve
+from retroguide_jax.models.polar import to_polar
 
 Dtype = Any
 
@@ -179,8 +180,13 @@ def downsample(x: jax.Array) -> jax.Array:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def fit_to(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Resizes [B, H, W, C] to `size`, ignoring the aspect ratio: bilinear, antialiased."""
+def fit_to(images: jax.Array, size: tuple[int, int], polar: bool = False) -> jax.Array:
+    """Resizes [B, H, W, C] to `size`, ignoring the aspect ratio: bilinear, antialiased.
+
+    With `polar`, samples aerial images in polar coordinates instead.
+    """
+    if polar:
+        return to_polar(images, size)
     return jax.image.resize(images, (images.shape[0], *size, images.shape[-1]), "linear")
 
 

@@ -23,6 +23,7 @@ class UNet(nn.Module):
     """Halving convolutions, then doubling ones, each with a skip connection at its size.
 
     `size`: height and width of the target; `features`: channels of the halving convolutions.
+    `polar`: an aerial source is not resized, but read in polar coordinates.
     """
 
     size: tuple[int, int]
@@ -30,6 +31,7 @@ class UNet(nn.Module):
     z_dim: int = 512
     style_dim: int = 16
     circular: bool = True
+    polar: bool = False
     dtype: Dtype = jnp.float32
 
     def map_noise(self, z: jax.Array) -> jax.Array:
@@ -47,7 +49,7 @@ class UNet(nn.Module):
         def conv(features, strides=1):
             return Conv(features, strides=strides, circular=self.circular, dtype=self.dtype)
 
-        h, skips = fit_to(source, self.size), []
+        h, skips = fit_to(source, self.size, self.polar), []
         for number, features in enumerate(self.features):
             skips.append(h)
             h = conv(features, strides=2)(h)

@@ -22,6 +22,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 # The conditional parts of a step, recognised by the networks whose operations they contain. The
 # order matters: the GAN update contains all three networks, the embedder's update only its own.
 _PARTS = (
+    ("structure", re.compile(r"\bstructure_update\b")),
     ("gan", re.compile(r"\bGenerator\b")),
     ("penalty", re.compile(r"\bDiscriminator\b")),
     ("embedder", re.compile(r"\bEmbedder\b")),
@@ -248,9 +249,10 @@ def list_frequencies(config: ConfigDict) -> dict[str, float]:
     `penalty` is relative to `gan`, because it is a part of the GAN update.
     """
     schedule, num_steps = Schedule(config), config.train.num_steps
-    gan = schedule.count("generator")
+    gan = schedule.count("discriminator")
     return {
         "embedder": schedule.count("embedder") / num_steps,
+        "structure": schedule.count("structure") / num_steps,
         "gan": gan / num_steps,
         "penalty": schedule.count("penalty") / max(1, gan),
     }

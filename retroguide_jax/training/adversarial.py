@@ -19,6 +19,7 @@ from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.state import TrainState
 from retroguide_jax.training.augment import make_augmentation
 from retroguide_jax.training.objectives import (
+    STRUCTURE_TERMS,
     Guidance,
     discriminator_objective,
     generator_objective,
@@ -44,12 +45,8 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     """
     config, networks = recipe.config, recipe.networks
     num = config.train.adversarial_batch_size
-    source = _take(batch[networks.source_view], num)
-    target = _take(batch[networks.target_view], num)
     guide = embedder_variables(**replicate(state.ema["embedder"], recipe.mesh))
-    embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
-    place = _take(batch["place"], num) if "place" in batch else None
-    guidance = Guidance(embedding, tokens, source, place)
+    guidance, target = _look_up(recipe, state, guide, batch)
     params = replicate(state.params["generator"], recipe.mesh)
     drawn, pull_back = jax.vjp(draw_images(recipe, guidance, target, key), params)
 
@@ -67,31 +64,76 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     )
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
-    state, g_ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
-    averaged = average(
-        config.train.ema_halflife_generator,
-        state.ema["generator"],
-        state.params["generator"],
-        recipe.schedule.count("generator", state.step),
-    )
-    averaged = select(g_ok, averaged, state.ema["generator"])
-    state = state.update(ema={"generator": averaged})
+    state, g_ok, norm = _apply_and_average(recipe, state, loss, grads)
     if negatives:
-        state = state.replace(bank=select(g_ok, bank.add(negatives, embedding, place), negatives))
+        filled = bank.add(negatives, guidance.embedding, guidance.place)
+        state = state.replace(bank=select(g_ok, filled, negatives))
     norms = {"g/grad": norm, "g/param_norm": optax.tree.norm(params)}
     return state, metrics | terms | norms, d_ok & g_ok
 
 
-def draw_images(recipe: Recipe, guidance: Guidance, target, key) -> Callable[[Any], dict]:
+@jax.named_scope("structure_update")
+def update_structure(
+    recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], key: jax.Array
+):
+    """One update of G's structure stage alone, without D: G learns first where things are.
+
+    Every row's style is the encoded one, and the low-resolution image approaches its target.
+    Arguments and results as in `update_gan`.
+    """
+    guide = embedder_variables(**replicate(state.ema["embedder"], recipe.mesh))
+    guidance, target = _look_up(recipe, state, guide, batch)
+    params = replicate(state.params["generator"], recipe.mesh)
+    draw = draw_images(recipe, guidance, target, key, structure=True)
+    objective = generator_objective(
+        recipe, None, guide, params, guidance, target, names=STRUCTURE_TERMS
+    )
+    (loss, terms), grads = jax.value_and_grad(lambda p: objective(draw(p)), has_aux=True)(params)
+    state, ok, norm = _apply_and_average(recipe, state, loss, grads)
+    terms = {name.replace("g/", "structure/"): value for name, value in terms.items()}
+    norms = {"structure/grad": norm, "structure/param_norm": optax.tree.norm(params)}
+    return state, terms | norms, ok
+
+
+def _look_up(recipe: Recipe, state: TrainState, guide, batch) -> tuple[Guidance, jax.Array]:
+    """The guidance of the step's pairs, and their target images."""
+    networks, num = recipe.networks, recipe.config.train.adversarial_batch_size
+    part = recipe.schedule.find_part(state.step)
+    source, target = (
+        _take(batch[view], num, part) for view in (networks.source_view, networks.target_view)
+    )
+    embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
+    place = _take(batch["place"], num, part) if "place" in batch else None
+    return Guidance(embedding, tokens, source, place), target
+
+
+def _apply_and_average(recipe: Recipe, state: TrainState, loss: jax.Array, grads):
+    """One optimizer step of G and of its moving average; results as of `apply_gradients`."""
+    state, ok, norm = apply_gradients(recipe, state, "generator", loss, grads)
+    averaged = average(
+        recipe.config.train.ema_halflife_generator,
+        state.ema["generator"],
+        state.params["generator"],
+        recipe.schedule.count("generator", state.step),
+    )
+    averaged = select(ok, averaged, state.ema["generator"])
+    return state.update(ema={"generator": averaged}), ok, norm
+
+
+def draw_images(
+    recipe: Recipe, guidance: Guidance, target, key, structure: bool = False
+) -> Callable[[Any], dict]:
     """A function of G's parameters that draws one image per row.
 
     With the style encoder, even rows use the style encoded from their own target (reconstruction
-    is fair there) and odd rows the style mapped from noise.
+    is fair there) and odd rows the style mapped from noise. With `structure`, the structure stage
+    alone draws, and all rows use their own style.
 
     Returns:
-      params -> {image [n, H, W, 3], low (the structure stage's image, or None), code [n, S] the
-      styles used, encoded and mapped [n, S] for the matching term; with mode seeking also second,
-      second_code: another image of each source}.
+      params -> {image [n, H, W, 3], or None with `structure`; low (the structure stage's image, or
+      None); rows [n], 1 where the target should be reconstructed; code [n, S] the styles used,
+      encoded and mapped [n, S] for the matching term; with mode seeking also second, second_code:
+      another image of each source}.
     """
     config, generator = recipe.config, recipe.networks.generator
     num = target.shape[0]
@@ -104,21 +146,23 @@ def draw_images(recipe: Recipe, guidance: Guidance, target, key) -> Callable[[An
             return generator.apply({"params": params}, *args, method=method)
 
         def synthesize(code):
-            return run(
-                "synthesize", guidance.embedding, guidance.tokens, code, layer_keys, guidance.source
-            )
+            inputs = guidance.embedding, guidance.tokens, code, layer_keys, guidance.source
+            if structure:
+                return None, run("draw_structure", *inputs)
+            return run("synthesize", *inputs)
 
+        rows = jnp.ones(num) if structure else reconstruction_rows(config, num)
         mapped = run("map_noise", z)
         encoded, code = jax.lax.stop_gradient(mapped), mapped
         if config.losses.style == "encoder":
             encoded = run("encode_style", target)
             jitter = config.losses.style_noise * jax.random.normal(noise_keys[1], encoded.shape)
-            rows = reconstruction_rows(config, num)[:, None]
             # F must follow the encoder's distribution alone: D's gradient must not pull it away.
-            code = jnp.where(rows > 0, encoded + jitter, jax.lax.stop_gradient(mapped))
+            code = jnp.where(rows[:, None] > 0, encoded + jitter, jax.lax.stop_gradient(mapped))
         image, low = synthesize(code)
-        drawn = {"image": image, "low": low, "code": code, "encoded": encoded, "mapped": mapped}
-        if config.losses.style == "mode_seeking":
+        drawn = {"image": image, "low": low, "rows": rows}
+        drawn |= {"code": code, "encoded": encoded, "mapped": mapped}
+        if config.losses.style == "mode_seeking" and not structure:
             other = run("map_noise", jax.random.normal(noise_keys[1], z.shape))
             second, _ = synthesize(other)
             drawn |= {"second": second, "second_code": other}
@@ -150,6 +194,10 @@ def _update_discriminator(
     return state, metrics | {"d/loss": loss, "d/penalty": penalty} | norms, ok
 
 
-def _take(rows: jax.Array, num: int) -> jax.Array:
-    """`num` rows of [B, ...], evenly spaced, so that every device keeps rows of its own."""
-    return rows.reshape(num, rows.shape[0] // num, *rows.shape[1:])[:, 0]
+def _take(rows: jax.Array, num: int, part: jax.Array) -> jax.Array:
+    """`num` rows of [B, ...], evenly spaced, so that every device keeps rows of its own.
+
+    `part`, below B / num, is the first of them.
+    """
+    rows = rows.reshape(num, rows.shape[0] // num, *rows.shape[1:])
+    return jax.lax.dynamic_index_in_dim(rows, part, 1, keepdims=False)

@@ -1,6 +1,7 @@
 """The training loop: steps, and at intervals metrics, sample images, scores and checkpoints."""
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import sys
@@ -29,6 +30,7 @@ from retroguide_jax.parallel.stopping import Stopper
 from retroguide_jax.progress import show_stage
 from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
 from retroguide_jax.scaling import describe_length, list_warnings, scale_config
+from retroguide_jax.schedule import Schedule
 from retroguide_jax.state import TrainState, abstract_state, create_state
 from retroguide_jax.training.profiling import check_profile_steps
 from retroguide_jax.training.reporter import Reporter
@@ -92,6 +94,10 @@ def train(
                 state = _adopt_embedder(state, config, abstract)
             progress = Progress(state)
     state, rollbacks = progress.state, progress.rollbacks
+    schedule, batch = Schedule(config), None
+    # A resumed run that was in the middle of a batch draws that batch again.
+    if progress.position and not schedule.needs_batch(int(state.step)):
+        progress = dataclasses.replace(progress, position=progress.position - 1)
     set_position(iterator, progress.position)
     start = step = int(state.step)
     _write_plans(workdir, config, abstract)
@@ -114,12 +120,13 @@ def train(
     with contextlib.closing(reporter), Stopper() as stopper:
         while step < config.train.num_steps:
             with reporter.profiler.step(step + 1):
-                beat_fn(f"waiting for the batch of step {step + 1}")
-                with reporter.timer.waiting():
-                    batch = next(iterator)
+                if batch is None or schedule.needs_batch(step):
+                    beat_fn(f"waiting for the batch of step {step + 1}")
+                    with reporter.timer.waiting():
+                        batch = place_batch(next(iterator), mesh)
                 beat_fn(f"in step {step + 1}")
                 with gc_disabled(), compiling:
-                    state, metrics = step_fn(state, place_batch(batch, mesh))
+                    state, metrics = step_fn(state, batch)
                 compiling = contextlib.nullcontext()
             step += 1
             try:
@@ -128,7 +135,7 @@ def train(
                 if len(rollbacks) >= config.train.max_rollbacks:
                     raise
                 beat_fn("going back to the last good checkpoint")
-                state = metrics = None  # memory may not hold two states
+                state = metrics = batch = None  # memory may not hold two states
                 position = get_position(iterator)
                 progress = _roll_back(error, checkpoints, abstract, position, rollbacks)
                 state, rollbacks = progress.state, progress.rollbacks

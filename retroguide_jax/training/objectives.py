@@ -7,7 +7,7 @@ no update changes go into `Recipe.frozen`.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from retroguide_jax.bank import Bank
-from retroguide_jax.models.layers import downsample
+from retroguide_jax.models.layers import downsample, upsample
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.training import losses, pairwise
 from retroguide_jax.training.updates import Recipe
@@ -41,8 +41,8 @@ class Scene:
 
     Attributes:
       recipe: the static parts, with frozen networks.
-      drawn: output of `adversarial.draw_images`: image, low, code, encoded, mapped, and with mode
-        seeking second, second_code.
+      drawn: output of `adversarial.draw_images`: image, low, rows, code, encoded, mapped, and with
+        mode seeking second, second_code.
       guidance: inputs of G and D for the sources.
       target: [n, H, W, 3] in [-1, 1].
       guide: the averaged embedder's variables.
@@ -67,22 +67,26 @@ class Scene:
         """`config.losses`."""
         return self.recipe.config.losses
 
-    @functools.cached_property
+    @property
     def rows(self) -> jax.Array:
         """[n] float: 1 for the rows that should reconstruct their target, else 0."""
-        return reconstruction_rows(self.recipe.config, self.target.shape[0])
+        return self.drawn["rows"]
 
     @functools.cached_property
     def seen(self) -> tuple[jax.Array, jax.Array]:
         """The guide's embedding [n, E] and tokens [n, N, T] of the generated images."""
-        networks = self.recipe.networks
-        return networks.embedder.apply(self.guide, self.drawn["image"], networks.target_view)
+        return self._look_at(self.drawn["image"])
 
     @functools.cached_property
     def target_tokens(self) -> jax.Array:
         """The guide's tokens [n, N, T] of the real targets."""
+        return self._look_at(self.target)[1]
+
+    def _look_at(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         networks = self.recipe.networks
-        return networks.embedder.apply(self.guide, self.target, networks.target_view)[1]
+        if self.weights.guide_blur:
+            images = upsample(downsample(images), networks.generator.circular)
+        return networks.embedder.apply(self.guide, images, networks.target_view)
 
 
 class Term(NamedTuple):
@@ -190,6 +194,10 @@ GENERATOR_TERMS = {
 }
 
 
+# The terms that train the structure stage alone.
+STRUCTURE_TERMS = ("g/l1_low", "g/style_matching")
+
+
 def generator_objective(
     recipe: Recipe,
     disc_params,
@@ -199,10 +207,11 @@ def generator_objective(
     target,
     augment: Callable[[jax.Array], jax.Array] = lambda images: images,
     bank: Bank | None = None,
+    names: Container[str] = GENERATOR_TERMS,
 ):
     """G's loss as a function of its drawn images: `drawn -> (loss, {name: term})`.
 
-    For the arguments see the attributes of `Scene`.
+    `names` are the terms to add up; for the other arguments see the attributes of `Scene`.
     """
 
     def loss_fn(drawn):
@@ -210,7 +219,7 @@ def generator_objective(
         total, terms = jnp.zeros(()), {}
         for name, term in GENERATOR_TERMS.items():
             weight = scene.weights[term.weight]
-            if weight and term.applies(scene):
+            if name in names and weight and term.applies(scene):
                 terms[name] = term.fn(scene)
                 total += weight * terms[name]
         return total, terms

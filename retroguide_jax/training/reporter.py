@@ -22,6 +22,7 @@ from retroguide_jax.files import is_in_bucket
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
 from retroguide_jax.progress import is_quiet, make_bar
+from retroguide_jax.schedule import Schedule
 from retroguide_jax.state import TrainState
 from retroguide_jax.training.probe import Probe
 from retroguide_jax.training.profiling import Profiler
@@ -75,6 +76,7 @@ _SHOWN = (
     "contrastive/accuracy",
     "d/loss",
     "g/adversarial",
+    "structure/l1_low",
     "g/l1",
     "val/r@1_real/embedder",
     "val/r@1_generated/embedder",
@@ -128,7 +130,9 @@ class Reporter:
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
         )
-        self.skipped = SkippedUpdates(self.workdir, lambda number: ids_fn(number=number))
+        self.skipped = SkippedUpdates(
+            self.workdir, Schedule(self.config), lambda number: ids_fn(number=number)
+        )
         step = int(start.state.step)
         self.bar = make_bar(
             total=self.config.train.num_steps,

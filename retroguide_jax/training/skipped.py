@@ -13,11 +13,17 @@ from ml_collections import ConfigDict
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.schedule import Schedule
 
 _MOST_FILES = 10
 # Metric prefix of each network, to attribute a skipped update. `d/penalty` is ignored: it is NaN
 # whenever the lazy penalty is not due.
-_PREFIXES = {"embedder": "contrastive/", "discriminator": "d/", "generator": "g/"}
+_PREFIXES = {
+    "contrastive/": "embedder",
+    "d/": "discriminator",
+    "g/": "generator",
+    "structure/": "generator",
+}
 _LAZY = ("d/penalty",)
 
 
@@ -50,11 +56,12 @@ class SkippedUpdates:
 
     Args:
       workdir: the run's work directory.
+      schedule: the run's, which says at which steps batches are drawn.
       ids_fn: number of a global batch, from 0 -> the ids of its examples.
     """
 
-    def __init__(self, workdir: Path, ids_fn: Callable[[int], list[str]]):
-        self._folder, self._ids_fn = workdir / "nonfinite", ids_fn
+    def __init__(self, workdir: Path, schedule: Schedule, ids_fn: Callable[[int], list[str]]):
+        self._folder, self._schedule, self._ids_fn = workdir / "nonfinite", schedule, ids_fn
         self._total, self._ahead = 0, 0
 
     def begin(self, step: int, position: int, total: int) -> None:
@@ -62,10 +69,10 @@ class SkippedUpdates:
 
         Args:
           step: updates done.
-          position: global batches drawn.
+          position: number of the batch of the next step.
           total: updates skipped so far.
         """
-        self._total, self._ahead = total, position - step
+        self._total, self._ahead = total, position - self._schedule.count_batches(step + 1)
 
     def report(self, last_step: int, rows: list[dict[str, np.ndarray]]) -> list[str]:
         """Records skipped updates in files and reports them on stderr.
@@ -96,7 +103,7 @@ class SkippedUpdates:
         if len(list(self._folder.glob("*.json"))) >= _MOST_FILES:
             print(f"{text}; {self._folder} holds {_MOST_FILES} files, no more", file=sys.stderr)
             return
-        batch = step - 1 + self._ahead
+        batch = self._schedule.count_batches(step) + self._ahead
         content = {
             "step": step,
             "networks": networks,
@@ -112,7 +119,7 @@ class SkippedUpdates:
 def name_culprits(row: dict[str, Any]) -> list[str]:
     """The networks whose loss or gradient was not finite in a step, from its metrics."""
     certain, possible = [], []
-    for network, prefix in _PREFIXES.items():
+    for prefix, network in _PREFIXES.items():
         values = {name: value for name, value in row.items() if name.startswith(prefix)}
         if all(math.isfinite(value) for name, value in values.items() if name not in _LAZY):
             continue

@@ -36,12 +36,12 @@ class Speed:
         Call this from the timer's thread.
         """
         self._interval = interval = self._timer.collect()
-        start, warmup = step - num_steps, self._schedule.warmup
-        if start <= warmup < step:
+        start, ends = step - num_steps, self._schedule.phases
+        if any(start <= end < step for end in ends):
             self._pace = Pace()  # these steps do different work from those before
         if not interval.num_steps:
             return {}
-        if not start < warmup < step:
+        if not any(start < end < step for end in ends):
             self._pace.add(interval)
         self._num_timed += interval.num_steps
         seconds = interval.seconds / interval.num_steps
@@ -60,14 +60,14 @@ class Speed:
         return counts[0] or counts[1]
 
     def describe_rest(self, step: int) -> str:
-        """Remaining time of the run or, in the warm-up, of the warm-up; "" where it is unknown (no
-        step of this phase was timed yet) or where the phase is over."""
-        warmup, num_steps = self._schedule.warmup, self._config.train.num_steps
-        end, what = (warmup, "until the generator starts") if step < warmup else (num_steps, "left")
+        """Remaining time of the phase, such as a warm-up; "" where it is unknown (no step of this
+        phase was timed yet) or where the phase is over."""
+        phases = self._schedule.phases
+        end = next((end for end in phases if step < end), step)
         seconds = self._pace.estimate(end - step)
-        if seconds is None or step in (warmup, num_steps):
+        if seconds is None or step in phases:
             return ""
-        return f"{tqdm.format_interval(seconds)} {what}"
+        return f"{tqdm.format_interval(seconds)} {phases[end]}"
 
     def find_starvation(self) -> str:
         """A warning with remedies, given once, if the last interval waited for data; else ""."""

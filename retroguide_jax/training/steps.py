@@ -3,6 +3,7 @@
 Order: embedder; then D on the images G draws; then G through the updated D.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from retroguide_jax.models.layers import scale_pixels
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.mesh import batch_sharding, compiler_options
 from retroguide_jax.state import TrainState, make_optimizers
-from retroguide_jax.training.adversarial import update_gan
+from retroguide_jax.training.adversarial import update_gan, update_structure
 from retroguide_jax.training.contrastive import update_embedder
 from retroguide_jax.training.updates import Recipe
 
@@ -56,10 +57,16 @@ def make_train_step(
             metrics |= new
             skipped["embedder"] = _count(skipped["embedder"], due, ok)
         if "generator" in state.params:
-            due = schedule.is_due("generator", step)
-            state, new, ok = _run_if(due, lambda s: update_gan(recipe, s, batch, key), state)
-            metrics |= new
-            skipped["generator"] = _count(skipped["generator"], due, ok)
+            due, all_ok = schedule.is_due("generator", step), True
+            updates = {"discriminator": update_gan}
+            if config.train.structure_steps:
+                updates = {"structure": update_structure, **updates}
+            for part, update in updates.items():
+                run = functools.partial(_run_on, update, recipe, batch, key)
+                state, new, ok = _run_if(schedule.is_due(part, step), run, state)
+                metrics |= new
+                all_ok &= ok
+            skipped["generator"] = _count(skipped["generator"], due, all_ok)
         state = state.replace(skipped=skipped, step=step + 1)
         counts = skipped.values()
         metrics["skipped/total"] = sum(count["total"] for count in counts)
@@ -82,6 +89,10 @@ def _count(counts: dict[str, jax.Array], due: jax.Array, ok: jax.Array) -> dict[
         "total": counts["total"] + (due & ~ok),
         "streak": jnp.where(due, streak, counts["streak"]),
     }
+
+
+def _run_on(update: Callable, recipe: Recipe, batch: Batch, key: jax.Array, state: TrainState):
+    return update(recipe, state, batch, key)
 
 
 def _run_if(due: jax.Array, update: Callable, state: TrainState):

@@ -13,7 +13,9 @@ FIELDS = {
     "losses.penalty_every": 4,
     "losses.retrieval_bank": 8,
     "losses.token_weight": 2.0,
+    "losses.guide_blur": True,
     "train.contrastive_warmup_steps": 2,
+    "train.structure_steps": 3,
     "train.batch_size": 8,
     "train.adversarial_batch_size": 4,
     "optimizer.generator.warmup_steps": 2,
@@ -65,6 +67,7 @@ OTHER_SWITCHES = {
     "off": {
         "losses.retrieval": "off",
         "generator.facade_features": (),
+        "train.structure_steps": 0,
         "data.ground_size": (4, 16),
     },
 }

@@ -41,7 +41,8 @@ class TwoHeads:
 def make_recipe(frozen=(), **fields):
     config = load_config("city")
     with config.unlocked():
-        config.losses.update({"style": "none", "retrieval": "off", "token_weight": 0.0, **fields})
+        off = {"style": "none", "retrieval": "off", "token_weight": 0.0, "guide_blur": False}
+        config.losses.update(off | fields)
     networks = types.SimpleNamespace(discriminator=TwoHeads())
     return Recipe(config, networks, None, {}, {}, dict(frozen))
 
@@ -52,7 +53,7 @@ def make_params(pair=0.0, patch=0.0, bias=0.0):
 
 
 def make_generator_objective(recipe, params):
-    drawn = {"image": jnp.asarray(IMAGES), "low": None}
+    drawn = {"image": jnp.asarray(IMAGES), "low": None, "rows": jnp.ones(len(IMAGES))}
     loss_fn = objectives.generator_objective(recipe, params, None, None, GUIDANCE, IMAGES + 0.5)
     return lambda image: loss_fn(drawn | {"image": image})
 
@@ -110,6 +111,27 @@ def test_tokens_of_the_generated_image_are_compared_with_those_of_the_target():
     loss, terms = objective({"image": jnp.asarray(IMAGES), "low": None})
     assert set(terms) == {"g/tokens"}
     np.testing.assert_allclose([loss, terms["g/tokens"]], [5.0, 1.0], rtol=1e-5)
+
+
+def test_a_blurred_guide_sees_no_pattern_of_single_pixels():
+    seen = []
+
+    class Guide:
+        def apply(self, variables, images, view):
+            seen.append(np.asarray(images))
+            return None, images.mean(3)
+
+    recipe = make_recipe(
+        token_weight=5.0, reconstruction_weight=0.0, adversarial_weight=0.0, guide_blur=True
+    )
+    recipe.networks.embedder, recipe.networks.target_view = Guide(), "ground"
+    recipe.networks.generator = types.SimpleNamespace(circular=True)
+    images = np.random.default_rng(1).uniform(-1, 1, (NUM, 4, 8, 3)).astype(np.float32)
+    objective = objectives.generator_objective(recipe, None, None, None, GUIDANCE, images)
+    checks = 1.0 - 2.0 * (np.indices(images.shape[1:3]).sum(0) % 2)
+    _, terms = objective({"image": jnp.asarray(images + checks[..., None]), "low": None})
+    assert seen[0].shape == images.shape
+    np.testing.assert_allclose(terms["g/tokens"], 0.0, atol=1e-5)
 
 
 def test_a_new_term_reads_a_frozen_network(monkeypatch):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 from tiny import make_tiny_config
 
+from retroguide_jax.schedule import Schedule
 from retroguide_jax.training.skipped import DivergedError, SkippedUpdates, name_culprits
 
 GOOD = {
@@ -39,7 +40,8 @@ def test_the_networks_at_fault_are_named():
 
 
 def test_a_skipped_update_is_written_down_with_its_batch(tmp_path, capsys):
-    skipped = SkippedUpdates(tmp_path, lambda number: [f"pair_{number}"])
+    schedule = Schedule(make_tiny_config(mode="contrastive"))
+    skipped = SkippedUpdates(tmp_path, schedule, lambda number: [f"pair_{number}"])
     skipped.begin(step=10, position=17, total=1)
     bad = {"g/grad": math.inf, **NOT_DUE}
     rows = [make_row(1), make_row(2, **bad), make_row(2), make_row(3, **{"d/loss": math.nan})]
@@ -56,8 +58,21 @@ def test_a_skipped_update_is_written_down_with_its_batch(tmp_path, capsys):
     assert len(lines) == 2 and "step 12: " in lines[0] and "step_000014.json" in lines[1]
 
 
+def test_steps_that_share_a_batch_name_that_batch(tmp_path):
+    schedule = Schedule(make_tiny_config(**{"train.contrastive_every": 4}))  # two parts per batch
+    skipped = SkippedUpdates(tmp_path, schedule, lambda number: [f"pair_{number}"])
+    skipped.begin(step=3, position=5, total=0)  # step 4 uses the second part of batch 5
+    bad = {"g/grad": math.inf, **NOT_DUE}
+    skipped.report(7, [make_row(total, **bad) for total in (1, 2, 3, 4)])
+    batches = [
+        json.loads(path.read_text())["batch"] for path in sorted((tmp_path / "nonfinite").iterdir())
+    ]
+    assert batches == [5, 6, 6, 7]
+
+
 def test_only_the_first_few_are_written_down(tmp_path, capsys):
-    skipped = SkippedUpdates(tmp_path, lambda number: [])
+    schedule = Schedule(make_tiny_config(mode="contrastive"))
+    skipped = SkippedUpdates(tmp_path, schedule, lambda number: [])
     skipped.begin(0, 0, 0)
     skipped.report(14, [make_row(total, **{"g/grad": math.nan}) for total in range(1, 15)])
     assert len(list((tmp_path / "nonfinite").iterdir())) == 10

@@ -60,6 +60,7 @@ BUNDLES = {
     "pixels": {
         "mode": "frozen",
         "generator.guidance": "pixels",
+        "generator.polar_source": True,
         "generator.unet_features": (4, 8),
         "discriminator.conditioning": "pixels",
         "losses.style": "none",
@@ -137,3 +138,15 @@ def test_one_step(name):
 def test_sizes_that_cannot_be(field, value, message):
     with pytest.raises(UserError, match=message):
         make_networks(make_tiny_config(**{field: value}))
+
+
+def test_a_structure_stage_that_is_trained_first_must_exist():
+    fields = {"generator.facade_features": (), "data.ground_size": (4, 16)}
+    with pytest.raises(UserError, match="config.train.structure_steps=5: this generator has no"):
+        make_networks(make_tiny_config(**fields | {"train.structure_steps": 5}))
+
+
+def test_polar_coordinates_need_an_aerial_source():
+    fields = {"generator.guidance": "pixels", "generator.polar_source": True}
+    with pytest.raises(UserError, match="config.generator.polar_source=True: polar coordinates"):
+        make_networks(make_tiny_config("g2a", **fields))

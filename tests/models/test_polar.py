@@ -1,0 +1,25 @@
+import jax.numpy as jnp
+import numpy as np
+
+from retroguide_jax.models.polar import to_polar
+
+
+def test_north_is_in_the_centre_east_to_the_right_and_the_camera_at_the_bottom():
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    image[0, :8, 12:20] = (1, 0, 0)  # north, far away
+    image[0, 12:20, 24:] = (0, 1, 0)  # east, far away
+    image[0, 14:18, 14:18] = (0, 0, 1)  # at the camera
+    polar = np.asarray(to_polar(jnp.asarray(image), (16, 64)))
+    assert polar.shape == (1, 16, 64, 3)
+    np.testing.assert_allclose(polar[0, 2, 31:33], [[1, 0, 0]] * 2, atol=0.01)
+    np.testing.assert_allclose(polar[0, 2, 47:49], [[0, 1, 0]] * 2, atol=0.01)
+    np.testing.assert_allclose(polar[0, -1], [[0, 0, 1]] * 64, atol=0.01)
+    np.testing.assert_allclose(polar[0, 2, [0, 16, 63]], np.zeros((3, 3)), atol=0.01)
+
+
+def test_turning_the_aerial_image_rolls_its_polar_image():
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    turned = np.rot90(image, axes=(1, 2)).copy()  # counter-clockwise: north comes from east
+    polar, other = (np.asarray(to_polar(jnp.asarray(x), (8, 64))) for x in (image, turned))
+    np.testing.assert_allclose(other, np.roll(polar, -16, axis=2), atol=1e-5)
