@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job, from nothing to numbers and pictures on two CPU cores: renders the procedural city,
-# trains a judge (an independent embedder), then embedder and generator together, scores them, and
-# writes the report page, which needs the extra `pages`.
+# trains embedder and generator together, scores them by the two independent judges that come with
+# the package, and writes the report page, which needs the extra `pages`.
 #
 #     bash launch/city_demo.sh [WORKDIR] [--config.FIELD=VALUE ...]
 #
@@ -26,7 +26,7 @@ run() {
 }
 
 run retroguide data build procedural_city --config_name=city_64
-run retroguide train --config=city_retrieval --workdir="${workdir}/judge"
 run retroguide train --config=city --workdir="${workdir}" "$@"
-run retroguide evaluate --workdir="${workdir}" --judge="${workdir}/judge"
+run retroguide evaluate --workdir="${workdir}" \
+  --judge=pretrained:city_judge_saig --judge=pretrained:city_judge_convnext
 run retroguide report --workdir="${workdir}"

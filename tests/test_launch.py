@@ -76,9 +76,9 @@ def test_the_readme_tells_of_every_script(script):
 def test_the_demo_builds_trains_measures_and_reports_in_one_folder():
     assert [" ".join(words) for words in dry_run("city_demo.sh", "runs/x", "--config.seed=3")] == [
         "retroguide data build procedural_city --config_name=city_64",
-        "retroguide train --config=city_retrieval --workdir=runs/x/judge",
         "retroguide train --config=city --workdir=runs/x --config.seed=3",
-        "retroguide evaluate --workdir=runs/x --judge=runs/x/judge",
+        "retroguide evaluate --workdir=runs/x --judge=pretrained:city_judge_saig "
+        "--judge=pretrained:city_judge_convnext",
         "retroguide report --workdir=runs/x",
     ]
 
@@ -98,7 +98,7 @@ def test_a_release_scores_the_rounded_weights_and_packs_those():
 
 
 def test_the_demo_has_a_default_folder():
-    assert dry_run("city_demo.sh")[-2][-2:] == ["--workdir=runs/city", "--judge=runs/city/judge"]
+    assert dry_run("city_demo.sh")[-1] == ["retroguide", "report", "--workdir=runs/city"]
 
 
 def test_the_readme_runs_the_demo_script():

@@ -20,7 +20,7 @@ from retroguide_jax.files import to_path
 __all__ = ["EXAMPLE", "add_flags", "run"]
 
 EXAMPLE = """
-retroguide evaluate --workdir=runs/city --judge=runs/city/judge
+retroguide evaluate --workdir=runs/city --judge=pretrained:city_judge_saig
 retroguide evaluate --generated=my_views --reference=real_views --metrics=psnr_legacy,ssim_lua,fid
 retroguide evaluate --compare runs/a runs/b
 """

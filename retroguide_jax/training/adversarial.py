@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from retroguide_jax import bank
+from retroguide_jax.models.layers import scale_pixels
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.state import TrainState
@@ -36,8 +37,7 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     Args:
       recipe: the static parts.
       state: the training state.
-      batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1], of which
-        `config.train.adversarial_batch_size` rows are used; "place" as in `update_embedder`.
+      batch: as in `update_embedder`; `config.train.adversarial_batch_size` of its rows are used.
       key: random key of this step's noise.
 
     Returns:
@@ -100,7 +100,8 @@ def _look_up(recipe: Recipe, state: TrainState, guide, batch) -> tuple[Guidance,
     networks, num = recipe.networks, recipe.config.train.adversarial_batch_size
     part = recipe.schedule.find_part(state.step)
     source, target = (
-        _take(batch[view], num, part) for view in (networks.source_view, networks.target_view)
+        scale_pixels(_take(batch[view], num, part))
+        for view in (networks.source_view, networks.target_view)
     )
     embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
     place = _take(batch["place"], num, part) if "place" in batch else None

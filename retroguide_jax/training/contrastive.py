@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from retroguide_jax.degradation import degrade
 from retroguide_jax.models.embedder import VIEWS
+from retroguide_jax.models.layers import scale_pixels
 from retroguide_jax.networks import embedder_variables
 from retroguide_jax.parallel.mesh import AXES, BATCH_SPEC, replicate
 from retroguide_jax.state import TrainState
@@ -23,13 +24,15 @@ def update_embedder(recipe: Recipe, state: TrainState, batch: dict[str, jax.Arra
     Args:
       recipe: the static parts.
       state: the training state.
-      batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]} in [-1, 1], and "place": [B]
-        int, equal where pairs show the same place; it is absent if all places differ.
+      batch: {"aerial": [B, Ha, Wa, 3], "ground": [B, Hg, Wg, 3]}, uint8 in [0, 255] or float in
+        [-1, 1], and "place": [B] int, equal where pairs show the same place; it is absent if all
+        places differ.
 
     Returns:
       The state, metrics, and whether the update was taken.
     """
     config = recipe.config
+    batch = batch | {view: scale_pixels(batch[view]) for view in recipe.networks.sizes}
     if config.train.degrade:
         batch = batch | _degrade_views(recipe, batch, state.step)
     params, stats = state.params["embedder"], state.stats["embedder"]

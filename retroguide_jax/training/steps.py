@@ -13,7 +13,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.models.layers import scale_pixels
 from retroguide_jax.networks import Networks
 from retroguide_jax.parallel.mesh import batch_sharding, compiler_options
 from retroguide_jax.state import TrainState, make_optimizers
@@ -47,7 +46,6 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         step = state.step
-        batch = batch | {view: scale_pixels(batch[view]) for view in networks.sizes}
         # The only source of randomness: resuming at a step repeats its noise exactly.
         key = jax.random.fold_in(jax.random.key(config.seed), step)
         metrics, skipped = {}, dict(state.skipped)
