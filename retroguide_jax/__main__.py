@@ -146,8 +146,8 @@ def _indent(text: str) -> str:
     return "\n".join(f"  {line.strip()}" for line in text.strip().splitlines())
 
 
-def _report(error: UserError | OSError | KeyboardInterrupt, args: argparse.Namespace) -> int:
-    """Prints an expected error in one line on stderr; returns the exit status."""
+def _report(error: BaseException, args: argparse.Namespace) -> int:
+    """Prints a UserError, OSError or KeyboardInterrupt in one line; returns the exit status."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130

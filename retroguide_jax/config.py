@@ -216,6 +216,7 @@ def _load_file(path: str) -> Any:
         known = ", ".join(list_packaged_configs())
         raise UserError(f"--config={path}: no such file; packaged configs, by name: {known}")
     module_spec = importlib.util.spec_from_file_location("retroguide_user_config", path)
+    assert module_spec is not None and module_spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     return module

@@ -62,6 +62,6 @@ def degrade_colours(key: jax.Array, images: jax.Array) -> jax.Array:
 def _blur(images: jax.Array) -> jax.Array:
     """Mean over 3 x 3 pixels; columns wrap around, the first and last rows repeat."""
     height = images.shape[1]
-    images = sum(jnp.roll(images, shift, axis=2) for shift in (-1, 0, 1)) / 3.0
+    images = sum(jnp.roll(images, shift, axis=2) for shift in (-1, 0, 1)) / 3.0  # pyright: ignore[reportAssignmentType]
     padded = jnp.pad(images, ((0, 0), (1, 1), (0, 0), (0, 0)), mode="edge")
-    return sum(padded[:, first : first + height] for first in range(3)) / 3.0
+    return sum(padded[:, first : first + height] for first in range(3)) / 3.0  # pyright: ignore[reportReturnType]

@@ -145,7 +145,7 @@ def _open_onnx(path: Path, content: bytes) -> Program:
         inputs,
         outputs,
         {"float32" if dtype == "tensor(float)" else dtype for dtype in dtypes},
-        call,
+        call,  # pyright: ignore[reportArgumentType]
         on_host=True,
     )
 

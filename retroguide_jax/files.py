@@ -40,7 +40,7 @@ def to_path(path: str | os.PathLike) -> Path:
     _check_bucket(bucket)
     from etils import epath
 
-    return epath.Path(text)
+    return epath.Path(text)  # pyright: ignore[reportReturnType]
 
 
 def is_in_bucket(path: str | os.PathLike) -> bool:
@@ -105,7 +105,7 @@ def _check_bucket(bucket: str) -> None:
 
     # gcsfs caches listings forever by default, hiding files written by other processes. The option
     # is read when the file system is created.
-    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False  # pyright: ignore[reportAttributeAccessIssue]
     # gcsfs also logs, with traceback, every error that it raises.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     place = f"{_SCHEME}{bucket}"

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -19,13 +19,43 @@ from retroguide_jax.models.unet import UNet
 DIRECTIONS = {"a2g": ("aerial", "ground"), "g2a": ("ground", "aerial")}
 
 
+class Network(Protocol):
+    """A Linen module; what its functions return depends on `method` and `mutable`."""
+
+    def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Initial variables."""
+        ...
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """The result of `method`, by default of `__call__`."""
+        ...
+
+
+class GeneratorNetwork(Network, Protocol):
+    """Draws target images: `map_noise`, `encode_style`, `synthesize`, as `generator.Generator`."""
+
+    @property
+    def z_dim(self) -> int:
+        """Length of the noise vector."""
+        ...
+
+
+class DiscriminatorNetwork(Network, Protocol):
+    """Scores images: `extract`, `condition`, `score`, as `discriminator.Discriminator`."""
+
+    @property
+    def has_late_condition(self) -> bool:
+        """Whether the condition joins after `extract`."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Networks:
     """The modules of one run; generator and discriminator are None in mode `contrastive`."""
 
-    embedder: Embedder
-    generator: Generator | UNet | None
-    discriminator: Discriminator | None
+    embedder: Network
+    generator: GeneratorNetwork | None
+    discriminator: DiscriminatorNetwork | None
     source_view: str
     target_view: str
     sizes: dict[str, tuple[int, int]]  # view -> (height, width) in pixels

@@ -69,7 +69,7 @@ def make_table(
       UserError: a batch of which the share of G and D is not an integer.
     """
     titles = "batch", "of G, D", "rates E, G, D", "warm-ups", "R1", "half-lives G, guide"
-    rows = [(*titles, "steps", "images", "epochs")]
+    rows: list[tuple[str, ...]] = [(*titles, "steps", "images", "epochs")]
     for batch in batches:
         scaled = config.copy_and_resolve_references().unlock()
         train = scaled.train

@@ -1,6 +1,7 @@
 """When each part of a training step is due, and how often in a whole run."""
 
 import dataclasses
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,10 @@ class Schedule:
             "penalty": adversarial,
         }
 
+    @overload
+    def is_due(self, part: str, step: int) -> bool: ...
+    @overload
+    def is_due(self, part: str, step: jax.Array) -> jax.Array: ...
     def is_due(self, part: str, step: int | jax.Array) -> bool | jax.Array:
         """Whether a step updates a part; `step` may be traced."""
         if part == "structure":
@@ -86,6 +91,10 @@ class Schedule:
         later = (step >= self._begin[part]) & (step % every == 0) if every else False
         return (step < head) | later
 
+    @overload
+    def count(self, part: str, step: None = None) -> int: ...
+    @overload
+    def count(self, part: str, step: int | jax.Array) -> jax.Array: ...
     def count(self, part: str, step: int | jax.Array | None = None) -> int | jax.Array:
         """The number of a part's updates before `step`, which may be traced.
 

@@ -1,7 +1,7 @@
 """The training state, created in place on its devices, and its optimizers."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
@@ -40,6 +40,12 @@ class TrainState:
     stats: dict[str, Any]
     step: jax.Array
     bank: Bank = dataclasses.field(default_factory=dict)
+
+    if TYPE_CHECKING:  # added by flax.struct.dataclass
+
+        def replace(self, **fields: Any) -> "TrainState":
+            """A copy with some fields replaced."""
+            ...
 
     def update(self, **entries: dict[str, Any]) -> "TrainState":
         """Replaces entries of fields: `state.update(ema={"generator": average})`."""

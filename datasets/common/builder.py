@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -188,7 +189,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager) -> dict:
         del dl_manager  # nothing is downloaded
-        config = self.builder_config
+        config: Any = self.builder_config
         kept, problems = self._check()
         serious = [problem for problem in problems if problem.kind not in checking.MILD_KINDS]
         if serious:
@@ -234,7 +235,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for example in self._pool.map(make, pairs):
             self._bar.update()
             if isinstance(example, Problem):  # its header is intact, its pixels are damaged
-                report_problems([example], self.builder_config)
+                report_problems([example], self.builder_config)  # pyright: ignore[reportArgumentType]
                 self._skipped.append(example)
             else:
                 yield example["id"], example

@@ -200,7 +200,7 @@ def _add_positions(pairs: list[Pair], location: Path) -> tuple[list[Pair], list[
     positions = read_positions(path)
     unknown = (math.nan, math.nan)
     placed = [
-        dataclasses.replace(pair, position=positions.get(_find_number(pair.id), unknown))
+        dataclasses.replace(pair, position=positions.get(_find_number(pair.id), unknown))  # pyright: ignore[reportArgumentType, reportCallIssue]
         for pair in pairs
     ]
     num_lost = sum(math.isnan(pair.position[0]) for pair in placed)

@@ -198,7 +198,7 @@ class Canvas:
         """The drawing as a scene whose up direction has the compass bearing `heading`, radians."""
         looks = [look for _, _, look in self.parts]
 
-        def column(key, dtype=np.float32):
+        def column(key: str, dtype: type = np.float32) -> np.ndarray:
             return np.array([look[key] for look in looks], dtype)
 
         buildings = Buildings(

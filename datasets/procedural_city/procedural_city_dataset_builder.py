@@ -105,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """
         if num_workers is None:
             num_workers = min(len(os.sched_getaffinity(0)), 32)
-        with OrderedPool(num_workers) as self._pool, _own_bar(self.builder_config) as self._bar:
+        with OrderedPool(num_workers) as self._pool, _own_bar(self.builder_config) as self._bar:  # pyright: ignore[reportArgumentType]
             super().download_and_prepare(**kwargs)
 
     def _split_generators(self, dl_manager):

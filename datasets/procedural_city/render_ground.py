@@ -310,7 +310,10 @@ def _shade_buildings(scene, weather, rays, index, bearing, roof, roof_sun):
     # Light relative to level ground: outward normal times sun direction, over tan(sun elevation).
     to_sun = scene.sun_bearing - scene.heading
     sun_x, sun_y = _to_building_frame(
-        scene, building, np.float32(np.sin(to_sun)), np.float32(np.cos(to_sun))
+        scene,
+        building,
+        np.float32(np.sin(to_sun)),
+        np.float32(np.cos(to_sun)),  # pyright: ignore[reportArgumentType]
     )
     facing = np.where(is_end, -_sign_of(right, up, scene, building, column, 0) * sun_x,
                       -_sign_of(right, up, scene, building, column, 1) * sun_y)  # fmt: skip

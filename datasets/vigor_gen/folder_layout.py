@@ -248,7 +248,7 @@ def _make_pair(row: labels.Row, city: _City, split: str, pairing: str, crop_metr
         position=labels.find_position(row.panorama),
     )
     if pairing == "vigor_gen":
-        if stem not in city.tiles:
+        if city.tiles is None or stem not in city.tiles:
             where = f"{OWN_TILES}/{city.name}"
             raise tables.BadRowError(f"panorama {row.panorama} has no tile in {where}", "missing")
         return dataclasses.replace(pair, aerial=city.tiles[stem])

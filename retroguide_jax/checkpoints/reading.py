@@ -119,8 +119,8 @@ def _is_complete(folder: Path) -> bool:
 
 def describe_error(error: Exception) -> str:
     """The cause of one of Orbax's errors in a few words."""
-    error = error.__cause__ or error
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    cause = error.__cause__ or error
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return lines[0].partition(" See full TensorStore")[0][:200]
 
 

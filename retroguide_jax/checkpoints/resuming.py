@@ -63,8 +63,9 @@ def check_change(place: Any, saved: ConfigDict, given: ConfigDict, allowed: Coll
     bound = [name for name in changed if not any(fnmatch.fnmatch(name, free) for free in _FREE)]
     forbidden = [name for name in bound if name not in allowed]
     if forbidden:
+        changes = "; ".join(changed[name] for name in forbidden)
         raise UserError(
-            f"{place} was made with another config: {'; '.join(map(changed.get, forbidden))}; run "
+            f"{place} was made with another config: {changes}; run "
             f"with the old values, allow the change by --allow_change={','.join(bound)}, or use "
             "another --workdir"
         )

@@ -119,7 +119,7 @@ class Checkpoints:
         best_step, best_merit = self._find_best(score)
         if best_step is not None and merit < best_merit:
             return False
-        if best_step == int(state.step):
+        if best_step is not None and best_step == int(state.step):
             self._best.delete(best_step)  # after a roll-back, the run reaches the same step again
         self._save(self._best, {"model": split(state)[0]}, {"value": merit, "score": score})
         return True
@@ -151,9 +151,9 @@ class Checkpoints:
             **more,
         }
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        args["meta"] = ocp.args.JsonSave(meta)
+        args = ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta))
         try:
-            manager.save(step, args=ocp.args.Composite(**args), force=True)
+            manager.save(step, args=args, force=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{manager.directory}/{step}: the checkpoint cannot be written: "

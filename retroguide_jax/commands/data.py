@@ -107,7 +107,7 @@ def _show(args: argparse.Namespace, data_config) -> int:
 
     builder = catalog.open_dataset(data_config, args.data_dir)
     for view in ("aerial", "ground"):
-        height, width, _ = builder.info.features[view].shape
+        height, width, _ = reading.get_features(builder)[view].shape
         if height and width:  # all images are stored in one size: show them in it
             data_config[f"{view}_size"] = (height, width)
     pairs = reading.read_pairs(builder, data_config, args.split, args.num)

@@ -9,7 +9,7 @@ generated images show the right place, because the generator was trained to plea
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def _make_settings(args: argparse.Namespace):
     )
 
 
-def _name_files(flag: str, texts: list[str], taken: list[str] = ()) -> dict[str, Path]:
+def _name_files(flag: str, texts: list[str], taken: Sequence[str] = ()) -> dict[str, Path]:
     """Parses NAME=FILE flags into {NAME: FILE}."""
     files: dict[str, Path] = {}
     used = {text.partition("=")[0] for text in taken}

@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retroguide_jax.errors import UserError
 
@@ -23,7 +24,8 @@ EXAMPLE = "retroguide plan --config=cvusa --topology=v5e:16x16 --per_device_batc
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `retroguide plan`."""
-    add, switch = parser.add_argument, {"action": "store_true"}
+    add = parser.add_argument
+    switch: dict[str, Any] = {"action": "store_true"}
     add(
         "--topology",
         metavar="CHIP:SHAPE",

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, remarks) -> tuple[list, int]:
             output,
             model,
             about,
-            pictures,
+            pictures,  # pyright: ignore[reportArgumentType]
             batch_size=args.batch_size,
             progress_fn=bar.update,
             remarks=remarks,

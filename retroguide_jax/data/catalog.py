@@ -82,7 +82,7 @@ def open_gallery(
         return None
     if not data_config.raw_dir:
         return _open_built_gallery(data_config, data_dir)
-    config = load_builder_class(data_config.name).make_config(data_config)
+    config = load_builder_class(data_config.name).make_config(data_config)  # pyright: ignore[reportAttributeAccessIssue]
     if not config.found.tiles:
         return None
     return _complete(_construct(gallery_class, config, data_dir))
@@ -119,8 +119,8 @@ def load_builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
 
 def _open_built_copy(data_config, data_dir) -> tfds.core.DatasetBuilder:
     """Opens the only copy of a data set of photographs in data_dir, whatever its source files."""
-    root = to_path(_expand(data_dir) or tfds.core.constants.DATA_DIR)
-    variant = load_builder_class(data_config.name).choose_variant(data_config)
+    root = to_path(_expand(data_dir) or tfds.core.constants.DATA_DIR)  # pyright: ignore[reportAttributeAccessIssue]
+    variant = load_builder_class(data_config.name).choose_variant(data_config)  # pyright: ignore[reportAttributeAccessIssue]
     # The pattern includes the hash because one variant's name may be a prefix of another's.
     pattern = f"{variant}_{'[0-9a-f]' * 8}" if variant else "*"
     infos = sorted((root / data_config.name).glob(f"{pattern}/*/{_INFO_FILE}"))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def find_equal_files(paths: Sequence[str | os.PathLike]) -> list[str]:
+def find_equal_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Maps each path to the first path whose file has identical content.
 
     Only files of equal size are read. A file that cannot be read equals only itself.
@@ -20,20 +20,21 @@ def find_equal_files(paths: Sequence[str | os.PathLike]) -> list[str]:
     Returns:
       One path per input: the first of `paths` whose file holds the same bytes.
     """
+    found = [os.fspath(path) for path in paths]
     by_size = collections.defaultdict(list)
-    for path in dict.fromkeys(map(os.fspath, paths)):
+    for path in dict.fromkeys(found):
         by_size[_measure(path)].append(path)
     doubtful = [path for same in by_size.values() if len(same) > 1 for path in same]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         digests = dict(zip(doubtful, pool.map(_hash, doubtful), strict=True))
     first: dict[str, str] = {}
-    return [first.setdefault(digests.get(path) or path, path) for path in map(os.fspath, paths)]
+    return [first.setdefault(digests.get(path) or path, path) for path in found]
 
 
 def name_places(
     ids: Sequence[str],
-    aerials: Sequence[str | os.PathLike] | None,
-    grounds: Sequence[str | os.PathLike] | None,
+    aerials: Sequence[str | os.PathLike[str]] | None,
+    grounds: Sequence[str | os.PathLike[str]] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Derives aerial ids and positives of pairs from their files, for `ranking.find_places`.
 
@@ -46,7 +47,7 @@ def name_places(
       there are no aerials); positives, str [N]: the aerial_ids of all pairs with an identical
       ground file, joined by line breaks).
     """
-    names = _name_equal(ids, aerials if aerials is not None else grounds)
+    names = _name_equal(ids, aerials if aerials is not None else grounds or ())
     places = collections.defaultdict(dict)
     same_ground = _name_equal(ids, grounds) if grounds is not None else names
     for name, ground in zip(names, same_ground, strict=True):
@@ -54,7 +55,7 @@ def name_places(
     return np.array(names), np.array(["\n".join(places[ground]) for ground in same_ground])
 
 
-def _name_equal(ids: Sequence[str], paths: Sequence[str | os.PathLike]) -> list[str]:
+def _name_equal(ids: Sequence[str], paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     first: dict[str, str] = {}
     equal = find_equal_files(paths)
     return [first.setdefault(path, name) for path, name in zip(equal, ids, strict=True)]

@@ -175,7 +175,7 @@ def open_image(
     """
     try:
         is_bytes = isinstance(source, bytes)
-        with Image.open(io.BytesIO(source) if is_bytes else source, formats=formats) as image:
+        with Image.open(io.BytesIO(source) if is_bytes else source, formats=formats) as image:  # pyright: ignore[reportArgumentType]
             if image.width * image.height > MAX_PIXELS:
                 raise _make_size_error(name, f"{image.width} x {image.height}")
             yield image

@@ -66,7 +66,7 @@ def _inspect(file: BinaryIO, name: str, formats: Sequence[str]) -> ImageFacts:
         height, width, mode = image.height, image.width, image.mode
         # Pillow reports a JPEG with a second picture (a gain map, a depth map) as "MPO"; only its
         # first picture is used.
-        kind = "JPEG" if image.format == "MPO" else image.format
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
         is_plain = samples.is_plain(image)
         tail = _read_tail(file, _TAIL)
         if any(chunk in tail for chunk in _LATE_CHUNKS):

@@ -7,6 +7,7 @@ state is a single number, so that resuming is exact.
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -110,7 +111,7 @@ def read_batch_ids(
     Raises:
       UserError: the split is unknown, or a record cannot be read.
     """
-    dataset = _shuffle(open_source(builder, data_config.train_split), batch_size, seed)
+    dataset: Any = _shuffle(open_source(builder, data_config.train_split), batch_size, seed)
     first = number * batch_size
     return [get_id(dataset[index]) for index in range(first, first + batch_size)]
 
@@ -155,7 +156,7 @@ def iterate_batches(
     source = open_source(builder, split, also=also)
     decode = PairDecoder(data_config)
 
-    def load(index: int) -> dict[str, np.ndarray]:
+    def load(index: int) -> dict[str, Any]:
         example = source[index]
         return decode(example) | read_ids(example) | {"index": np.int64(index)}
 
@@ -189,7 +190,7 @@ def iterate_tiles(
     source = open_source(builder, "test")
     size = tuple(data_config.aerial_size)
 
-    def load(index: int) -> dict[str, np.ndarray]:
+    def load(index: int) -> dict[str, Any]:
         example = source[index]
         name = get_id(example)
         aerial = images.decode_image(example["aerial"], size, name=f"tile {name}")
@@ -208,7 +209,7 @@ def _shuffle(source: Source | DecodedPairs, batch_size: int, seed: int) -> grain
 
 def _iterate_once(
     num: int,
-    load: Callable[[int], dict[str, np.ndarray]],
+    load: Callable[[int], dict[str, Any]],
     data_config,
     batch_size: int,
     process_index: int,
@@ -216,7 +217,7 @@ def _iterate_once(
 ) -> Iterator[dict[str, np.ndarray]]:
     local_batch_size = _local_batch_size(batch_size, process_count)
 
-    def load_or_fill(position: int) -> dict[str, np.ndarray]:
+    def load_or_fill(position: int) -> dict[str, Any]:
         return load(min(position, num - 1)) | {"mask": np.bool_(position < num)}
 
     num_batches = -(-num // batch_size)

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -12,6 +13,12 @@ from retroguide_jax.errors import StorageError, UserError
 from retroguide_jax.text import one_line
 
 _MOST_BYTES_KEPT = 2**30  # decoded training pairs kept in memory, per process
+
+
+def get_features(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """The features that a data set stores, by name."""
+    features: Any = builder.info.features  # TFDS types it as any feature, or None
+    return dict(features)
 
 
 def num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int:
@@ -47,12 +54,10 @@ def open_source(
     """
     num_examples(builder, split)
     wanted = ("id", "aerial", "ground", *also)
-    features = {
-        name: builder.info.features[name] for name in wanted if name in builder.info.features
-    }
+    features = {name: feature for name, feature in get_features(builder).items() if name in wanted}
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     name = f"{builder.data_path}, split {split!r}"
-    return Source(lambda: builder.as_data_source(split, deserialize_method=raw), features, name)
+    return Source(lambda: builder.as_data_source(split, deserialize_method=raw), features, name)  # pyright: ignore[reportCallIssue]
 
 
 def read_pairs(
@@ -111,7 +116,8 @@ class Source:
         what = f"{self._name}, example {index}"
         try:
             record = read_with_retries(lambda: self._records[index], self._reopen, what)
-            return self._features.deserialize_example_np(record, decoders=self._decoders)
+            example: Any = self._features.deserialize_example_np(record, decoders=self._decoders)
+            return example
         except StorageError:
             raise
         except Exception as error:  # errors of a damaged file share no base class
@@ -141,7 +147,7 @@ class DecodedPairs:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        pair = self._kept.get(index)
+        pair: dict[str, Any] | None = self._kept.get(index)
         if pair is None:
             example = self._source[index]
             pair = self._decode(example) | {"place": hash_place(example)}

@@ -25,7 +25,7 @@ class LostPictureError(Exception):
 
 def is_deep(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet has 16-bit samples in its file, whatever its mode."""
-    return any(";16" in str(tile.args) for tile in image.tile)
+    return any(";16" in str(tile.args) for tile in image.tile)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def is_plain(image: Image.Image) -> bool:

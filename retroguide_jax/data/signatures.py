@@ -1,6 +1,7 @@
 """Identifies files that are not accepted images by their first bytes."""
 
 import os
+from typing import Any
 
 _CONVERT = "convert it to 8-bit PNG"
 _FETCH = "fetch the file itself"
@@ -22,7 +23,7 @@ _SIGNATURES = (
 )
 
 
-def describe_unknown(source: object, wanted: str) -> tuple[str, str]:
+def describe_unknown(source: Any, wanted: str) -> tuple[str, str]:
     """Describes an image that Pillow does not recognize.
 
     Args:
@@ -47,7 +48,7 @@ def describe_unknown(source: object, wanted: str) -> tuple[str, str]:
     return f"not a {wanted} image", ""
 
 
-def _read_head(source: object) -> bytes:
+def _read_head(source: Any) -> bytes:
     try:
         if isinstance(source, bytes):
             return source[:64]

@@ -86,7 +86,7 @@ def make_app(
             Route("/generate", generate, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, host=host)],
-        exception_handlers={
+        exception_handlers={  # pyright: ignore[reportArgumentType]
             HTTPException: _answer_http_error,
             BusyError: _answer_busy,
             UnreadableImageError: functools.partial(_answer_error, 400),

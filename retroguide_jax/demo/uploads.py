@@ -80,7 +80,8 @@ def _limit(receive: Receive, most: int, error: HTTPException) -> Receive:
 
 
 def _parse_seed(text: str | UploadFile) -> int:
-    is_number = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 10
-    if not is_number or int(text) >= 2**31:
-        raise HTTPException(400, "the seed must be a whole number from 0 to 2147483647")
-    return int(text)
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 10:
+        seed = int(text)
+        if seed < 2**31:
+            return seed
+    raise HTTPException(400, "the seed must be a whole number from 0 to 2147483647")

@@ -68,7 +68,7 @@ def compare(first: Path, second: Path) -> tuple[str, dict]:
     if not shared:
         raise UserError(f"{a.path} and {b.path} have no metric in common; evaluate both alike")
     notes = _compare_protocols(a, b, shared)
-    lines = [("metric", "A", "B", "A - B", "low", "high", "n", "")]
+    lines: list[tuple[str, ...]] = [("metric", "A", "B", "A - B", "low", "high", "n", "")]
     report = {}
     for score in shared:
         values = a.scores[score], b.scores[score][rows]
@@ -111,20 +111,20 @@ def _compare_protocols(a: PerImage, b: PerImage, shared: Sequence[Score]) -> lis
     if a.protocol is None or b.protocol is None:
         without = ", ".join(str(side.path) for side in (a, b) if side.protocol is None)
         return [f"no protocol in {without}: whether both were measured alike is not known"]
-    kept = [_keep_decisive(side.protocol, shared) for side in (a, b)]
+    kept: list[dict[str, Any]] = [_keep_decisive(side, shared) for side in (a.protocol, b.protocol)]
     if kept[0]["real_images"] == kept[1]["real_images"]:  # same pixels, wherever they lie
         kept = [side | {"examples": _drop(side["examples"], *_PLACES)} for side in kept]
     for part in ("examples", "judges", "networks"):  # only keys that both have
         both = kept[0][part].keys() & kept[1][part].keys()
         kept = [side | {part: {key: side[part][key] for key in both}} for side in kept]
-    differences = find_differences(*kept)
+    differences = find_differences(kept[0], kept[1])
     if differences:
         raise UserError(
             f"{a.path} and {b.path} were measured differently: {'; '.join(differences)}; "
             "evaluate both alike"
         )
-    lesser = ({key: side.protocol.get(key) for key in _LESSER} for side in (a, b))
-    return [f"A and B differ in {text}" for text in find_differences(*lesser)]
+    first, second = ({key: side.get(key) for key in _LESSER} for side in (a.protocol, b.protocol))
+    return [f"A and B differ in {text}" for text in find_differences(first, second)]
 
 
 _PARTS = ("examples", "metrics", "judges", "networks")
@@ -166,7 +166,7 @@ def _find(path: Path) -> Path:
 
 def _get_time(path: Path) -> float:
     stat = path.stat()
-    return stat.mtime if is_in_bucket(path) else stat.st_mtime
+    return stat.mtime if is_in_bucket(path) else stat.st_mtime  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _read(path: Path) -> PerImage:

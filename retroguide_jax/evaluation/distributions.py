@@ -8,6 +8,7 @@ inception_score_C, _top1, _top5   see `distribution.keep_top`
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -94,9 +95,7 @@ def _add_kernel(scores: Scores, score: Score, rows: Rows) -> None:
     _add(scores, score, [kid.value for kid in found], found[0].replicates, len(rows[0]))
 
 
-def _add_score(
-    scores: Scores, score: Score, sets: Sequence[np.ndarray], **protocol: int | None
-) -> None:
+def _add_score(scores: Scores, score: Score, sets: Sequence[np.ndarray], **protocol: Any) -> None:
     if len(sets[0]) < protocol.get("num_splits", 10):
         scores.add_absent(score.text, f"needs 10 images, there are {len(sets[0])}")
         return

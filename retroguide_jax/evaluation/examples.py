@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ class Examples(Protocol):
     has_source: bool
     source_view: str
     target_view: str
-    mean_image: np.ndarray | None
+    mean_image: Any  # Any, because it may be a cached property
 
     def iterate(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
         """This process's batches of `num_rows` examples; every process yields equally many.
@@ -55,9 +55,11 @@ class Examples(Protocol):
         Raises:
           UserError: an image cannot be read, or a generated one is not finite.
         """
+        ...
 
     def iterate_tiles(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
         """This process's batches of the gallery's further tiles: {"id", "mask", "source"}."""
+        ...
 
 
 @dataclasses.dataclass
@@ -223,7 +225,7 @@ class FolderExamples:
         starts = range(num_rows * jax.process_index(), self.num, num_rows * jax.process_count())
         positions = [np.arange(first, first + num_rows) for first in starts]
         indices = [self._order[np.minimum(rows, self.num - 1)] for rows in positions]
-        for rows, index, read in zip(positions, indices, self.pairs.read(indices), strict=True):
+        for rows, index, read in zip(positions, indices, self.pairs.read(indices), strict=True):  # pyright: ignore[reportArgumentType]
             ids = np.array([self.pairs.ids[i] for i in index])
             batch = {
                 "mask": rows < self.num,

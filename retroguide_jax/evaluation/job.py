@@ -154,7 +154,9 @@ class Job:
         for net, paths in self._unverified.items():
             _rename_unverified(scores, net, paths)
         order = {name: place for place, name in enumerate(self.metrics)}
-        keys = sorted(scores.found, key=lambda s: order.get(registry.find_metric(s), len(order)))
+        keys = sorted(
+            scores.found, key=lambda s: order.get(registry.find_metric(s) or "", len(order))
+        )
         row = {
             "direction": f"{examples.source_view[0]}2{examples.target_view[0]}",
             "metrics": {score.text: scores.found[score] for score in keys},

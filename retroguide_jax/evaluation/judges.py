@@ -31,6 +31,7 @@ class Judge(Protocol):
 
     def embed(self, images: np.ndarray, view: str) -> np.ndarray:
         """Embeddings [B, D] of images [B, H, W, 3] in [-1, 1] of "aerial" or "ground"."""
+        ...
 
 
 def name_judges(

@@ -13,6 +13,7 @@ import optax
 import tensorflow_datasets as tfds
 
 from retroguide_jax.data.pipeline import iterate_batches
+from retroguide_jax.data.reading import get_features
 from retroguide_jax.datasets.procedural_city.pairs import SKY_DEPTH
 from retroguide_jax.degradation import degrade_colours
 from retroguide_jax.errors import UserError
@@ -54,7 +55,7 @@ def make_layout_reader(builder: tfds.core.DatasetBuilder, data_config) -> Layout
     Raises:
       UserError: the data set stores no labels and depth, or the size does not suit the network.
     """
-    if not {"labels", "depth"} <= set(builder.info.features):
+    if not {"labels", "depth"} <= get_features(builder).keys():
         raise UserError(
             f"data set {builder.info.full_name} has no labels and depth, so nothing says where its "
             "layout agrees; leave the metric layout out, or use procedural_city"
@@ -97,7 +98,7 @@ def train_layout_reader(
     batch_size = max(1, recipe.pixels_per_step // (height * width))
     examples = _read_examples(builder, data_config, recipe.num_steps * batch_size)
     init_key, augment_key = jax.random.split(jax.random.key(recipe.seed))
-    variables = net.init(init_key, jnp.zeros((1, height, width, 3)))
+    variables: Any = net.init(init_key, jnp.zeros((1, height, width, 3)))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, recipe.learning_rate, recipe.warmup_steps, recipe.num_steps
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import tensorflow_datasets as tfds
 from flax import traverse_util
 
+from retroguide_jax.data.reading import get_features
 from retroguide_jax.errors import UserError
 from retroguide_jax.evaluation.layout_reader_training import (
     LayoutRecipe,
@@ -46,7 +47,7 @@ def open_if_needed(
     Raises:
       UserError: see `open_layout_reader`.
     """
-    has_labels = "labels" in builder.info.features and model.target_view == "ground"
+    has_labels = "labels" in get_features(builder) and model.target_view == "ground"
     if "layout" not in metrics or not has_labels or not model.has_generator:
         return None
     title = "layout reader, once per data set"
@@ -108,7 +109,8 @@ def open_layout_reader(
     variables, digest = _read(path, net, tuple(data_config.ground_size))
 
     def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        logits, log_depth = net.apply(variables, images.astype(jnp.float32) / 127.5 - 1.0)
+        read: Any = net.apply(variables, images.astype(jnp.float32) / 127.5 - 1.0)
+        logits, log_depth = read
         return {"labels": logits.argmax(-1).astype(jnp.uint8), "depth": jnp.exp(log_depth)}
 
     protocol = f"uint8 / 127.5 - 1, no resize; trained on {builder.info.full_name}"
@@ -132,7 +134,7 @@ def _write(path: Path, train_fn: Callable[[], Any]) -> None:
     from safetensors.numpy import save
 
     if is_in_bucket(path):
-        data = save(traverse_util.flatten_dict(jax.device_get(train_fn()), sep="/"))
+        data = save(traverse_util.flatten_dict(jax.device_get(train_fn()), sep="/"))  # pyright: ignore[reportArgumentType]
         with write_beside(path) as beside:
             beside.write_bytes(data)
         return
@@ -148,7 +150,7 @@ def _write(path: Path, train_fn: Callable[[], Any]) -> None:
         # Without a lock another process may have written the file: do not change what it reads.
         if not path.exists():
             with _naming(path):
-                beside.write_bytes(save(tensors))
+                beside.write_bytes(save(tensors))  # pyright: ignore[reportArgumentType]
                 os.replace(beside, path)
 
 

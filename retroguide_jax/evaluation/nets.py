@@ -89,5 +89,5 @@ def _open(name: str, weights: Path | None, unverified: dict[str, list[str]]) -> 
     arrays = [file.arrays for file in files]
     kind, _, variant = name.partition("_")
     if kind == "inception":
-        return make_inception(*arrays, variant)
+        return make_inception(arrays[0], variant)
     return make_lpips(variant, *arrays) if kind == "lpips" else make_places(*arrays)

@@ -98,4 +98,4 @@ def _load(path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 def _save(path: Path, fingerprint: str, columns: Mapping[str, np.ndarray]) -> None:
     with write_beside(path) as beside, beside.open("wb") as file:
-        np.savez(file, fingerprint=np.array(fingerprint), **columns)
+        np.savez(file, fingerprint=np.array(fingerprint), **columns)  # pyright: ignore[reportArgumentType]

@@ -20,7 +20,7 @@ _PERFECT_SCORES = {
 }
 
 
-def format_table(row: dict[str, Any]) -> str:
+def format_table(row: Mapping[str, Any]) -> str:
     """The row as aligned text.
 
     Columns: the generated images with the ends of the interval (95 %) and, for several noises, the
@@ -29,8 +29,8 @@ def format_table(row: dict[str, Any]) -> str:
     (what the real images score); the number of images. Metrics that could not be computed follow
     with their reason, and rankings in which most queries are tied.
     """
-    lines = [("metric", "generated", "low", "high", "noises", *VARIANTS[1:], "n")]
-    lines[0] = tuple(title.replace("_", " ") for title in lines[0])
+    titles = ("metric", "generated", "low", "high", "noises", *VARIANTS[1:], "n")
+    lines = [tuple(title.replace("_", " ") for title in titles)]
     for score, variants in group_variants(parse_scores(row["metrics"])).items():
         generated = variants.get("generated", {})
         cells = [generated.get(key) for key in ("value", "low", "high", "noise_std")]

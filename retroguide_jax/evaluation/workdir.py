@@ -179,8 +179,8 @@ def score_folders(
     if folders["source"] and len(source_sizes) > 1:
         raise UserError(f"the judges take {source_view} images of different sizes; give one judge")
     pairs = match_folders(
-        Path(folders["generated"]),
-        Path(folders["reference"]),
+        Path(folders["generated"]),  # pyright: ignore[reportArgumentType]
+        Path(folders["reference"]),  # pyright: ignore[reportArgumentType]
         Path(folders["source"]) if folders["source"] else None,
         Path(folders["sky_mask"]) if folders["sky_mask"] else None,
         manifest,

@@ -94,22 +94,23 @@ def match(
     theirs = {name: source.name_fn(name) for name in wanted}
     leftover = sorted(source.arrays.keys() - set(theirs.values()))
     arrays, rows, missing = {}, [], {}
-    for name in wanted:
-        shape, array = tuple(shapes[name]), source.arrays.get(theirs[name])
+    for name, their_name in theirs.items():
+        if their_name is None:
+            missing[name] = "this layout has none"
+            continue
+        shape, array = tuple(shapes[name]), source.arrays.get(their_name)
         moved = None if array is None else axes.from_torch(name, array, shape)
-        if moved is not None:
+        if array is not None and moved is not None:
             arrays[name], transform = moved
-            remark = source.remarks.get(theirs[name], "")
-            rows.append(Row(theirs[name], array.shape, name, shape, transform, remark))
+            remark = source.remarks.get(their_name, "")
+            rows.append(Row(their_name, array.shape, name, shape, transform, remark))
         elif array is not None:
             expected = axes.to_torch(name, np.empty(shape, np.bool_)).shape
-            missing[name] = f"{theirs[name]} is {list(array.shape)}, not {list(expected)}"
-        elif theirs[name] is None:
-            missing[name] = "this layout has none"
+            missing[name] = f"{their_name} is {list(array.shape)}, not {list(expected)}"
         else:
             # Comparing names is slow, so only the names that `check` prints get a hint.
-            hint = _hint(theirs[name], leftover) if len(missing) < _MOST_NAMED else ""
-            missing[name] = f"{theirs[name]} is missing{hint}"
+            hint = _hint(their_name, leftover) if len(missing) < _MOST_NAMED else ""
+            missing[name] = f"{their_name} is missing{hint}"
     kept = [name for name in shapes if name not in theirs]
     return Match(
         arrays,

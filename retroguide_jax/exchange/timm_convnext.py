@@ -43,7 +43,7 @@ def open_source(arrays: Mapping[str, np.ndarray]) -> Source:
     """
     prefix = find_prefix(arrays, "stem.0.weight") or ""
     weight, bias = (f"{prefix}stem.0.{leaf}" for leaf in ("weight", "bias"))
-    shapes = [np.shape(arrays.get(name)) for name in (weight, bias)]
+    shapes = [np.shape(arrays.get(name)) for name in (weight, bias)]  # pyright: ignore[reportArgumentType, reportCallIssue]
     if shapes[0][1:] != (3, 4, 4) or shapes[1] != shapes[0][:1]:
         raise UserError(
             f"not the layout of timm's ConvNeXt: no stem.0.weight [C, 3, 4, 4] with its bias; "

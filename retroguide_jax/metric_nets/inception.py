@@ -116,7 +116,7 @@ def convert_inception(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndar
       UserError: arrays are missing or have another shape.
     """
     layers = list_layers(_run, SIZE, SIZE)
-    shapes = {"fc.weight": (_NUM_CLASSES, _NUM_FEATURES)}
+    shapes: dict[str, tuple[int, ...]] = {"fc.weight": (_NUM_CLASSES, _NUM_FEATURES)}
     norms = ("weight", "bias", "running_mean", "running_var")
     for name, shape in layers.items():
         shapes[f"{name}.conv.weight"] = to_torch_shape(shape)
@@ -124,8 +124,10 @@ def convert_inception(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     state = take(state_dict, shapes, _SOURCE)
     variables = {"fc.weight": from_torch(state["fc.weight"])}
     for name in layers:
-        statistics = [state[f"{name}.bn.{norm}"] for norm in norms]
-        weight, bias = fold_batch_norm(state[f"{name}.conv.weight"], *statistics, _EPSILON)
+        scale, offset, mean, variance = (state[f"{name}.bn.{norm}"] for norm in norms)
+        weight, bias = fold_batch_norm(
+            state[f"{name}.conv.weight"], scale, offset, mean, variance, _EPSILON
+        )
         variables |= {f"{name}.weight": from_torch(weight), f"{name}.bias": bias}
     return variables
 

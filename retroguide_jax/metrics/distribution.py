@@ -233,7 +233,7 @@ def keep_top(probabilities: np.ndarray, k: int) -> np.ndarray:
 
 def _trace_of_root(outer: Moments, inner: Moments) -> float:
     """tr (S1 S2)^(1/2) of the covariances."""
-    factor, pivots, rank, _ = lapack.dpstrf(outer.covariance)
+    factor, pivots, rank, _ = lapack.dpstrf(outer.covariance)  # pyright: ignore[reportAttributeAccessIssue]
     factor = np.triu(factor)[:rank]
     order = pivots - 1  # LAPACK counts from one
     product = factor @ inner.covariance[np.ix_(order, order)] @ factor.T

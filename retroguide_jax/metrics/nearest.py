@@ -26,7 +26,7 @@ def find_nearest(
     k: int,
     *,
     max_bytes: int = products.MAX_BYTES,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Nearest:
     """The k most similar gallery items of each query.
 

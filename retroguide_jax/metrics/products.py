@@ -173,7 +173,7 @@ class Tiles:
     `numpy` or `jax.numpy`: first the pairs that must be multiplied again, then those to count.
     """
 
-    def __init__(self, num_queries: int, num_items: int, devices: Sequence[jax.Device] | None):
+    def __init__(self, num_queries: int, num_items: int, devices: Sequence[jax.Device] | None):  # pyright: ignore[reportInvalidTypeForm]
         """Limits the size of a tile; `devices` as in `retrieval.rank_matches`."""
         self._num_queries, self._num_items = num_queries, num_items
         # BLAS on the host is faster than XLA's products on the same cores.
@@ -232,9 +232,8 @@ class Tiles:
         num_rows = -(-_PRODUCTS_AT_ONCE // self._length)
         found = list(self._threads.map(look, split_range(len(queries), num_rows)))
         counts = [np.concatenate(parts) for parts in zip(*(c for _, c in found), strict=True)]
-        if any(pairs is None for pairs, _ in found):
-            return None, counts
-        return np.concatenate([pairs for pairs, _ in found]), counts
+        sparse = [pairs for pairs, _ in found if pairs is not None]
+        return (np.concatenate(sparse) if len(sparse) == len(found) else None), counts
 
     def _select_on_devices(self, select_fn, queries, left_out, columns, options):
         run = _compile(self._devices, select_fn, tuple(sorted(options.items())))

@@ -36,7 +36,7 @@ def rank_matches(
     *,
     excluded: np.ndarray | None = None,
     max_bytes: int = products.MAX_BYTES,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Ranks:
     """Rank of each query's nearest true match in the gallery, ties counted half.
 

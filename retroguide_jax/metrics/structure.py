@@ -50,7 +50,7 @@ def average_similarity(
         planes = apart(lambda x, y: _mix(flatten_fn(x), flatten_fn(y)), generated, target)
         down = apart(lambda planes: [_slide(window, 0, 1, plane) for plane in planes], planes)
         loss = apart(
-            lambda down: _compare(*(_slide(window, 1, step, *plane) for plane in down), correction),
+            lambda down: _compare(*(_slide(window, 1, step, *plane) for plane in down), correction),  # pyright: ignore[reportCallIssue]
             down,
         )
         if not centres:

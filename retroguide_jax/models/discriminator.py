@@ -122,7 +122,7 @@ class Discriminator(nn.Module):
         conditions. `source` is as in `condition`; only `pixels` needs it.
         """
         if self.conditioning == "pixels":
-            images = jnp.concatenate([images, fit_to(source, images.shape[1:3], self.polar)], -1)
+            images = jnp.concatenate([images, fit_to(source, images.shape[1:3], self.polar)], -1)  # pyright: ignore[reportArgumentType]
         x = leaky_relu(self.from_rgb(fold_images(images.astype(self.dtype), self.fold)))
         patches = None
         for index, block in enumerate(self.blocks):

@@ -278,12 +278,12 @@ class Generator(nn.Module):
         if not self.use_style:
             w = jnp.zeros_like(w)
         if self.start_from_embedding:
-            h = self.start_map(e).reshape(batch, -1, self.structure_features[0])
+            h = self.start_map(e).reshape(batch, -1, self.structure_features[0])  # pyright: ignore[reportCallIssue]
             if self.start_rank:
                 h = jnp.einsum("pr,brc->bpc", self.start_mix.astype(self.dtype), h)
             h = h.reshape(batch, *self.start, -1)
         else:
-            h = jnp.broadcast_to(self.start_map, (batch, *self.start_map.shape)).astype(self.dtype)
+            h = jnp.broadcast_to(self.start_map, (batch, *self.start_map.shape)).astype(self.dtype)  # pyright: ignore[reportArgumentType]
         for block in self.structure:
             h = block(h, e, tokens, w, keys)
         return h, e, w

@@ -5,7 +5,7 @@ All maps are NHWC. Parameters are float32; `dtype` is the type of the computatio
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -180,7 +180,7 @@ def downsample(x: jax.Array) -> jax.Array:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def fit_to(images: jax.Array, size: tuple[int, int], polar: bool = False) -> jax.Array:
+def fit_to(images: jax.Array, size: Sequence[int], polar: bool = False) -> jax.Array:
     """Resizes [B, H, W, C] to `size`, ignoring the aspect ratio: bilinear, antialiased.
 
     With `polar`, samples aerial images in polar coordinates instead.
@@ -222,7 +222,7 @@ class NoiseInjection(nn.Module):
         kernel = scale.reshape(1, 1, 1, -1).astype(h.dtype)
         return h + convolve(noise.astype(h.dtype), kernel, jnp.zeros_like(scale, h.dtype))
 
-    def draw(self, keys: jax.Array, size: tuple[int, int]) -> jax.Array:
+    def draw(self, keys: jax.Array, size: Sequence[int]) -> jax.Array:
         """One map per key: standard normal [len(keys), *size, 1]."""
 
         def draw_one(key):
@@ -309,7 +309,7 @@ class AttentionalAdaIN(nn.Module):
         return jnp.einsum("bhwn,bnd->bhwd", weights, dense(name="value")(tokens))
 
 
-def harmonics(size: tuple[int, int], circular: bool, num: int = 4) -> jax.Array:
+def harmonics(size: Sequence[int], circular: bool, num: int = 4) -> jax.Array:
     """Position encoding of a map: [H, W, 4 num], sines and cosines of row and column.
 
     From edge to edge, the phase of wave k = 1 .. num advances by k half circles along rows and

@@ -3,11 +3,13 @@
 Source: SAFA (Shi et al., 2019), with this project's convention that the centre column is north.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 
-def to_polar(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+def to_polar(images: jax.Array, size: Sequence[int]) -> jax.Array:
     """Samples aerial images around their centre, bilinearly.
 
     Column w of W looks in direction 360 (w + 0.5) / W - 180 degrees, clockwise from north, which is

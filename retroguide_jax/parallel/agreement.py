@@ -48,7 +48,7 @@ def _describe_process() -> dict[str, str]:
     return {
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib.__version__,  # pyright: ignore[reportPrivateImportUsage]
         "flax": flax.__version__,
         "retroguide_jax": __version__,
         "local devices": str(jax.local_device_count()),

@@ -19,7 +19,7 @@ class LocalDevices:
     number of rows, and processes with unequal shares of the work never wait for each other.
     """
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, devices: Sequence[jax.Device] | None = None):  # pyright: ignore[reportInvalidTypeForm]
         devices = list(devices or jax.local_devices())
         types = (jax.sharding.AxisType.Auto,)
         self.mesh = Mesh(np.array(devices), (_ROWS,), axis_types=types)
@@ -66,7 +66,7 @@ def _gather(tree: Any) -> Any:
     leaves = jax.tree.leaves(tree)
     split = [x for x in leaves if isinstance(x, jax.Array) and not x.is_fully_replicated]
     if split:
-        whole = NamedSharding(split[0].sharding.mesh, PartitionSpec())
+        whole = NamedSharding(split[0].sharding.mesh, PartitionSpec())  # pyright: ignore[reportAttributeAccessIssue]
         tree = jax.jit(lambda leaves: leaves, out_shardings=whole)(tree)
     return jax.tree.map(
         lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree

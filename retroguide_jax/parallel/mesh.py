@@ -17,7 +17,7 @@ BATCH_SPEC = PartitionSpec(AXES)
 _BUCKET = 128 * 2**20  # bytes per exchange between slices
 
 
-def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:  # pyright: ignore[reportInvalidTypeForm]
     """Builds the mesh over all devices.
 
     Args:
@@ -46,7 +46,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     return Mesh(_arrange(tuple(shape), devices), AXES, axis_types=types)
 
 
-def count_slices(devices: Sequence[jax.Device] | None = None) -> int:
+def count_slices(devices: Sequence[jax.Device] | None = None) -> int:  # pyright: ignore[reportInvalidTypeForm]
     """Number of TPU slices that the devices (default: all) belong to; 1 for other devices."""
     devices = list(devices or jax.devices())
     # On other platforms `slice_index` numbers processes or is absent.
@@ -54,7 +54,7 @@ def count_slices(devices: Sequence[jax.Device] | None = None) -> int:
     return len({getattr(device, "slice_index", 0) for device in devices}) if is_tpu else 1
 
 
-def _arrange(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+def _arrange(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:  # pyright: ignore[reportInvalidTypeForm]
     """Arranges devices in an array of `shape`, neighbours along the inner axes close together."""
     num_slices = count_slices(devices)
     if devices[0].platform == "tpu" and num_slices != shape[0]:

@@ -51,7 +51,9 @@ def join_processes() -> None:
     try:
         if address:
             jax.distributed.initialize(
-                address, *map(int, numbers), heartbeat_timeout_seconds=_HEARTBEAT_SECONDS
+                address,
+                *map(int, numbers),
+                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,  # pyright: ignore[reportArgumentType]
             )
         elif _count_detected() > 1:
             jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def list_evaluation(config: ConfigDict, device: Any) -> dict[str, tuple[Any, tup
     model = Model(config, networks)
     images = {view: _shape((num, *size, 3), whole) for view, size in networks.sizes.items()}
     # The functions of rows, not the public ones: `Model` runs those on this process's own devices.
-    functions = {
+    functions: dict[str, tuple[Callable[..., Any], tuple]] = {
         f"embed {view}": (
             local.compile(functools.partial(model.embed_rows, view=view)),
             (variables, images[view]),
@@ -142,7 +143,7 @@ def compile_lowered(lowered: jax.stages.Lowered, options: dict[str, str]) -> Com
     """
     start = time.monotonic()
     try:
-        compiled = lowered.compile(compiler_options=options)
+        compiled = lowered.compile(compiler_options=options)  # pyright: ignore[reportArgumentType]
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise UserError(
@@ -159,7 +160,7 @@ def compile_lowered(lowered: jax.stages.Lowered, options: dict[str, str]) -> Com
     }
     costs = compiled.cost_analysis() or {}
     seconds = time.monotonic() - start
-    return Compiled(compiled.as_text(), sizes, float(costs.get("flops", 0.0)), seconds)
+    return Compiled(compiled.as_text(), sizes, float(costs.get("flops", 0.0)), seconds)  # pyright: ignore[reportArgumentType]
 
 
 def read_needed_bytes(message: str) -> int | None:
@@ -241,7 +242,7 @@ def cached_compile(
     target |= options | {
         name: os.environ.get(name, "") for name in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
     }
-    target |= {"level": str(jax.config.jax_optimization_level)} | list_versions()
+    target |= {"level": str(jax.config.jax_optimization_level)} | list_versions()  # pyright: ignore[reportAttributeAccessIssue]
     parts = (lowered.as_text(), json.dumps(target, sort_keys=True))
     path = folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.json.gz"
     try:

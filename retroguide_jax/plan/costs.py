@@ -67,8 +67,8 @@ def count_flops(module: Module, computation: Computation, line: Instruction, uni
         columns = math.prod(right) // length // math.prod(left[axis] for axis in batch)
         return _pad(2.0 * math.prod(line.arrays[0].dims) * length, length, columns, unit)
     if line.opcode == "convolution":
-        operands = [computation[name].arrays[0].dims for name in line.operands[:2]]
-        return _count_convolution(line, *operands, line.arrays[0].dims, unit)
+        image, kernel = (computation[name].arrays[0].dims for name in line.operands[:2])
+        return _count_convolution(line, image, kernel, line.arrays[0].dims, unit)
     if line.opcode == "custom-call":
         return _count_library(computation, line, unit)
     return Flops()

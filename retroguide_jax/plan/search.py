@@ -190,7 +190,9 @@ def recommend(rows: Sequence[dict[str, Any]]) -> tuple[int | None, str]:
 
 def format_sweep(result: dict[str, Any]) -> str:
     """The rows as text with the recommended one marked, and the overrides that select it."""
-    lines = [("variant", "fits", "GiB", "state GiB", "temp GiB", "ms", "images/s", "efficiency")]
+    lines: list[tuple[str, ...]] = [
+        ("variant", "fits", "GiB", "state GiB", "temp GiB", "ms", "images/s", "efficiency")
+    ]
     for number, row in enumerate(result["sweep"]):
         mark = "* " if number == result["recommended"] else "  "
         name = mark + str(Variant(row["fsdp"], row["per_device_batch"], row["remat"]))

@@ -67,7 +67,8 @@ def _memory(plan: dict[str, Any]) -> str:
 
 
 def _exchanges(plan: dict[str, Any]) -> str:
-    lines = [("exchanges of a step", "count", "MB", "of it async", "ms alone")]
+    titles = ("exchanges of a step", "count", "MB", "of it async", "ms alone")
+    lines: list[tuple[str, ...]] = [titles]
     for kind, sums in sorted(plan["collectives"].items()):
         cells = (sums["bytes"] / 1e6, sums["async_bytes"] / 1e6, sums["seconds"] * 1e3)
         lines.append((kind, f"{sums['count']:.1f}", *(f"{cell:.2f}" for cell in cells)))
@@ -211,7 +212,8 @@ def _largest(plan: dict[str, Any]) -> str:
 
 
 def _evaluation(plan: dict[str, Any]) -> str:
-    lines = [("evaluation, one device", "rows", "MiB", "FLOPs", "ms", "images/s")]
+    titles = ("evaluation, one device", "rows", "MiB", "FLOPs", "ms", "images/s")
+    lines: list[tuple[str, ...]] = [titles]
     for name, part in plan["evaluation"].items():
         cells = ("does not fit", "", "", "")
         if part["fits"]:

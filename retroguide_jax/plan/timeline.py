@@ -230,10 +230,11 @@ class Timeline:
             self._run_exchange(usage, event, with_network)
 
     def _run_exchange(self, usage: Usage, event: Event, clock: _Clock) -> None:
-        if event.role in ("sync", "start"):
-            seconds = self._network.estimate(event.collective)
-            usage.exchanges.append(Exchange(event.collective, 1.0, seconds, event.role == "start"))
-            channel = "dcn" if self._network.crosses_slices(event.collective) else "links"
+        collective = event.collective
+        if event.role in ("sync", "start") and collective is not None:
+            seconds = self._network.estimate(collective)
+            usage.exchanges.append(Exchange(collective, 1.0, seconds, event.role == "start"))
+            channel = "dcn" if self._network.crosses_slices(collective) else "links"
             clock.start(channel, event.key, seconds)
         if event.role in ("sync", "done"):
             clock.wait(event.key)

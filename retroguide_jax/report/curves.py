@@ -110,7 +110,7 @@ def draw_learning_rates(run: Run) -> Chart:
         num = due.count(name)
         updates = np.unique(np.linspace(0, num, 200).astype(int))
         schedule = make_schedule(run.config.optimizer[name], num)
-        rates = [float(schedule(update)) for update in updates]
+        rates = [float(np.asarray(schedule(update))) for update in updates]
         lines[name] = (number, (updates.tolist(), rates))
     figure = _draw(lines, "update of that network", [], is_legend=True)
     return Chart("learning rate", "Schedule", figure, is_aside=True)

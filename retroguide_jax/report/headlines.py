@@ -90,8 +90,8 @@ def _make(score: Score, main: dict, variants: Mapping[str, dict], noun: str) -> 
         value = variants.get(variant, {}).get("value")
         if value is not None and variants[variant] is not main:
             values[name] = value
-    ends = [main.get(end) for end in ("low", "high")]
-    ends = [] if None in ends else ends
+    ends = [main[end] for end in ("low", "high") if main.get(end) is not None]
+    ends = ends if len(ends) == 2 else []
     place = _scale([*values.values(), *ends], is_share, "floor" in values)
     return Headline(
         metric=score.label,

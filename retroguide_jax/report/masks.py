@@ -48,7 +48,7 @@ def draw_maps(model: Model, source: np.ndarray, z: np.ndarray) -> tuple[np.ndarr
     )
     images, maps = draw(model.variables, source, z)
     flat = traverse_util.flatten_dict(maps)
-    arrays = {path: np.asarray(value[0], np.float32) for path, value in flat.items()}
+    arrays = {path: np.asarray(value[0], np.float32) for path, value in flat.items()}  # pyright: ignore[reportIndexIssue]
     placed = {path: array for path, array in arrays.items() if array.shape[1:3] != (1, 1)}
     # The facade stage follows the structure stage, but precedes it in the alphabet.
     order = sorted(

@@ -116,7 +116,11 @@ def _open_libraries():
 
 
 def _read_part(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return (
+        importlib.resources.files("retroguide_jax.report")
+        .joinpath(name)
+        .read_text(encoding="utf-8")
+    )
 
 
 def _to_script(value: Any):

@@ -38,7 +38,7 @@ def lay_over(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     height, width = image.shape[:2]
     map_ = Image.fromarray(np.asarray(values, np.float32), "F")
-    fitted = np.clip(map_.resize((width, height), Image.Resampling.BILINEAR), 0, 1)
+    fitted = np.clip(np.asarray(map_.resize((width, height), Image.Resampling.BILINEAR)), 0, 1)
     places = np.linspace(0, 1, len(SCALE))
     anchors = np.array([list(bytes.fromhex(colour[1:])) for colour in SCALE])
     colours = np.stack([np.interp(fitted, places, channel) for channel in anchors.T], axis=-1)

@@ -116,11 +116,11 @@ def _compare(first: Run, other: Run) -> tuple[dict[str, Any], str]:
     found = {}
     protocols = [{row.get("protocol_hash") for row in run.rows} for run in (first, other)]
     for protocol in sorted(filter(None, protocols[0] & protocols[1])):
-        files = [run.find_per_image(protocol) for run in (first, other)]
-        if None in files:
+        files = first.find_per_image(protocol), other.find_per_image(protocol)
+        if files[0] is None or files[1] is None:
             continue
         try:
-            found |= compare(*files)[1]["metrics"]
+            found |= compare(files[0], files[1])[1]["metrics"]
         except UserError as error:
             return {}, str(error)
     note = (

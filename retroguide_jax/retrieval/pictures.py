@@ -65,7 +65,7 @@ class Examples:
         has_tile = self._view == "aerial" and "aerial_id" in example
         name = get_id(example, "aerial_id" if has_tile else "id")
         places = [example[name] for name in _PLACES if name in example]
-        coordinates = tuple(map(float, places[0][:2])) if places else None
+        coordinates = (float(places[0][0]), float(places[0][1])) if places else None
         if coordinates and not all(map(math.isfinite, coordinates)):
             coordinates = None
         return Entry(name, position=position, coordinates=coordinates), example[self._view]
@@ -87,7 +87,7 @@ def open_pictures(index: Index, data_config) -> Callable[[Entry], Path | bytes]:
     """
     about = index.about
     if about.split is None:
-        root = Path(about.images)
+        root = Path(about.images)  # pyright: ignore[reportArgumentType]
 
         def get_file(entry: Entry) -> Path:
             path = find_inside(root, entry.path or "..")

@@ -17,7 +17,7 @@ def search(
     top: int,
     *,
     max_bytes: int = products.MAX_BYTES,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
 ) -> Nearest:
     """Finds the K = min(top, N) entries most similar to each query, exactly (`find_nearest`).
 

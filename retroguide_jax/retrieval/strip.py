@@ -46,7 +46,7 @@ def draw_strip(
     for row, answer in enumerate(answers):
         y = _GAP + row * step_y
         texts = ("query", show_id(answer.query))
-        _put(canvas, (_GAP, y), Path(answer.query.path), widths[0], _NEUTRAL, texts)
+        _put(canvas, (_GAP, y), Path(answer.query.path), widths[0], _NEUTRAL, texts)  # pyright: ignore[reportArgumentType]
         for column, entry in enumerate(answer.found):
             is_right = answer.is_known and entry.id == answer.query.id
             colour = (_RIGHT if is_right else _WRONG) if answer.is_known else _NEUTRAL

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -95,7 +96,7 @@ class Reporter:
 
     config: ConfigDict
     workdir: Path
-    builder: object
+    builder: tfds.core.DatasetBuilder
     checkpoints: Checkpoints
     networks: Networks
     start: dataclasses.InitVar[Progress]

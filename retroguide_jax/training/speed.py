@@ -74,7 +74,7 @@ class Speed:
         data, interval = self._config.data, self._interval
         if self._warned or self._num_timed < _STARVED_STEPS or not interval.num_steps:
             return ""
-        share, cores = interval.waiting / interval.seconds, os.cpu_count()
+        share, cores = interval.waiting / interval.seconds, os.cpu_count() or 1
         if share < _STARVED_SHARE:
             return ""
         self._warned = True

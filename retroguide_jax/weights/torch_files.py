@@ -97,8 +97,10 @@ def _add_class(known: dict[str, type], path: Path, message: str) -> bool:
             return True
     asked = re.search(r"GLOBAL ([\w.]+)", message)
     # PyTorch names builtins without their module.
-    name = asked and (asked[1] if "." in asked[1] else f"builtins.{asked[1]}")
-    if not asked or name in known:
+    if not asked:
+        return False
+    name = asked[1] if "." in asked[1] else f"builtins.{asked[1]}"
+    if name in known:
         return False
     if not _is_value(name):
         raise UserError(
