@@ -1,5 +1,6 @@
-"""Pages and help texts keep to the words that CONTRIBUTING names under "Habits"."""
+"""Pages, help texts and messages keep to the words that CONTRIBUTING names under "Habits"."""
 
+import ast
 import re
 
 import pytest
@@ -86,4 +87,48 @@ def test_help_texts_are_plain(words, capsys):
     with pytest.raises(SystemExit):
         cli.main([*words, "--help"])
     wrong = find_wrong(capsys.readouterr().out)
+    assert not wrong, "\n".join(wrong)
+
+
+ROOMS = ("retroguide_jax", "configs", "datasets", "benchmarks")
+CODE = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def list_messages(code):
+    """Texts that are printed or raised, with what is formatted into them as {}."""
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if name in ("print", "write", "warn") or name.endswith("Error"):
+            for argument in node.args:
+                yield from list_texts(argument)
+
+
+def list_texts(node):
+    if isinstance(node, ast.JoinedStr):
+        parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+        yield "".join(map(str, parts))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def test_messages_are_found():
+    code = """
+print(f"{count} images a second")
+raise UserError("make it " "anew")
+note = "told"
+"""
+    assert list(list_messages(code)) == ["{} images a second", "make it anew"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_messages_are_plain(room):
+    wrong = [
+        f"{path.relative_to(ROOT)}: {found}"
+        for path in CODE
+        if path.is_relative_to(ROOT / room)
+        for text in list_messages(path.read_text())
+        for found in find_wrong(text)
+    ]
     assert not wrong, "\n".join(wrong)

@@ -116,8 +116,8 @@ def check_names(
                 other = f"{read.metric} of the {read.variant} images{by}"
             if other != owner:
                 raise UserError(
-                    f"{owner}: its score {score.text} cannot be told from that of {other}; "
-                    "rename it (a judge is named after its folder)"
+                    f"{owner}: its score {score.text} cannot be distinguished from that of "
+                    f"{other}; rename it (a judge is named after its folder)"
                 )
 
 

@@ -66,7 +66,7 @@ class Scorer:
     def __init__(self, metrics: Sequence[str], instruments: Instruments, rows_per_device: int):
         if rows_per_device < 2 or rows_per_device % 2:
             # Adjacent rows of a batch are each other's shuffled baseline.
-            raise UserError(f"{rows_per_device} images a device at a time: must be even")
+            raise UserError(f"{rows_per_device} images per device at a time: must be even")
         self.metrics, self.instruments = tuple(metrics), instruments
         self.absent: dict[str, str] = {}
         self.devices = LocalDevices()

@@ -126,7 +126,7 @@ class Download:
         if not goes_on:
             self._start_anew()
         if response.status == 206 and not goes_on:
-            raise ConnectionError("the server went on at another place than was asked for")
+            raise ConnectionError("the server continued at another place than was asked for")
         self._etag = response.headers.get("ETag", "")
         length = response.headers.get("Content-Length", "")
         total = self._num_bytes + int(length) if length.isdigit() else None
