@@ -54,7 +54,8 @@ def open_source(
     """
     num_examples(builder, split)
     wanted = ("id", "aerial", "ground", *also)
-    features = {name: feature for name, feature in get_features(builder).items() if name in wanted}
+    stored = get_features(builder)
+    features = {name: stored[name] for name in wanted if name in stored}
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     name = f"{builder.data_path}, split {split!r}"
     return Source(lambda: builder.as_data_source(split, deserialize_method=raw), features, name)  # pyright: ignore[reportCallIssue]
