@@ -42,8 +42,6 @@ _TRANSPOSES = {
 }
 _ON_THE_SIDE = (5, 6, 7, 8)  # orientations with height and width swapped in the file
 # Errors of Pillow's readers on malformed bytes: more than OSError, as its fuzzing history shows.
-_TEXT_HEIGHT = 13  # pixels of one line of Pillow's built-in font
-
 DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -288,16 +286,19 @@ def make_grid(
     ]
     lefts = [gap + sum(widths[:column]) + column * gap for column in range(num_columns)]
     heights = [scale * max((image.shape[0] for image in row), default=0) for row in rows]
-    caption_height = 0 if captions is None else _TEXT_HEIGHT
-    top = gap + (0 if headings is None else _TEXT_HEIGHT)
-    canvas_height = top + sum(height + gap + caption_height for height in heights)
     canvas_width = gap + sum(width + gap for width in widths)
+    # Legible where a page shows the whole grid about 900 pixels wide.
+    text_size = max(10, canvas_width // 80)
+    text_height = text_size * 13 // 10
+    caption_height = 0 if captions is None else text_height
+    top = gap + (0 if headings is None else text_height)
+    canvas_height = top + sum(height + gap + caption_height for height in heights)
     canvas = np.full((canvas_height, canvas_width, 3), 255, np.uint8)
     for heading, left, width in zip(headings or (), lefts, widths, strict=False):
-        _draw_text(canvas[gap:top, left : left + width], heading)
+        _draw_text(canvas[gap:top, left : left + width], heading, text_size)
     for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
         if captions is not None:
-            _draw_text(canvas[top : top + caption_height, gap:], captions[number])
+            _draw_text(canvas[top : top + caption_height, gap:], captions[number], text_size)
         top += caption_height
         for image, left in zip(row, lefts, strict=False):
             enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -306,10 +307,10 @@ def make_grid(
     return canvas
 
 
-def _draw_text(strip: np.ndarray, text: str) -> None:
-    """Draws one line in black into a strip `[_TEXT_HEIGHT, W, 3]` of a canvas, in place."""
+def _draw_text(strip: np.ndarray, text: str, size: int) -> None:
+    """Draws one line in black into a strip `[H, W, 3]` of a canvas, in place."""
     picture = Image.fromarray(strip)
-    font = ImageFont.load_default(size=10)
+    font = ImageFont.load_default(size=size)
     ImageDraw.Draw(picture).text((0, 0), text, fill=(0, 0, 0), font=font)
     strip[:] = np.asarray(picture)
 
