@@ -312,7 +312,7 @@ def _shade_buildings(scene, weather, rays, index, bearing, roof, roof_sun):
     sun_x, sun_y = _to_building_frame(
         scene,
         building,
-        np.float32(np.sin(to_sun)),
+        np.float32(np.sin(to_sun)),  # pyright: ignore[reportArgumentType]
         np.float32(np.cos(to_sun)),  # pyright: ignore[reportArgumentType]
     )
     facing = np.where(is_end, -_sign_of(right, up, scene, building, column, 0) * sun_x,

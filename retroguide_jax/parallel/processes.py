@@ -52,8 +52,8 @@ def join_processes() -> None:
         if address:
             jax.distributed.initialize(
                 address,
-                *map(int, numbers),
-                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,  # pyright: ignore[reportArgumentType]
+                *map(int, numbers),  # pyright: ignore[reportArgumentType]
+                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
             )
         elif _count_detected() > 1:
             jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
