@@ -49,7 +49,7 @@ def _fold_by_convolution(images: jax.Array, size: int) -> jax.Array:
     kernel = np.eye(num).reshape(size, size, channels, num).astype(images.dtype)
     return jax.lax.conv_general_dilated(
         images,
-        kernel,
+        kernel,  # pyright: ignore[reportArgumentType]
         (size, size),
         "VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
