@@ -39,6 +39,11 @@ class GeneratorNetwork(Network, Protocol):
         """Length of the noise vector."""
         ...
 
+    @property
+    def circular(self) -> bool:
+        """Whether its images wrap around at the left and right edges."""
+        ...
+
 
 class DiscriminatorNetwork(Network, Protocol):
     """Scores images: `extract`, `condition`, `score`, as `discriminator.Discriminator`."""

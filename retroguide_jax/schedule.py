@@ -107,6 +107,10 @@ class Schedule:
             return _count(head, every, self._begin[part], self.config.train.num_steps, min, max)
         return _count(head, every, self._begin[part], step, jnp.minimum, jnp.maximum)
 
+    @overload
+    def find_part(self, step: int) -> int: ...
+    @overload
+    def find_part(self, step: jax.Array) -> jax.Array: ...
     def find_part(self, step: int | jax.Array) -> int | jax.Array:
         """The part of its batch that G and D see, from 0; `step` may be traced.
 

@@ -80,7 +80,9 @@ def make_train_step(
     )
 
 
-def _count(counts: dict[str, jax.Array], due: jax.Array, ok: jax.Array) -> dict[str, jax.Array]:
+def _count(
+    counts: dict[str, jax.Array], due: jax.Array, ok: jax.Array | bool
+) -> dict[str, jax.Array]:
     """Counts a skipped update; steps on which none was due neither break nor lengthen a streak."""
     streak = jnp.where(ok, 0, counts["streak"] + 1)
     return {
