@@ -12,6 +12,7 @@ from retroguide_jax.configs import city
 def get_config(direction: str = "a2g") -> ConfigDict:
     """`city` with a guide that is trained first and then kept; `direction` is a2g or g2a."""
     config = city.get_config(direction)
+    config.generator.normalise_last = True
     config.train.contrastive_warmup_steps = 1000
     config.train.contrastive_every = 0
     config.train.num_steps = 17_600  # 1,000 of the embedder, 600 of the structure stage, 16,000
