@@ -15,7 +15,7 @@ FIELDS = {
     "losses.token_weight": 2.0,
     "losses.guide_blur": True,
     "train.contrastive_warmup_steps": 2,
-    "train.structure_steps": 3,
+    "train.structure_steps": 2,
     "train.batch_size": 8,
     "train.adversarial_batch_size": 4,
     "optimizer.generator.warmup_steps": 2,
