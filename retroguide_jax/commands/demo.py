@@ -23,7 +23,10 @@ retroguide demo --workdir=runs/city --index=panoramas.index --port=8080
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.add_argument(
-        "--workdir", required=True, metavar="DIR", help="work directory of the trained model"
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        help="work directory of the trained model, or pretrained:city",
     )
     parser.add_argument("--index", metavar="DIR", help="to search in, by `retrieve index`")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")

@@ -19,6 +19,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.files import to_local_path
 
 EXAMPLE = """
+retroguide generate --workdir=pretrained:city --input=docs/tiles --output=my_views
 retroguide generate --workdir=runs/city --input=my_tiles --output=my_views
 retroguide generate --exported=generate.stablehlo --input=my_tiles --output=my_views
 """
@@ -27,7 +28,12 @@ retroguide generate --exported=generate.stablehlo --input=my_tiles --output=my_v
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `retroguide generate`."""
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--workdir", metavar="DIR", help="work directory of the trained model")
+    model.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="work directory of the trained model, or the address of an installed one: "
+        "pretrained:city",
+    )
     model.add_argument("--exported", metavar="FILE", help="an exported .stablehlo or .onnx program")
     parser.add_argument(
         "--input", required=True, metavar="FILE|DIR", help="an image, or a folder of images"
