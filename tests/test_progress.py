@@ -5,8 +5,10 @@ import os
 import sys
 import threading
 import time
+import weakref
 
 import pytest
+from tqdm import tqdm
 
 from retroguide_jax import __main__ as cli
 from retroguide_jax import progress
@@ -65,6 +67,8 @@ def test_quiet_is_a_flag_of_every_command_and_sub_command(report, monkeypatch, t
 
 def run_stage(monkeypatch, stderr):
     monkeypatch.setattr(sys, "stderr", stderr)
+    # Bars that other tests left open would move this one down the screen.
+    monkeypatch.setattr(tqdm, "_instances", weakref.WeakSet(), raising=False)
     with progress.show_stage("compiling"):
         time.sleep(0.2)
     return stderr.getvalue()

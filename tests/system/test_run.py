@@ -281,6 +281,7 @@ def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_
     flags = (
         "--config.mode=frozen",
         "--config.train.num_steps=2",
+        "--config.train.structure_steps=0",
         "--config.data.val_split=train[:1]",
         "--config.generator.guidance=pixels",
         "--config.generator.unet_features=(4, 8)",
