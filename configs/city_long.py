@@ -2,7 +2,7 @@
 
     retroguide train --config=city_long --workdir=runs/city_long
 
-Some 75 minutes on two CPU cores. Another direction: --config=city_long:g2a.
+An hour on two CPU cores. Another direction: --config=city_long:g2a.
 """
 
 from ml_collections import ConfigDict
