@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 from tqdm import tqdm
 
@@ -39,6 +40,13 @@ def make_bar(items: Iterable | None = None, *, shown: bool = True, **options) ->
     return _Lines(items, **options | often)
 
 
+def print_line(text: str) -> None:
+    """Prints a line on stderr, above the bars and clocks that a terminal shows."""
+    cleared = tqdm.external_write_mode(sys.stderr) if sys.stderr.isatty() else nullcontext()
+    with cleared:
+        print(text, file=sys.stderr, flush=True)
+
+
 def follow(bar: tqdm) -> Callable[[int, int], None]:
     """A function of (number done, total number) that updates the bar."""
 
@@ -54,14 +62,16 @@ def show_stage(what: str, *, shown: bool = True) -> Iterator[None]:
     """Shows the current operation with a running clock; in a log, one line per 30 s.
 
     For operations of unknown length. The clock runs in a thread, so that it also runs during calls
-    that block the main thread, such as compilation.
+    that block the main thread, such as compilation. On a terminal it is on the second line: the
+    first is that of a bar that this operation may draw or interrupt.
 
     Args:
       what: the operation, such as "compiling the training step".
       shown: False on processes that must not show progress because another one does.
     """
     has_ended = threading.Event()
-    with make_bar(desc=what, bar_format="{desc} [{elapsed}]", shown=shown) as bar:
+    options = {"desc": what, "bar_format": "{desc} [{elapsed}]", "position": 1}
+    with make_bar(shown=shown, **options) as bar:
         seconds = _SECONDS_PER_TICK if sys.stderr.isatty() else _SECONDS_PER_LINE
 
         def tick() -> None:
@@ -75,6 +85,7 @@ def show_stage(what: str, *, shown: bool = True) -> Iterator[None]:
         finally:
             has_ended.set()
             clock.join()
+            bar.clear()  # unlike `close`, it also returns to the first column
 
 
 class _Lines(tqdm):
@@ -85,6 +96,9 @@ class _Lines(tqdm):
         if msg != "":  # tqdm clears a bar with ""
             print(msg or str(self), file=self.fp, flush=True)
         return True
+
+    def clear(self, nolock: bool = False) -> None:
+        del nolock
 
     def close(self) -> None:
         self.disable = True

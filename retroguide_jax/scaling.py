@@ -112,8 +112,14 @@ def describe_length(config: ConfigDict, num_pairs: int) -> str:
     )
 
 
-def list_warnings(config: ConfigDict, num_devices: int) -> list[str]:
-    """Warnings about a run's batch sizes and half-lives, one line each."""
+def list_warnings(config: ConfigDict, num_devices: int, num_pairs: int) -> list[str]:
+    """Warnings about a run's batch sizes and half-lives, one line each.
+
+    Args:
+      config: of the run.
+      num_devices: devices over all processes.
+      num_pairs: pairs of the training split.
+    """
     train, schedule, warnings = config.train, Schedule(config), []
     for name, network in (("generator", "generator"), ("guide", "embedder")):
         field = f"ema_halflife_{name}"
@@ -122,6 +128,12 @@ def list_warnings(config: ConfigDict, num_devices: int) -> list[str]:
                 f"config.train.{field}={train[field]:g}: an average over fewer than "
                 f"{_FEWEST_UPDATES} updates is nearly the last weights"
             )
+    if "embedder" in schedule.networks and train.batch_size > num_pairs:
+        warnings.append(
+            f"config.train.batch_size={train.batch_size} is more than the {num_pairs} training "
+            "pairs: a batch repeats places, from which the contrastive loss learns nothing; set "
+            "a smaller one"
+        )
     num = train.adversarial_batch_size
     if "generator" in schedule.networks and num % num_devices:
         idle = -num % num_devices

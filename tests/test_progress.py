@@ -13,6 +13,9 @@ from tqdm import tqdm
 from retroguide_jax import __main__ as cli
 from retroguide_jax import progress
 
+# The second line of the screen is empty, and the cursor is at the beginning of the first.
+_CLEARED = "\r\x1b[A"
+
 
 class Terminal(io.StringIO):
     def isatty(self):
@@ -67,10 +70,11 @@ def test_quiet_is_a_flag_of_every_command_and_sub_command(report, monkeypatch, t
 
 def run_stage(monkeypatch, stderr):
     monkeypatch.setattr(sys, "stderr", stderr)
-    # Bars that other tests left open would move this one down the screen.
+    # Bars that other tests left open would be redrawn with this one.
     monkeypatch.setattr(tqdm, "_instances", weakref.WeakSet(), raising=False)
     with progress.show_stage("compiling"):
         time.sleep(0.2)
+        progress.print_line("a note")
     return stderr.getvalue()
 
 
@@ -79,21 +83,27 @@ def test_a_stage_has_a_running_clock_on_a_terminal(monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_PER_TICK", 0.02)
     text = run_stage(monkeypatch, Terminal())
     assert text.count("compiling [00:00]") >= 3
-    assert text.rstrip(" ").endswith("\r")
+    assert text.endswith(_CLEARED)
+
+
+def test_a_line_stands_above_the_clock(monkeypatch):
+    monkeypatch.delenv(progress.QUIET, raising=False)
+    before, _, after = run_stage(monkeypatch, Terminal()).partition("a note\n")
+    assert before.endswith(_CLEARED) and "compiling [00:00]" in after
 
 
 def test_a_stage_is_a_line_in_a_log_once_it_takes_long(monkeypatch):
     monkeypatch.delenv(progress.QUIET, raising=False)
-    assert run_stage(monkeypatch, io.StringIO()) == ""
+    assert run_stage(monkeypatch, io.StringIO()) == "a note\n"
     monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.08)
     lines = run_stage(monkeypatch, io.StringIO()).splitlines()
-    assert 1 <= len(lines) <= 3 and set(lines) == {"compiling [00:00]"}
+    assert 2 <= len(lines) <= 4 and set(lines) == {"compiling [00:00]", "a note"}
 
 
-def test_a_quiet_stage_prints_nothing(monkeypatch):
+def test_a_quiet_stage_has_no_clock(monkeypatch):
     monkeypatch.setenv(progress.QUIET, "1")
     monkeypatch.setattr(progress, "_SECONDS_PER_TICK", 0.02)
-    assert run_stage(monkeypatch, Terminal()) == ""
+    assert run_stage(monkeypatch, Terminal()) == "a note\n"
 
 
 def test_a_failed_stage_stops_its_clock(monkeypatch):

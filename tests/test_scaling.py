@@ -65,13 +65,15 @@ def test_a_run_says_how_long_it_is_and_what_may_be_wrong():
         "3850 steps read 25216 pairs in batches of 64, 6.35 epochs of 3968; updates:"
     )
     assert "embedder 394, generator 3600, discriminator 3000" in text
-    assert list_warnings(config, 2) == []
-    (warning,) = list_warnings(config, 4)
+    assert list_warnings(config, 2, 1000) == []
+    (warning,) = list_warnings(config, 4, 1000)
     assert (
         "config.train.adversarial_batch_size=2 is no multiple" in warning and "2 of them" in warning
     )
-    (warning,) = list_warnings(load("city", **{"train.ema_halflife_guide": 15}), 1)
+    (warning,) = list_warnings(load("city", **{"train.ema_halflife_guide": 15}), 1, 1000)
     assert "config.train.ema_halflife_guide=15: an average over fewer than 200" in warning
+    (warning,) = list_warnings(config, 2, 8)
+    assert "config.train.batch_size=64 is more than the 8 training pairs" in warning
 
 
 def test_a_config_with_one_half_life_in_images_keeps_both():

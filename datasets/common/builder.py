@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.progress import make_bar
+from retroguide_jax.progress import make_bar, print_line
 from retroguide_jax.text import find_nearest, make_printable
 
 from . import checking, places, storing
@@ -198,9 +197,11 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._skipped = [problem for problem in problems if problem.kind != "flat"]
         num_outside = len(self._skipped) - len(serious)
         if num_outside:
-            log(f"{num_outside} pairs left out: their crops leave the tile (in skipped.json)")
+            print_line(
+                f"{num_outside} pairs left out: their crops leave the tile (in skipped.json)"
+            )
         for note in checking.describe_flat(problems):
-            log(f"note: {note}")
+            print_line(f"note: {note}")
         num_pairs = sum(map(len, splits.values()))
         # Files stored unchanged are read here: workers would cost start-up time and copying.
         is_work = config.recipe.touches_pixels() or any(map(is_changed, config.found.pairs))
@@ -225,7 +226,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         splits = assign_splits(kept, config.found.location)
         notes = [*config.found.notes, *checking.describe_headings(kept, config.recipe)]
         for note in notes + places.describe_places(kept):
-            log(f"note: {note}")
+            print_line(f"note: {note}")
         return splits
 
     _make_example = staticmethod(storing.make_example)
@@ -257,7 +258,7 @@ def report_problems(problems: list[Problem], config: PairsConfig) -> None:
     Raises:
       UserError: `config.allow_bad` is not set.
     """
-    checking.print_problems(problems, log)
+    checking.print_problems(problems, print_line)
     first = f"{problems[0].path}: {problems[0].reason}"
     if not config.allow_bad:
         text = (
@@ -267,9 +268,4 @@ def report_problems(problems: list[Problem], config: PairsConfig) -> None:
             f"{make_printable(text)}or remove what is listed, or leave it out with allow_bad "
             "(--config.data.allow_bad=True, or --allow_bad of `retroguide data`)"
         )
-    log(f"left out: {len(problems)} (listed in skipped.json)")
-
-
-def log(text: str) -> None:
-    """Prints on stderr, flushed immediately."""
-    print(text, file=sys.stderr, flush=True)
+    print_line(f"left out: {len(problems)} (listed in skipped.json)")

@@ -1,7 +1,6 @@
 """Integrity of checkpoints: a checksum of their arrays, and what happens to damaged ones."""
 
 import itertools
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel.processes import is_writer, writer_first
+from retroguide_jax.progress import print_line
 
 
 class DamagedCheckpointError(UserError):
@@ -33,7 +33,7 @@ def report_damage(error: DamagedCheckpointError) -> None:
     """Warns on stderr that a checkpoint is damaged and the one before it is tried."""
     if is_writer():
         text = f"warning: {error.folder} is DAMAGED ({error.reason}); trying the one before it"
-        print(text, file=sys.stderr, flush=True)
+        print_line(text)
 
 
 def make_damage_error(damage: list[DamagedCheckpointError]) -> UserError:
@@ -58,7 +58,7 @@ def set_aside(folder: Path, names: Mapping[int, str]) -> None:
         for step, name in names.items() if is_writer() else ():
             target = _find_free(folder / f"{name}_{step}")
             (folder / str(step)).rename(target)
-            print(f"warning: {folder / str(step)} is now {target.name}", file=sys.stderr)
+            print_line(f"warning: {folder / str(step)} is now {target.name}")
 
 
 def _find_free(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """Loads a trained model from a work directory, or from the folder of an export."""
 
-import sys
 from pathlib import Path
 
 from retroguide_jax.checkpoints.integrity import (
@@ -17,6 +16,7 @@ from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
 from retroguide_jax.parallel.mesh import count_slices, make_mesh
 from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.progress import print_line
 from retroguide_jax.state import abstract_state
 from retroguide_jax.torch_layout import folder
 
@@ -64,7 +64,7 @@ def load_model(
             damage.append(error)
             continue
         if damage and is_writer():
-            print(f"warning: using {reader.folder / str(number)} instead", file=sys.stderr)
+            print_line(f"warning: using {reader.folder / str(number)} instead")
         return model
     raise make_damage_error(damage)
 

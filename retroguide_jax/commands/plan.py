@@ -11,12 +11,12 @@ Exit status: 0 it fits, 1 it does not.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from retroguide_jax.errors import UserError
+from retroguide_jax.progress import print_line, show_stage
 
 USES_CONFIG = True
 EXAMPLE = "retroguide plan --config=cvusa --topology=v5e:16x16 --per_device_batch=8"
@@ -29,8 +29,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--topology",
         metavar="CHIP:SHAPE",
-        help="of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8; or the GPUs "
-        "of one host, h100:8 or h200:8",
+        help="chips of one slice: v4, v5e, v5p, v6e or tpu7x, as in v5e:16x16 or v5p:8x8x8; or the "
+        "GPUs of one host, h100:8 or h200:8",
     )
     add("--slices", type=int, default=1, metavar="N", help="number of slices")
     add("--per_device_batch", type=int, metavar="N", help="pairs per device")
@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         assumptions=planning.read_assumptions(args.assume),
         folder=Path(args.cache) if args.cache else compiling.default_folder(),
     )
+    clock = show_stage("compiling")
     if args.sweep:
         variants = search.list_variants(
             _read_list("sweep_fsdp", args.sweep_fsdp, int),
@@ -109,12 +110,14 @@ def run(args: argparse.Namespace) -> int:
             _read_list("sweep_remat", args.sweep_remat, str),
             args.per_device_batch,
         )
-        plan = planning.plan_sweep(planner, args.config, variants, _log)
+        with clock:
+            plan = planning.plan_sweep(planner, args.config, variants, print_line)
         print(search.format_sweep(plan), end="\n\n")
     else:
         parts = {name for name in ("baseline", "search") if getattr(args, name)}
         parts |= set() if args.skip_evaluation else {"evaluation"}
-        plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, _log)
+        with clock:
+            plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, print_line)
     print(table.format_plan(plan, args.shardings, args.detail))
     if level != args.config.train.compiler_level:
         print(
@@ -138,7 +141,3 @@ def _write_json(path: str, plan: dict) -> None:
 
     with write_beside(path) as beside:
         beside.write_text(json.dumps(plan, indent=2) + "\n")
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -5,7 +5,6 @@ import importlib
 import io
 import os
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from google.protobuf import json_format
 from retroguide_jax.data import records
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import is_in_bucket, lock_folder, to_path
+from retroguide_jax.progress import print_line
 from retroguide_jax.text import find_nearest, one_line
 
 NAMES = ("procedural_city", "image_pairs", "cvusa", "cvact", "vigor_gen")
@@ -211,7 +211,7 @@ def _build(builder: tfds.core.DatasetBuilder, path: Path) -> None:
             f"data set {builder.info.full_name} is not in {builder.data_dir_root}, and ArrayRecord "
             "cannot write to a bucket: build it in a directory and copy that (gcloud storage cp -r)"
         )
-    print(f"building data set {builder.info.full_name} in {path}", file=sys.stderr, flush=True)
+    print_line(f"building data set {builder.info.full_name} in {path}")
     # The builders report their own progress on stderr; TFDS would add a progress bar per shard and
     # print about downloads on stdout.
     tfds.disable_progress_bar()

@@ -1,12 +1,12 @@
 """Retries reads after storage errors: a network file system may fail briefly without damage."""
 
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from retroguide_jax.errors import StorageError
+from retroguide_jax.progress import print_line
 from retroguide_jax.text import one_line
 
 # Seconds before each further attempt; in total about a minute, the time a server takes to restart.
@@ -40,11 +40,7 @@ def read_with_retries(read_fn: Callable[[], _T], reopen_fn: Callable[[], None], 
         except Exception as error:
             if not is_storage_error(error):
                 raise
-            print(
-                f"warning: {what}: {one_line(error)}: reading it again in {delay:g} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            print_line(f"warning: {what}: {one_line(error)}: reading it again in {delay:g} s")
         time.sleep(delay)
         try:
             reopen_fn()

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from retroguide_jax.parallel.mesh import make_mesh, place_batch
 from retroguide_jax.parallel.processes import writer_first
 from retroguide_jax.parallel.rules import sharding_table
 from retroguide_jax.parallel.stopping import Stopper
-from retroguide_jax.progress import show_stage
+from retroguide_jax.progress import print_line, show_stage
 from retroguide_jax.provenance import STARTS_PATH, describe_command, describe_machine, format_time
 from retroguide_jax.scaling import describe_length, list_warnings, scale_config
 from retroguide_jax.schedule import Schedule
@@ -108,9 +107,10 @@ def train(
     _mark_finished(workdir, None)
     _describe(config, networks, state, mesh, start)
     if jax.process_index() == 0:
-        print(describe_length(config, num_examples(builder, config.data.train_split)), flush=True)
-        for warning in list_warnings(config, jax.device_count()):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        num_pairs = num_examples(builder, config.data.train_split)
+        print(describe_length(config, num_pairs), flush=True)
+        for warning in list_warnings(config, jax.device_count(), num_pairs):
+            print_line(f"warning: {warning}")
     _note_start(workdir, start)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     with stage("opening validation data and judges"):
@@ -157,6 +157,12 @@ def train(
                 return 128 + stopped
     # Only after the last checkpoint is complete: `evaluate --watch` polls once more after this.
     _mark_finished(workdir, config.train.num_steps)
+    if jax.process_index() == 0:
+        where = f"--workdir={workdir}" + (f" --data_dir={data_dir}" if data_dir else "")
+        print(
+            f"{workdir}: trained to step {step}; scores: retroguide evaluate {where}; a page: "
+            f"retroguide report {where}"
+        )
     return 0
 
 
@@ -176,7 +182,7 @@ def _list_facts(config: ConfigDict, builder, workdir: Path) -> dict[str, str]:
     return {
         "the config's hash": hash_config(config),
         "the hash of the data set": hash_dataset(builder, split),
-        "batches a pass": str(num_examples(builder, split) // config.train.batch_size),
+        "batches per pass": str(num_examples(builder, split) // config.train.batch_size),
         f"the newest checkpoint in {workdir}": str(max(list_steps(workdir), default="none")),
     }
 
@@ -221,7 +227,7 @@ def _roll_back(
     step = int(good.state.step)
     if jax.process_index() == 0:
         text = f"{error.cause}: ROLLED BACK to step {step}, on with new batches"
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print_line(f"warning: {text}")
     return Progress(good.state, position, (*rollbacks, step))
 
 

@@ -22,7 +22,7 @@ from retroguide_jax.data.reading import num_examples, read_pairs
 from retroguide_jax.files import is_in_bucket
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import Networks
-from retroguide_jax.progress import is_quiet, make_bar
+from retroguide_jax.progress import is_quiet, make_bar, show_stage
 from retroguide_jax.schedule import Schedule
 from retroguide_jax.state import TrainState
 from retroguide_jax.training.probe import Probe
@@ -142,7 +142,7 @@ class Reporter:
             # Without a terminal, `_print` writes one line per interval instead.
             shown=self.is_writer and sys.stderr.isatty(),
             # tqdm's own estimate of the remaining time would include the compilation.
-            bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+            bar_format="{percentage:3.0f}%|{bar:20}| step {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
         )
         self.go_back(start)
         self.profiler = Profiler(
@@ -193,7 +193,8 @@ class Reporter:
         """Draws the sample grid and probes guide and D on places that no update has seen."""
         self.beat_fn(f"drawing samples at step {step}")
         if self.samples:
-            picture = self.samples.draw(self._use(step, state))
+            with show_stage("drawing samples", shown=self.is_writer):
+                picture = self.samples.draw(self._use(step, state))
             if self.is_writer:
                 write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
         values = self.probe.measure(state)
@@ -255,7 +256,7 @@ class Reporter:
         ]
         rest, text = self.speed.describe_rest(step), " ".join(brief)
         if not self.bar.disable:
-            self.bar.set_postfix_str(f"{rest} {text}", refresh=False)
+            self.bar.set_postfix_str(f"{rest} {text}".strip(), refresh=False)
         rest = rest and f" ({rest})"
         self._print(f"step {step}/{self.config.train.num_steps}{rest} {text}")
 
@@ -277,7 +278,8 @@ class Reporter:
             self.beat_fn(f"evaluating at step {step}: {num_done} of {num_total} examples")
 
         beat(0, self.validation.num)
-        values, merit = self.validation.score(beat)
+        with show_stage(f"scoring {self.validation.num} pairs", shown=self.is_writer):
+            values, merit = self.validation.score(beat)
         self._settle()
         self._show(step, {f"val/{name}": value for name, value in values.items()})
         if merit is not None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from retroguide_jax.errors import UserError
 from retroguide_jax.files import write_beside
 from retroguide_jax.parallel.processes import is_writer
+from retroguide_jax.progress import print_line
 from retroguide_jax.schedule import Schedule
 
 _MOST_FILES = 10
@@ -101,7 +101,7 @@ class SkippedUpdates:
         text = f"warning: step {step}: an update was skipped, not finite: {', '.join(networks)}"
         path = self._folder / f"step_{step:06d}.json"
         if len(list(self._folder.glob("*.json"))) >= _MOST_FILES:
-            print(f"{text}; {self._folder} holds {_MOST_FILES} files, no more", file=sys.stderr)
+            print_line(f"{text}; {self._folder} holds {_MOST_FILES} files, no more")
             return
         batch = self._schedule.count_batches(step) + self._ahead
         content = {
@@ -113,7 +113,7 @@ class SkippedUpdates:
         }
         with write_beside(path) as beside:
             beside.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"{text}; its batch and norms: {path}", file=sys.stderr)
+        print_line(f"{text}; its batch and norms: {path}")
 
 
 def name_culprits(row: dict[str, Any]) -> list[str]:

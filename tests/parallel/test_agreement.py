@@ -43,12 +43,12 @@ def test_all_processes_end_by_the_same_error():
     if me == 1:
         import jax
         jax.config.update("jax_num_cpu_devices", 3)
-    check_agreement({"batches a pass": "7" if me == 1 else "8"})
+    check_agreement({"batches per pass": "7" if me == 1 else "8"})
     print("never here")
     """
     for index, (status, out, err) in enumerate(run_job(3, body)):
         assert (status, out) == (1, "")
         assert err.startswith(f"[{index}/3] error: the processes of this job are not alike: ")
         assert "local devices is 1, but process 1 (host " in err and ") has 3; " in err
-        assert "batches a pass is 8, but process 1 (host " in err and ") has 7; " in err
+        assert "batches per pass is 8, but process 1 (host " in err and ") has 7; " in err
         assert len(err.splitlines()) == 1

@@ -113,6 +113,7 @@ def test_a_run_that_diverges_goes_back_and_on_with_other_batches(
     printed = capsys.readouterr()
     assert "ROLLED BACK to step 4, on with new batches" in printed.err
     assert all(f"{stage} [00:" in printed.err for stage in STAGES)
+    assert f"{workdir}: trained to step 10; scores: retroguide evaluate" in printed.out
     check_speeds(workdir, printed.out)
     check_trace(workdir / "events")
     meta = read_json(workdir / "checkpoints" / "10" / "meta" / "metadata")
