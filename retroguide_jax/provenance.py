@@ -35,7 +35,9 @@ def describe_machine() -> dict[str, Any]:
 
 def describe_command() -> str:
     """The command line of this process, quoted for a shell."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    program = ["python", "-m", "retroguide_jax"] if name == "__main__.py" else [name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def find_commit() -> str:

@@ -7,7 +7,7 @@ const given = { file: null, id: null };
 let timer = null;
 let asking = null;
 
-function tell(text, kind = "") {
+function report(text, kind = "") {
   line.textContent = text;
   line.className = kind;
 }
@@ -24,7 +24,7 @@ async function ask() {
   const form = new FormData();
   form.append("seed", slider.value);
   form.append("image", given.file, given.file.name || "example.png");
-  tell("Drawing …", "busy");
+  report("Drawing …", "busy");
   find("#pictures").classList.add("waiting");
   try {
     const response = await fetch("/generate", { method: "POST", body: form, signal: mine.signal });
@@ -33,7 +33,7 @@ async function ask() {
     if (response.status === 503) return wait(response, answer);
     if (!response.ok) return fail(answer.error);
     show(answer);
-    tell("Ready.");
+    report("Ready.");
   } catch (error) {
     if (!mine.signal.aborted) fail("the model does not answer; is `retroguide demo` still running?");
   } finally {
@@ -43,12 +43,12 @@ async function ask() {
 
 function wait(response, answer) {
   const seconds = Number(response.headers.get("Retry-After")) || 2;
-  tell(`Busy: ${answer.error}. Trying by itself in ${seconds} s.`, "busy");
+  report(`Busy: ${answer.error}. Trying by itself in ${seconds} s.`, "busy");
   draw(seconds * 1000);
 }
 
 function fail(sentence) {
-  tell(`That did not work: ${sentence}.`, "wrong");
+  report(`That did not work: ${sentence}.`, "wrong");
 }
 
 function show(answer) {

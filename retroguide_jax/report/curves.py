@@ -19,11 +19,25 @@ _MOST_LINEAR = 10  # a loss that changes by more than this factor gets a log axi
 _GROUPS = {
     "contrastive": "Embedder",
     "guide": "Embedder",
+    "structure": "Generator",
     "g": "Generator",
     "d": "Discriminator",
     "val": "Validation",
 }
 _TITLES = {"psnr": "PSNR, dB", "ssim_rgb": "SSIM"}
+_LOSSES = {
+    "structure/l1_low": "L1 at low resolution",
+    "g/adversarial": "adversarial loss",
+    "g/l1": "L1 to the real image",
+    "g/l1_low": "L1 at low resolution",
+    "g/retrieval": "retrieval loss (InfoNCE)",
+    "g/tokens": "L1 between the guide's tokens",
+    "d/fake": "output for generated images",
+    "d/mismatched": "output for real images, wrong source",
+    "d/penalty": "gradient penalty",
+    "d/real": "output for real images",
+    "d/real_val": "output for real validation images",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +77,9 @@ def draw_curves(runs: Sequence[Run]) -> list[Chart]:
         }
         values = [v for _, (_, column) in lines.values() for v in column if v is not None] or [0.0]
         is_log = metric in ("loss", "grad") and 0 < _MOST_LINEAR * min(values) < max(values)
-        words = _name_score(metric) if group == "val" else metric.replace("_", " ")
+        words = _LOSSES.get(name, metric.replace("_", " "))
+        words = _name_score(metric) if group == "val" else words
+        words += ", structure stage first" if group == "structure" else ""
         title = words + (", log axis" if is_log else "")
         figure = _draw(lines, "step", skipped if group != "val" else [])
         if is_log:
@@ -75,13 +91,13 @@ def draw_curves(runs: Sequence[Run]) -> list[Chart]:
 
 
 def list_once(run: Run) -> list[str]:
-    """Validation scores measured only once: a number says more than a chart with one point."""
-    found = []
+    """Validation scores measured only once, one text per step: no chart for a single point."""
+    found: dict[int, list[str]] = {}
     for name, (steps, values) in run.curves.items():
         group, _, metric = name.partition("/")
         if group == "val" and _has_chart(metric) and len(steps) == 1 and values[0] is not None:
-            found.append(f"{_name_score(metric)} {values[0]:.4g} at step {steps[0]}")
-    return found
+            found.setdefault(steps[0], []).append(f"{_name_score(metric)} = {values[0]:.4g}")
+    return [f"at step {step}: {', '.join(texts)}" for step, texts in found.items()]
 
 
 def _has_chart(text: str) -> bool:

@@ -176,7 +176,7 @@ def _explain_recall(judge: str, floor, ceiling, noun: str, write) -> str:
     real = "" if ceiling is None else f" Real {noun}s: {write(ceiling)}."
     return (
         f"Share of the generated {noun}s that find their own place first among all of the split, "
-        f"by {whose}.{real} Drawn from another place: {write(floor)}."
+        f"by {whose}.{real} Drawn from a wrong source: {write(floor)}."
     )
 
 

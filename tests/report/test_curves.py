@@ -31,7 +31,7 @@ def test_runs_share_axes_and_skips_are_marked_in_the_first():
     assert figure["layout"]["yaxis"]["type"] == "log"
     assert [mark["x0"] for mark in figure["layout"]["shapes"]] == [2]
     assert find_skipped(first) == [2]
-    assert list_once(first) == ["PSNR, dB 14.5 at step 3"]
+    assert list_once(first) == ["at step 3: PSNR, dB = 14.5"]
     for chart in charts.values():
         go.Figure(chart.figure)  # raises where Plotly knows no such field
 
