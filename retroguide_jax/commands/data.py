@@ -34,29 +34,31 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser(
         "check",
         help="say what is in a raw folder and whether it can be built from",
-        description="Looks at a raw folder; exit status 0 only if a build would succeed.",
+        description="Look at a raw folder; exit status 0 only if a build would succeed.",
     )
     build = actions.add_parser(
         "build",
         help="build a data set where it is missing",
-        description="Builds a data set; does nothing where it is already built.",
+        description="Build a data set; do nothing where it is already built.",
     )
     show = actions.add_parser(
         "show",
         help="write pairs with their ids to one PNG",
-        description="Writes a contact sheet of pairs; builds the data set first if it is missing.",
+        description="Write a contact sheet of pairs; build the data set first if it is missing.",
     )
     for action in (check, build, show):
         _add_dataset_flags(action)
     for action in (build, show):
         action.add_argument(
             "--data_dir",
-            help="where built data sets live (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+            help="where data sets lie (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
         )
     check.add_argument("--full", action="store_true", help="decode every image, not a sample")
     check.add_argument("--json", metavar="FILE", help="write the findings to this file too")
-    show.add_argument("--split", default="train", help="a split or a part of one, test[:100]")
-    show.add_argument("--num", type=positive_integer, default=8, help="how many pairs")
+    show.add_argument(
+        "--split", default="train", help="split to draw from, or a part of one, such as test[:100]"
+    )
+    show.add_argument("--num", type=positive_integer, default=8, help="number of pairs")
     show.add_argument("--output", default="pairs.png", metavar="FILE", help="the PNG to write")
 
 

@@ -28,11 +28,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="work directory of the trained model, or pretrained:city",
     )
-    parser.add_argument("--index", metavar="DIR", help="to search in, by `retrieve index`")
+    parser.add_argument(
+        "--index", metavar="DIR", help="index to search in, made by `retroguide retrieve index`"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
     parser.add_argument(
-        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+        "--checkpoint", default="latest", choices=("latest", "best"), help="checkpoint to use"
     )
 
 

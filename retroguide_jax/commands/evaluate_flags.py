@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--weights", type=Path, metavar="PATH", help="file or folder to look for weights in first"
     )
-    how.add_argument("--seed", type=int, default=0, help="of the noise and of the bootstrap")
+    how.add_argument("--seed", type=int, default=0, help="seed of the noise and of the bootstrap")
     how.add_argument("--batch_size", type=int, default=16, help="images per device at a time, even")
     how.add_argument(
         "--ranking_gib",
@@ -67,14 +67,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
     model = parser.add_argument_group("with --workdir")
-    model.add_argument("--split", help="such as test[:100] (default: the config's data.test_split)")
+    model.add_argument(
+        "--split", help="split to score, such as test[:100] (default: config.data.test_split)"
+    )
     model.add_argument(
         "--data_dir",
         metavar="DIR",
         help="where data sets lie (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
     model.add_argument(
-        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to score"
+        "--checkpoint", default="latest", choices=("latest", "best"), help="checkpoint to score"
     )
     model.add_argument("--num_noises", type=int, default=3, help="images per source")
     model.add_argument(
@@ -84,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--gallery",
         default="pairs",
         choices=("pairs", "all"),
-        help="what aerials are searched: those of the pairs, or with the data set's other tiles",
+        help="aerials to search: those of the pairs, or all tiles of the data set",
     )
     model.add_argument(
         "--save_images",
@@ -102,11 +104,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
     folders = parser.add_argument_group("with --generated")
-    folders.add_argument("--reference", metavar="DIR", help="the real images, by the same names")
-    folders.add_argument("--source", metavar="DIR", help="what they were generated from")
-    folders.add_argument("--sky_mask", metavar="DIR", help="masks of the real images, white is sky")
     folders.add_argument(
-        "--direction", default="a2g", choices=("a2g", "g2a"), help="what was generated, for judges"
+        "--reference", metavar="DIR", help="folder of the real images, under the same names"
+    )
+    folders.add_argument(
+        "--source", metavar="DIR", help="folder of the images that they were generated from"
+    )
+    folders.add_argument(
+        "--sky_mask", metavar="DIR", help="folder of masks of the real images, white for sky"
+    )
+    folders.add_argument(
+        "--direction",
+        default="a2g",
+        choices=("a2g", "g2a"),
+        help="direction of the generation, for judges",
     )
     folders.add_argument(
         "--resize", metavar="METHOD:HxW", help="brings generated and reference to one size"

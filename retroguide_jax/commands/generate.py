@@ -41,13 +41,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder for the generated PNG files"
     )
-    parser.add_argument(
-        "--num_samples", type=int, default=1, metavar="K", help="images for each file"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--num_samples", type=int, default=1, metavar="K", help="images per file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--batch_size", type=int, default=8, help="images at a time")
     parser.add_argument(
-        "--checkpoint", choices=("latest", "best"), help="of --workdir, which one (default: latest)"
+        "--checkpoint",
+        choices=("latest", "best"),
+        help="checkpoint of --workdir to use (default: latest)",
     )
 
 

@@ -22,7 +22,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     from retroguide_jax.commands.data import positive_integer
 
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="of the run to show")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="work directory of the run to show"
+    )
     parser.add_argument(
         "--compare", nargs="+", default=[], metavar="DIR", help="runs to show beside it"
     )

@@ -30,17 +30,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     index = actions.add_parser(
         "index",
         help="embed images and keep the embeddings",
-        description="Embeds the images of a folder or of a data set and writes a folder that "
-        "`query` searches. Images that cannot be read are listed and left out, and the exit status "
-        "is then 1.",
+        description="Embed the images of a folder or of a data set into an index to search.\n\n"
+        "Images that cannot be read are listed and left out, and the exit status is then 1.",
     )
     retrieve_index.add_flags(index)
     query = actions.add_parser(
         "query",
         help="find the most similar images of an index",
-        description="Lists the images of an index that are most similar to each of yours: the "
-        "cosine of their embeddings, compared exactly. Images that cannot be read are listed, and "
-        "the exit status is then 1.",
+        description="List the images of an index that are most similar to each of yours.\n\n"
+        "Similarity is the cosine of their embeddings, compared exactly. Images that cannot be\n"
+        "read are listed, and the exit status is then 1.",
     )
     retrieve_query.add_flags(query)
     for action in (index, query):

@@ -18,7 +18,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="SPLIT",
-        help="the model's data set, such as test[:100] (default: the config's data.test_split)",
+        help="split of the model's data set, such as test[:100] (default: config.data.test_split)",
     )
     parser.add_argument(
         "--data_dir",
@@ -34,10 +34,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coordinates",
         metavar="FILE.csv",
-        help="of --images, with columns id,latitude,longitude; an id is a path without suffix",
+        help="positions of --images, with columns id,latitude,longitude; an id is a path without "
+        "suffix",
     )
     parser.add_argument(
-        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+        "--checkpoint", default="latest", choices=("latest", "best"), help="checkpoint to use"
     )
 
 

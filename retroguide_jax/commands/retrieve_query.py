@@ -12,7 +12,12 @@ _MOST_ROWS = 100  # of a strip, which is then 18,000 pixels high
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the action."""
-    parser.add_argument("--index", required=True, metavar="DIR", help="by `retrieve index`")
+    parser.add_argument(
+        "--index",
+        required=True,
+        metavar="DIR",
+        help="index to search, made by `retroguide retrieve index`",
+    )
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="image files, or folders of them"
     )

@@ -30,15 +30,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser(
         "list",
         help="say which weights there are and where they were found",
-        description="Lists the weights that metrics can need, and where they lie on this machine.",
+        description="List the weights that metrics can need, and where they lie on this machine.",
     )
     show.add_argument("--weights", metavar="PATH", help="a file or folder to look in first")
     fetch = actions.add_parser(
         "fetch",
         help="download weights",
-        description="Downloads weights into ~/.cache/retroguide and compares their checksums.",
+        description="Download weights into ~/.cache/retroguide and compare their checksums.",
     )
-    fetch.add_argument("names", nargs="+", metavar="NAME", help="as `list` calls them")
+    fetch.add_argument(
+        "names", nargs="+", metavar="NAME", help="name of a weight file, as `list` prints it"
+    )
     fetch.add_argument(
         "--mirror", metavar="URL", help="where the files lie under their published names"
     )
@@ -46,7 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     convert = actions.add_parser(
         "convert",
         help="make a .safetensors of a weight file",
-        description="Writes the arrays of a weight file where no PyTorch is needed to read them.",
+        description="Write the arrays of a weight file in a form that can be read without PyTorch.",
     )
     convert.add_argument("source", metavar="NAME_OR_FILE", help="a name of `list`, or a file")
     convert.add_argument(
@@ -59,15 +61,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     bring = actions.add_parser(
         "import",
         help="make a work directory of weights that were trained elsewhere",
-        description="Makes a work directory of weights that were trained elsewhere: "
-        "`retroguide generate`, `evaluate` and `train` use it as it stands, and "
-        "--config.frozen_embedder takes it.",
+        description="Make a work directory of weights that were trained elsewhere.\n\n"
+        "`retroguide generate`, `evaluate` and `train` use it like any other, and so does\n"
+        "--config.frozen_embedder.",
     )
     weights_import.add_flags(bring)
     export = actions.add_parser(
         "export",
         help="write a trained model for other programs",
-        description="Writes the averaged weights of a work directory, with a model card.",
+        description="Write the averaged weights of a work directory, with a model card.",
     )
     weights_export.add_flags(export)
 

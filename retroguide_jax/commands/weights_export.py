@@ -16,7 +16,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, metavar="DIR", help="a new or empty folder for the files"
     )
     parser.add_argument(
-        "--checkpoint", default="latest", choices=("latest", "best"), help="which one to use"
+        "--checkpoint", default="latest", choices=("latest", "best"), help="checkpoint to use"
     )
     parser.add_argument(
         "--format",
@@ -29,13 +29,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="float32",
         choices=("float32", "float16"),
-        help="of the arrays, with --format=safetensors; float16 halves the files, changes scores "
-        "slightly and leaves the discriminator out",
+        help="type of the arrays, with --format=safetensors; float16 halves the files, changes "
+        "scores slightly and leaves the discriminator out",
     )
     parser.add_argument(
         "--license",
         metavar="ID",
-        help="of the weights, for the card, such as Apache-2.0 (default: none is stated)",
+        help="licence of the weights, for the card, such as Apache-2.0 (default: none is stated)",
     )
 
 
