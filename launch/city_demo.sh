@@ -9,6 +9,10 @@
 # overrides go to the training of the generator. DRY_RUN=1 prints the commands.
 set -euo pipefail
 
+if [[ "${1:-}" == -* ]]; then
+  echo "usage: city_demo.sh [WORKDIR] [--config.FIELD=VALUE ...]" >&2
+  exit 2
+fi
 workdir="${1:-runs/city}"
 shift || true
 

@@ -68,7 +68,7 @@ def test_every_script_opens_with_what_it_is_and_stops_at_errors(script):
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, "Dockerfile"])
-def test_the_readme_tells_of_every_script(script):
+def test_the_readme_names_every_script(script):
     assert f"]({script})" in (LAUNCH / "README.md").read_text()
 
 
@@ -99,6 +99,11 @@ def test_a_release_scores_the_rounded_weights_and_packs_those():
 
 def test_the_demo_has_a_default_folder():
     assert dry_run("city_demo.sh")[-1] == ["retroguide", "report", "--workdir=runs/city"]
+
+
+def test_the_demo_takes_no_flag_for_its_folder():
+    asked = run_script("city_demo.sh", "--help", DRY_RUN="1")
+    assert (asked.returncode, asked.stdout) == (2, "") and "usage: city_demo.sh" in asked.stderr
 
 
 def test_the_readme_runs_the_demo_script():

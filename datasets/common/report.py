@@ -17,6 +17,7 @@ from .listing import Listing, Pair, Problem, assign_splits
 from .workers import OrderedPool
 
 NUM_SAMPLED = 200
+_NO_SPLIT = "no split"
 # The last and first columns of a 360-degree panorama are neighbours: an image whose seam differs by
 # this factor more than other neighbouring columns does not span 360 degrees.
 _SEAM_RATIO = 4.0
@@ -81,7 +82,7 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
     head = {
         "variant": variant,
         "layout": found.folder_layout,
-        "counts": {name or "no split": count for name, count in found.count_pairs().items()},
+        "counts": {name or _NO_SPLIT: count for name, count in found.count_pairs().items()},
         "published": dict(found.expected),
         "decoded": len(decoded),
     }
@@ -90,15 +91,16 @@ def make_report(builder_class, data_config, *, full: bool, num_workers: int) -> 
 
 def format_report(report: dict[str, Any], most: int = 20) -> str:
     """The report as text: layout and counts, notes, then at most `most` problems per kind."""
-    counts = ", ".join(f"{name}: {count}" for name, count in report["counts"].items())
-    lines = [f"layout: {report['layout'] or 'not recognised'}"]
-    lines += [f"pairs: {counts}; decoded {report['decoded']}"] if counts else []
+    counts = ", ".join(f"{name} {count}" for name, count in report["counts"].items())
+    counts = counts.replace(_NO_SPLIT, "to be split by their names")
+    lines = [f"folder layout: {report['layout'] or 'not recognised'}"]
+    lines += [f"pairs: {counts}; {report['decoded']} of them decoded"] if counts else []
     lines += [f"note: {note}" for note in report["notes"]]
     by_kind: dict[str, list[dict]] = {}
     for problem in report["problems"]:
         by_kind.setdefault(problem["kind"], []).append(problem)
     for kind, problems in by_kind.items():
-        lines.append(f"{kind}: {len(problems)}")
+        lines.append(f"problems, {kind}: {len(problems)}")
         lines += [f"  {_describe(p)}" for p in problems[:most]]
         lines += [f"  ... and {len(problems) - most} more"] if len(problems) > most else []
         lines += [f"  -> {fix}" for fix in dict.fromkeys(p["fix"] for p in problems[:most])]
