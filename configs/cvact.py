@@ -4,7 +4,7 @@
 
 --config.data.config_name=half takes the panoramas' middle rows instead (90 degrees, as retrieval
 papers do), corrected_full and corrected_half the subset with corrected aerials. Also
---config=cvact:g2a, and cvact:smoke (or cvact:g2a,smoke) to try a new folder in a minute. Papers
+--config=cvact:g2a, and cvact:smoke (or cvact:g2a,smoke) to try a new folder in two minutes. Papers
 on synthesis test on the split `val`. Not yet run on the real data.
 """
 

@@ -2,7 +2,7 @@
 
     retroguide train --config=cvusa --config.data.raw_dir=CVUSA --workdir=runs/cvusa
 
-Also --config=cvusa:g2a, and cvusa:smoke (or cvusa:g2a,smoke) to try a new folder in a minute.
+Also --config=cvusa:g2a, and cvusa:smoke (or cvusa:g2a,smoke) to try a new folder in two minutes.
 The published test set is the split `val`. Not yet run on the real data, which cannot be fetched
 without its authors' consent.
 """

@@ -1,6 +1,6 @@
 """Your own photographs: a folder with aerial/ and ground/ matched by name, or a CSV manifest.
 
-    retroguide train --config=image_pairs --config.data.raw_dir=my_photos --workdir=runs/mine
+    retroguide train --config=image_pairs --config.data.raw_dir=my_pairs --workdir=runs/mine
 
 The networks are those of `city`, so that a dozen pairs train on a laptop; for real work start from
 `default` and its sizes. Set --config.data.panorama=false if the ground views are not 360 degrees.

@@ -5,7 +5,7 @@
 The default cuts `config.data.crop_metres` of aerial around each camera out of VIGOR's own tiles
 (vigor_crop_same_area, with corrected labels); --config.data.config_name names the other pairings
 and protocols. Also --config=vigor_gen:g2a, and vigor_gen:smoke (or vigor_gen:g2a,smoke) to try a
-new folder in a minute. Not yet run on the real data.
+new folder in two minutes. Not yet run on the real data.
 """
 
 from ml_collections import ConfigDict
