@@ -18,7 +18,8 @@ from retroguide_jax.parallel.mesh import make_mesh
 from retroguide_jax.parallel.rules import state_shardings
 from retroguide_jax.state import TrainState
 
-# Of one failed read, tensorstore's other ones report to nobody; see `reading.hush_orbax`.
+# When a read fails, nobody awaits the errors of tensorstore's other reads; see
+# `reading.hush_orbax`.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -66,7 +67,7 @@ def saved(tmp_path, config):
 
 
 def test_files_hold_plain_trees_by_the_names_of_format_2(saved):
-    """What code without our classes reads, and what checkpoints of earlier versions hold."""
+    """The format that code without our classes reads and that earlier versions wrote."""
     manager = ocp.CheckpointManager(saved / "checkpoints")
     names = ("model", "trainer")
     read = manager.restore(
@@ -86,7 +87,7 @@ def restore(workdir, config, **where):
 
 
 def find_largest(folder):
-    """The file that holds most of the numbers; its neighbours describe them."""
+    """The file that holds most of the numbers; its neighbours hold metadata."""
     files = [path for path in folder.glob("ocdbt.process_0/d/*") if path.is_file()]
     return max(files, key=lambda path: path.stat().st_size)
 
@@ -193,7 +194,7 @@ def test_the_best_is_kept_and_a_damaged_best_is_replaced(tmp_path, config, capsy
     checkpoints = Checkpoints(tmp_path, config)
     states = {step: place(make_state(step), config) for step in (2, 4)}
     assert checkpoints.save_best(states[2], 0.5, "r")
-    assert checkpoints.save_best(states[2], 0.6, "r")  # a roll-back may come to a step twice
+    assert checkpoints.save_best(states[2], 0.6, "r")  # a roll-back may reach a step twice
     assert not checkpoints.save_best(states[4], 0.55, "r")
     lose_the_meta(tmp_path / "best" / "2")
     assert checkpoints.save_best(states[4], 0.1, "r")
@@ -205,7 +206,8 @@ def test_an_equal_score_is_newer_and_one_by_another_score_starts_again(tmp_path,
     checkpoints = Checkpoints(tmp_path, config)
     states = {step: place(make_state(step), config) for step in (2, 4, 6, 8)}
     assert checkpoints.save_best(states[2], 1.0, "r")
-    assert checkpoints.save_best(states[4], 1.0, "r")  # saturated: the newer one is the better bet
+    # A tie at the best possible score: the newer one is kept.
+    assert checkpoints.save_best(states[4], 1.0, "r")
     assert Reader(tmp_path / "best").find_steps() == [4]
     assert checkpoints.save_best(states[6], -3.5, "fd")
     assert not Checkpoints(tmp_path, config).save_best(states[8], -3.6, "fd")  # kept in the file

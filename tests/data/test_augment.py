@@ -1,4 +1,4 @@
-"""Joint augmentation: a group on its own, and true to the geometry of a rendered world."""
+"""Joint augmentation: a group of transformations that keeps the geometry of a rendered world."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_every_allowed_symmetry_is_drawn(rotate, num_expected):
 
 @pytest.fixture(scope="module")
 def town():
-    """A rendered scene with its weather, and how both views are rendered from a scene."""
+    """A rendered scene, its weather, and a function that renders both views of a scene."""
     from retroguide_jax.datasets.procedural_city import render_aerial, render_ground, town, weather
 
     fair = weather.sample_weather(np.random.default_rng(1))
@@ -95,7 +95,7 @@ def town():
 
 
 def assert_close(pair, other):
-    """By mean grey-level difference: about 1 here (edges), over 20 where turned wrongly."""
+    """Mean difference of grey levels: about 1 if turned rightly (edges), over 20 if wrongly."""
     for image, wanted in zip(pair, other, strict=True):
         assert np.abs(image.astype(int) - wanted.astype(int)).mean() < 3
 

@@ -1,4 +1,4 @@
-"""Data sets by name: clear errors, and never half a data set."""
+"""Data sets by name: clear errors, and no partial data sets."""
 
 import concurrent.futures
 import os
@@ -69,7 +69,7 @@ def test_a_failed_build_leaves_nothing(raw_dir, tmp_path):
 
 
 def run_build(raw_dir, built, before):
-    """Builds in a process of its own, which first runs the lines `before`."""
+    """Builds in a separate process, which first runs the lines `before`."""
     script = (
         "import sys\n"
         "from pair_files import make_data_config\n"
@@ -88,7 +88,7 @@ def run_build(raw_dir, built, before):
 
 @pytest.mark.parametrize("room", [500, 50_000])
 def test_a_full_disk_leaves_nothing(raw_dir, tmp_path, room):
-    """A limit on the size of files makes the real writer fail, at once or midway."""
+    """A limit on file sizes makes the real writer fail, immediately or midway."""
     rng = np.random.default_rng(0)
     for number in range(4):
         noise = rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)

@@ -48,7 +48,7 @@ def test_exif_orientation_is_obeyed(orientation):
     upright = Image.fromarray(make_noise())
     exif = Image.Exif()
     exif[0x0112] = orientation
-    # Store the image as a camera held that way would: by the inverse of what readers apply.
+    # Store the image as a rotated camera would: apply the inverse of the reader's transformation.
     inverse = {
         1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4,
     }[orientation]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What headers and end markers reveal, on real files cut off, mislabelled or spoiled."""
+"""What headers and end markers reveal, on real files, truncated, mislabelled or corrupted."""
 
 import io
 import struct
@@ -30,12 +30,12 @@ def make_exif(orientation=1, thumbnail=b""):
     exif = Image.Exif()
     exif[0x0112] = orientation
     if thumbnail:
-        exif[0x927C] = thumbnail  # as cameras' maker notes hold previews
+        exif[0x927C] = thumbnail  # like the previews in cameras' maker notes
     return exif.tobytes()
 
 
 def make_jpegs():
-    """Real JPEGs by name: every one holds what could be mistaken for its end."""
+    """Real JPEGs by name; each contains bytes that could be mistaken for its end."""
     thumbnail = encode(NOISE[:16, :16])
     second = io.BytesIO()
     Image.fromarray(NOISE).save(
@@ -61,7 +61,7 @@ def inspect(content, folder, name="image"):
 
 
 def find_length(name):
-    """Bytes up to the end of the picture, or of the first of two."""
+    """Bytes up to the end of the picture, or of the first of two pictures."""
     whole = JPEGS[name]
     return whole.index(END) + 2 if name == "two pictures" else len(whole)
 

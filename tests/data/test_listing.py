@@ -64,7 +64,7 @@ def fill(root, entries):
 
 
 def see(list_fn):
-    """What a command sees, sorted, or what it complains of."""
+    """The files that a command sees, sorted, or its error."""
     try:
         return sorted(list_fn())
     except UserError as error:
@@ -82,7 +82,7 @@ def test_commands_agree_on_what_a_folder_holds(tmp_path_factory, entries):
         "retrieve index": see(lambda: [path for _, path in list_files(folder)]),
         "retrieve query": see(lambda: [path for _, path in retrieve_query._list_queries([folder])]),
     }
-    # What cannot be read is named with its path, and nothing else is missing.
+    # Unreadable files are named with their paths; nothing else is missing.
     shutil.copytree(folder, root / "copy", symlinks=True)
     try:
         scored = sorted(match_folders(folder, root / "copy").paths["generated"])
@@ -119,7 +119,7 @@ def is_readable(path):
      ("a.JPE", "JPEG"), ("a", "JPEG"), ("a.orig", "PNG")],
 )  # fmt: skip
 def test_images_by_other_names_are_scored(tmp_path, name, kind):
-    """None is passed over, so that the number of images is that of the files."""
+    """Files under such names count, so that no image is left out."""
     for folder in ("generated", "reference"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_bytes(encode(kind))
@@ -143,7 +143,7 @@ def test_images_of_other_formats_are_named(tmp_path, name):
 
 @pytest.mark.parametrize("stem", ["Z\u00fcrich", "\u00c5rhus", "\ud55c\uae00"])
 def test_composed_and_decomposed_names_match(tmp_path, stem):
-    """As files that a Mac wrote and those that were made here."""
+    """Names in the decomposed form of macOS match composed ones."""
     for folder, form in (("generated", "NFC"), ("reference", "NFD")):
         path = tmp_path / folder / unicodedata.normalize(form, f"{stem}/{stem}_1.png")
         path.parent.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_list_may_spell_accents_either_way(tmp_path):
 
 
 def test_what_other_systems_leave_behind_is_no_image(tmp_path):
-    """Thumbnails of a network disk would be further images of the set."""
+    """Thumbnail folders of a network drive would add images to the set."""
     for name in ("a.png", "@eaDir/a.png/THUMB.jpg", "__MACOSX/._a.png", ".cache/a.png", "b/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(PNG)

@@ -1,4 +1,4 @@
-"""Masks and labels: codes are never taken for brightness."""
+"""Masks and labels: class codes are never read as brightness."""
 
 import io
 

@@ -28,7 +28,7 @@ def assert_same_batches(batches, others):
 def get_numbers(batch):
     """The numbers written into the flat images, read back from both views."""
     numbers, grounds = (batch[view][:, 0, 0, 0] for view in ("aerial", "ground"))
-    np.testing.assert_array_equal(numbers, grounds)  # pairs stay together
+    np.testing.assert_array_equal(numbers, grounds)  # both views of a pair stay together
     return numbers.tolist()
 
 
@@ -84,7 +84,7 @@ def test_a_batch_larger_than_the_split_repeats_it(pairs):
 
 def test_a_small_data_set_is_decoded_once_and_gives_the_same_batches(pairs, monkeypatch):
     builder, data_config = pairs
-    single = ConfigDict(data_config.to_dict() | {"num_threads": 0})  # one order of decoding
+    single = ConfigDict(data_config.to_dict() | {"num_threads": 0})  # decoded in one order
     decoded = []
     decode = reading.PairDecoder.__call__
 

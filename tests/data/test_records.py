@@ -1,4 +1,4 @@
-"""Stored records are read back as they were, and take no more room than their content."""
+"""Stored records are read back unchanged and take no more space than their content."""
 
 import os
 

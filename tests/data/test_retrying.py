@@ -1,4 +1,4 @@
-"""Storage that hiccups is asked again; only data that was read and is damaged is to be rebuilt."""
+"""Failing storage is read again; only data that was read and is damaged must be rebuilt."""
 
 import errno
 import os
@@ -23,14 +23,14 @@ HICCUPS = [
 
 @pytest.fixture(autouse=True)
 def delays(monkeypatch):
-    """The delays that were waited, in no time."""
+    """The delays that were requested; none is waited."""
     waited = []
     monkeypatch.setattr(retrying.time, "sleep", waited.append)
     return waited
 
 
 class Hiccuping:
-    """Records whose storage fails some times; every opening counts."""
+    """Records whose storage fails several times; counts how often it is opened."""
 
     def __init__(self, records, error, num_failures):
         self.records, self.error, self.left = records, error, num_failures

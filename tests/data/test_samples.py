@@ -1,4 +1,4 @@
-"""Samples of every type: read as they are meant, or refused; never a black image."""
+"""Samples of every type are read as intended or refused; never as a black image."""
 
 import io
 import struct
@@ -24,7 +24,7 @@ def encode(pixels, kind="PNG"):
 
 
 def encode_deep(pixels):
-    """A PNG of 16-bit samples, which Pillow does not write: `[H, W, 3 or 4]`."""
+    """A 16-bit PNG, which Pillow cannot write: `[H, W, 3 or 4]`."""
 
     def chunk(name, content):
         body = name + content
@@ -124,5 +124,5 @@ def test_flat_pictures_are_described():
     assert found == "nearly one colour (levels 7 to 12 of 255)"
     flat[0, 0] = 20
     assert images.Picture(flat, ()).describe_flatness() == ""
-    # Each channel has one level only, whatever they are.
+    # Every channel is constant.
     assert images.Picture(np.full((8, 8, 3), (0, 90, 200), np.uint8), ()).describe_flatness()

@@ -14,7 +14,7 @@ from retroguide_jax.data import catalog, images
 from retroguide_jax.errors import UserError
 
 AERIAL, GROUND, OTHER = (200, 30, 30), (30, 200, 30), (30, 30, 200)
-# What stands in a file, as (what, width in units of the height).
+# The content of a file, as (what, width in units of the height).
 PARTS = {
     "x_fork": [(GROUND, 1), (AERIAL, 1), (OTHER, 1), (OTHER, 1)],
     "selectiongan_cvusa": [(AERIAL, 1), (GROUND, 4), (OTHER, 1), (OTHER, 4)],
@@ -31,7 +31,7 @@ def write_file(path, parts, height=16):
 
 def write_files(root, name, numbers, suffix="png", height=16):
     for number in numbers:
-        # Files of equal content would be one place.
+        # Files with equal content would count as one place.
         numbered = {OTHER: (30, 30, 200 + number)}
         parts = [(numbered.get(colour, colour), times) for colour, times in PARTS[name]]
         write_file(root / f"{number:04d}.{suffix}", parts, height)

@@ -1,4 +1,4 @@
-"""What all builders of photographs stand on: boxes, stored bytes, checks, splits, fingerprints."""
+"""Shared parts of the builders: boxes, stored bytes, checks, splits, fingerprints."""
 
 import dataclasses
 import io
@@ -51,7 +51,7 @@ def test_boxes_are_whole_pixels(box, pixels):
     st.floats(-1, 2), st.floats(-1, 2), st.floats(0.01, 1), st.integers(1, 999), st.integers(1, 999)
 )
 def test_boxes_of_one_size_are_equally_large_and_lie_where_they_should(x, y, side, height, width):
-    # A share that is half a pixel may be rounded either way once it has been shifted.
+    # A boundary at half a pixel may be rounded either way after a shift.
     is_clear = abs((side * width) % 1 - 0.5) > 1e-6 and abs((side * height) % 1 - 0.5) > 1e-6
     left, top, right, bottom = storing.find_pixels(Box(x, y, x + side, y + side), height, width)
     first = storing.find_pixels(Box(0, 0, side, side), height, width)
@@ -103,7 +103,8 @@ def test_resized_and_cropped_images_keep_their_format(pair, view):
     for given_view, pair_box, wanted in (
         (storing.View((1, 1)), box, RAMP[:, 20:60]),
         (storing.View((1, 1), box=box), None, RAMP[:, 20:60]),
-        (storing.View((1, 1), box=Box(0, 0, 0.1, 0.1)), box, RAMP[:, 20:60]),  # the pair's counts
+        # The pair's own box decides.
+        (storing.View((1, 1), box=Box(0, 0, 0.1, 0.1)), box, RAMP[:, 20:60]),
         (storing.View((1, 1), size=(20, 40)), None, images.resize_image(RAMP, (20, 40))),
         (storing.View((1, 1), size=(20, 20)), box, images.resize_image(RAMP[:, 20:60], (20, 20))),
     ):
@@ -131,7 +132,7 @@ def test_examples_hold_what_the_pair_says(pair):
 
 
 def test_an_image_that_cannot_be_decoded_is_a_problem(pair):
-    # Noise: what needs few bytes is decoded at once, as it may be of one colour.
+    # Noise, because small files are decoded at once: they may be of one colour.
     noise = np.random.default_rng(0).integers(0, 256, RAMP.shape, dtype=np.uint8)
     Image.fromarray(noise).save(pair.aerial)
     with open(pair.aerial, "r+b") as file:

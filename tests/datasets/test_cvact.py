@@ -1,4 +1,4 @@
-"""cvact: every layout, variant and form of ACT_data.mat, stored pixels, every fault by name."""
+"""cvact: folder layouts, variants, forms of ACT_data.mat, stored pixels, faults by name."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ from retroguide_jax.errors import UserError
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A whole tree with test pairs, for tests that only read."""
+    """A complete tree with test pairs; tests only read it."""
     return write_tree(tmp_path_factory.mktemp("cvact") / "CVACT", num_test=12)
 
 
@@ -140,7 +140,7 @@ def test_built_pairs_feed_the_model(tree, tmp_path, variant):
 
 
 def write_both(root):
-    """A whole CVACT, and corrected aerials (PNG) of some places; returns those places' ids."""
+    """A complete CVACT, and corrected aerials (PNG) of some places; returns those places' ids."""
     write_tree(root, 8, 4)
     (root / "satview_correct").mkdir()
     names = sorted(pair.id for pair in folder_layout.list_pairs(root, False).pairs)[::2]
@@ -174,7 +174,8 @@ def test_variants_are_data_sets_of_their_own(tmp_path):
         examples = read_examples(built[name], "train") | read_examples(built[name], "val")
         assert {example["vertical_fov"] for example in examples.values()} == {fov}
         assert (sorted(examples) == names) == is_corrected
-        # With no raw_dir the copy is found by its variant, though one's name begins another's.
+        # Without raw_dir the copy is found by its variant, although one name is a prefix of the
+        # other.
         again = open_dataset("", tmp_path / "built", name)
         assert Path(again.data_path) == Path(built[name].data_path)
     corrected = read_examples(built["corrected_full"], "train")
@@ -204,7 +205,7 @@ def test_other_variants_are_refused(tree, tmp_path):
         open_dataset(tree, tmp_path, "corected_full")
 
 
-# Layouts
+# Folder layouts
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -318,7 +319,7 @@ def test_a_damaged_mat_file_is_reported(tmp_path, damage):
         content = b""
     elif damage == "page":
         content = b"<!DOCTYPE html><html>404: not found</html>" * 9
-    else:  # a data type that does not exist, where an id's text has 16
+    else:  # an unknown data type in place of 16, that of an id's text
         place = content.index(b"\x10\x00\x00\x00", 200)
         content[place] = 23
     path.write_bytes(content)
@@ -367,7 +368,7 @@ def test_variables_that_do_not_fit_are_reported(tmp_path, replaced, message):
 
 
 def test_a_file_that_counts_from_0_is_detected_by_the_images(tmp_path):
-    # Place 0 belongs to no split in this tree, so the file itself has no 0 that betrays it.
+    # In this tree place 0 belongs to no split, so no index 0 shows that the file counts from 0.
     root = write_tree(tmp_path / "CVACT", 12, 4)
     right = folder_layout.list_pairs(root, False)
     indices = {name: members - 1 for name, members in read_indices(root).items()}
@@ -377,7 +378,7 @@ def test_a_file_that_counts_from_0_is_detected_by_the_images(tmp_path):
     (problem,) = found.problems
     assert problem.kind == "index" and not found.pairs and len(right.pairs) == 16
     assert "count from 0" in problem.reason and "add 1" in problem.fix
-    for allow_bad in (False, True):  # wrong pairs are never read, whatever is allowed
+    for allow_bad in (False, True):  # mismatched pairs are never read, whatever is allowed
         with pytest.raises(UserError):
             open_dataset(root, tmp_path / "built", allow_bad=allow_bad)
 
@@ -392,7 +393,7 @@ def test_an_index_of_0_is_reported(tmp_path):
 
 
 def test_images_of_the_test_set_alone_do_not_pass_for_a_shift(tmp_path):
-    # Of train nothing is there; counted from 0 some of its places would be.
+    # No image of train exists; if indices counted from 0, some would.
     root = write_tree(tmp_path / "CVACT", 12, 4, 20)
     indices = read_indices(root)
     for k in indices["trainSet"]:
@@ -445,7 +446,7 @@ def test_every_unusable_file_is_listed_and_stops_the_build(tmp_path, capsys):
     Path(pairs[1].aerial).write_bytes(b"")
     Image.new("RGB", (96, 192)).save(pairs[2].ground)
     Image.new("RGB", (96, 64)).save(pairs[3].aerial)
-    Image.new("RGB", (96, 96)).save(pairs[4].aerial, "PNG")  # named .jpg, and fine
+    Image.new("RGB", (96, 96)).save(pairs[4].aerial, "PNG")  # a valid file named .jpg
     reasons = {
         pairs[0].ground: "truncated",
         pairs[1].aerial: "not a JPEG, PNG, WEBP, BMP, GIF or TIFF image",

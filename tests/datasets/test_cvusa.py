@@ -1,4 +1,4 @@
-"""cvusa: every layout and list format, stored bytes untouched, every fault by name."""
+"""cvusa: every folder layout and list format, stored bytes untouched, every fault by name."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ HEADER = ("satellite_path", "ground_path")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A whole tree, for tests that only read."""
+    """A complete tree; tests only read it."""
     return write_tree(tmp_path_factory.mktemp("cvusa") / "CVUSA")
 
 
@@ -143,7 +143,7 @@ def test_empty_lists_are_refused(tmp_path):
 
 
 def spoil(root):
-    """One of each fault; returns the expected report of each."""
+    """Makes one fault of each kind; returns the expected report of each."""
     aerial, ground = root / "bingmap/19", root / "streetview/panos"
     (aerial / "0000001.jpg").unlink()
     whole = (ground / "0000002.jpg").read_bytes()
@@ -283,7 +283,7 @@ def test_positions_are_rows_by_id_wherever_they_are(tmp_path):
     path = root / "split_locations" / "all.csv"
     path.rename(root / "all.csv")
     assert {pair.id: pair.position for pair in folder_layout.list_pairs(root).pairs} == expected
-    # A header that somebody added moves nobody.
+    # An added header shifts no row.
     text = (root / "all.csv").read_text()
     (root / "all.csv").write_text("sat_lat,sat_lon,lat,lon,zoom\n" + text)
     assert {pair.id: pair.position for pair in folder_layout.list_pairs(root).pairs} == expected

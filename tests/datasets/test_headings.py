@@ -1,4 +1,4 @@
-"""A stated heading is obeyed: what the networks see has north in the panorama's centre column."""
+"""A stated heading is applied: the networks see north in the panorama's centre column."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ RED = (255, 0, 0)
 
 
 def write_marked_pair(root, number, bearing, heading):
-    """A red mark lies at `bearing`; the panorama's centre column looks at `heading`."""
+    """A pair with a red mark at `bearing`, whose panorama's centre column looks at `heading`."""
     aerial, ground = np.full((SIZE, SIZE, 3), 60, np.uint8), np.full((16, WIDTH, 3), 60, np.uint8)
-    # Each file of its own: equal ones would be one place.
+    # Every file differs: equal ones would count as one place.
     aerial[0, 0], ground[0, 0] = number, number
     angle = np.radians(bearing)
     y, x = int(SIZE / 2 - 16 * np.cos(angle)), int(SIZE / 2 + 16 * np.sin(angle))
@@ -46,7 +46,7 @@ def find_red(image):
 
 
 def measure_offsets(batch):
-    """By how many degrees the mark in each panorama is off from that in the aerial."""
+    """Degrees between the mark in each panorama and the mark in its aerial."""
     for aerial, ground in zip(batch["aerial"], batch["ground"], strict=True):
         ys, xs = find_red(aerial)
         seen_above = np.arctan2(xs.mean() - SIZE / 2 + 0.5, SIZE / 2 - 0.5 - ys.mean())

@@ -1,4 +1,4 @@
-"""image_pairs: both layouts, every fault by name, stored bytes untouched, folders never mixed."""
+"""image_pairs: both folder layouts, faults by name, stored bytes untouched, folders not mixed."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ def test_two_pairs_are_too_few(tmp_path):
 
 
 def spoil(raw_dir):
-    """One of each fault in a folder of 10 pairs; returns the names of what is wrong."""
+    """Makes one fault of each kind in a folder of 10 pairs; returns the names of what is wrong."""
     aerial, ground = raw_dir / "aerial", raw_dir / "ground"
     (aerial / "000.png").unlink()
     (ground / "001.png").write_bytes(b"")
@@ -314,7 +314,7 @@ def test_ids_positions_and_headings_are_stored(tmp_path):
     ]
     rows = [(*row, *place) for row, place in zip(make_rows(4, 0, 0), places, strict=True)]
     write_manifest(raw_dir, rows, PLACED)
-    # Of ordinary photographs a heading is kept, of panoramas it is used up.
+    # The heading of an ordinary photograph is stored; that of a panorama is applied at the build.
     stored = read_examples(build(raw_dir, tmp_path / "built", panorama=False))
     assert set(stored) == {"Oak St, 5 (north)", "001", "snow ☃", "000"}
     for name, position, heading in (
@@ -327,7 +327,7 @@ def test_ids_positions_and_headings_are_stored(tmp_path):
         assert stored[name]["heading"] == heading
         assert stored[name]["aerial_id"].decode() == name
         assert [each.decode() for each in stored[name]["positives"]] == [name]
-    # The row's own id comes before the stem of another.
+    # A row's own id takes precedence over another row's stem.
     assert stored["000"]["aerial"][0, 0, 0] == 3
 
 
@@ -410,7 +410,7 @@ def test_a_list_of_another_name_is_pointed_at(name, tmp_path):
 
 
 def write_as_bytes(folder, names):
-    """Files by names that are bytes, as from a zip of another system."""
+    """Files whose names are raw bytes, as from a zip file of another system."""
     for view, size in (("aerial", (16, 16)), ("ground", (8, 32))):
         os.makedirs(os.fsencode(folder / view))
         for number, name in enumerate(names):

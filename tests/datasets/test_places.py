@@ -25,7 +25,7 @@ def write(path, colour, size):
 
 
 def write_views(root, num_places, num_views, *, copies=False, splits=("train",)):
-    """A manifest of several panoramas per tile; with `copies` each has a copy of it of its own."""
+    """A manifest of several panoramas per tile; with `copies` each has its own copy of the tile."""
     rows = ["aerial,ground,split"]
     for place in range(num_places):
         for view in range(num_views):
@@ -55,7 +55,7 @@ def test_all_views_of_a_tile_are_one_place(copies, tmp_path):
     assert ground.matches.shape == (15, 3) and (ground.matches >= 0).all()
     one = next(pipeline.make_train_iterator(builder, data_config, batch_size=15, seed=0))
     assert np.unique(one["place"], return_counts=True)[1].tolist() == [3] * 5
-    # The number goes with the pixels, whatever the order and the augmentation.
+    # The place number follows the pixels, whatever the order and the augmentation.
     for place in set(one["place"]):
         rows = one["aerial"][one["place"] == place]
         sums = rows.sum(axis=(1, 2, 3))

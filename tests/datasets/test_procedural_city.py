@@ -39,7 +39,7 @@ from retroguide_jax.datasets.procedural_city.weather import PRESETS, Weather, sa
 
 VIEW = View(aerial_size=64, ground_size=(32, 128), vertical_fov=90.0, cell_size=0.25)
 ROWS, COLUMNS = VIEW.ground_size
-# No clouds and no haze: whatever the picture shows comes from the scene.
+# No clouds and no haze: the picture shows the scene only.
 PLAIN = Weather(
     name="plain",
     zenith=(0.3, 0.5, 0.8),
@@ -155,7 +155,7 @@ def test_heading_turns_the_raster_against_the_compass():
 
 
 def share_equal(a, b):
-    """Pixels that agree: a sample on the border of two cells may fall to either side."""
+    """Share of equal pixels; a sample on the border of two cells may fall on either side."""
     return (np.abs(a.astype(int) - b.astype(int)).max(axis=-1) <= 2).mean()
 
 
@@ -183,7 +183,7 @@ def test_mirrored_world_is_a_mirrored_panorama():
 
 
 def test_panorama_agrees_with_raster_about_the_camera():
-    """Just below the horizon and nearer than any wall, the label is the raster's."""
+    """Just below the horizon and in front of every wall, the label is that of the raster."""
     scene, view = town(), render(town())
     pixel = math.radians(90.0) / ROWS
     row = ROWS - 3
@@ -218,7 +218,8 @@ def test_weather_changes_the_panorama_and_not_the_aerial():
     assert skies.std(axis=0).min() > 10.0
     for view in views[1:]:
         np.testing.assert_array_equal(view.labels, views[0].labels)
-    # The aerial renderer is not given the weather; nor does drawing one disturb the scene.
+    # The aerial renderer does not see the weather, and drawing the weather does not change the
+    # scene.
     np.testing.assert_array_equal(
         render_aerial(town(), size=64), render_aerial(make_scene(5, "market_town"), size=64)
     )
@@ -260,7 +261,7 @@ def test_pairs_do_not_depend_on_order_or_number_of_processes():
     assert len(set(expected)) == 6
     with OrderedPool(2) as pool:
         assert [digest(pair) for pair in pool.map(render_one, range(6))] == expected
-        many = range(500)  # More than may be under way at once.
+        many = range(500)  # More than may be in progress at once.
         assert list(pool.map(math.sqrt, many)) == [math.sqrt(x) for x in many]
         with pytest.raises(ValueError):
             list(pool.map(math.sqrt, [4.0, -1.0]))
@@ -279,7 +280,7 @@ BUILD = """
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The smoke data set, built by a script of its own: builder, output."""
+    """The smoke data set, built by a separate script: builder, output."""
     root = tmp_path_factory.mktemp("city")
     script = root / "build.py"
     script.write_text(textwrap.dedent(BUILD))

@@ -18,7 +18,7 @@ def check(data_config, full=False):
 
 
 def write_rolled(path, size, shift=0, cut=0):
-    """A smooth image that goes all the way round, but for `cut` columns."""
+    """A smooth image whose left and right edges meet, except for `cut` columns."""
     columns = np.arange(size[1] + cut) * 2 * np.pi / (size[1] + cut)
     wave = 127 + 100 * np.sin(columns + shift)
     pixels = np.broadcast_to(wave[None, : size[1], None], (*size, 3)).astype(np.uint8)
@@ -70,7 +70,7 @@ def test_ends_are_checked_in_all_files_pixels_in_a_sample_or_in_all(tmp_path, mo
     monkeypatch.setattr(report, "NUM_SAMPLED", 2)
     raw_dir = write_pairs(tmp_path / "raw", 9)
     victim = raw_dir / "ground" / "003.png"
-    # Noise: what needs few bytes is decoded at once, as it may be of one colour.
+    # Noise, because small files are decoded at once: they may be of one colour.
     noise = np.random.default_rng(0).integers(0, 256, (8, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).save(victim)
     whole = bytearray(victim.read_bytes())

@@ -1,4 +1,4 @@
-"""Lists that other people wrote: CSV in all its forms, and paths that stay inside."""
+"""Lists from other programs: CSV in all its forms, and paths that stay inside the folder."""
 
 import csv
 import io
@@ -61,7 +61,7 @@ def test_lists_that_cannot_be_read_are_named(tmp_path):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with links that leave it and that lead in a circle."""
+    """A folder with links that leave it and links that form a loop."""
     above = tmp_path_factory.mktemp("above").resolve()
     (above / "secret.png").write_text("")
     root = above / "root"
@@ -80,7 +80,7 @@ def test_no_name_leads_out(root, name):
         assert error.kind == "row"
     else:
         inside = Path(path).relative_to(root).parts
-        assert ".." not in inside  # links are the folder's own, and may lead anywhere
+        assert ".." not in inside  # links belong to the folder and may point anywhere
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""vigor_gen: every layout, pairing and protocol, crops by hand, faults by name, the gallery."""
+"""vigor_gen: folder layouts, pairing, protocols, crops by hand, faults by name, the gallery."""
 
 import json
 import re
@@ -24,7 +24,7 @@ SPLITS = {"same_area": {"train": 32, "test": 16}, "cross_area": {"train": 24, "t
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A whole tree, for tests that only read."""
+    """A complete tree; tests only read it."""
     return write_tree(tmp_path_factory.mktemp("vigor"))
 
 
@@ -101,7 +101,7 @@ def test_a_crop_of_chicago_by_hand():
 
 
 def test_label_sets_differ_by_the_published_factors(tree):
-    # 0.114 / (m per pixel): how much further out the corrected camera lies.
+    # 0.114 / (m per pixel): the factor between the corrected and the original offset of the camera.
     factors = dict(zip(CITIES, (1.006640, 1.130762, 0.964949, 1.024609), strict=True))
     original, corrected = (
         list_pairs(tree, f"vigor_crop_same_area{suffix}").pairs
@@ -114,7 +114,7 @@ def test_label_sets_differ_by_the_published_factors(tree):
             for box in (before.aerial_box, after.aerial_box)
         ]
         assert centres[1] == pytest.approx(factors[city] * centres[0], abs=1e-5)
-        # The ground a crop covers does not depend on the labels.
+        # The area of a crop does not depend on the labels.
         sides = [box.right - box.left for box in (before.aerial_box, after.aerial_box)]
         assert sides[0] == pytest.approx(sides[1])
 
@@ -265,7 +265,7 @@ def test_impossible_crops_are_refused(tree, tmp_path, metres):
 
 
 def add_own_tiles(raw_dir, leave_out=()):
-    """Centre-aligned tiles for all panoramas: flat, ten times the panorama's place in the order."""
+    """Centre-aligned tiles for all panoramas: flat, of level ten times the panorama's position."""
     for city in CITIES:
         folder = raw_dir / "vigor_gen_tiles" / city
         folder.mkdir(parents=True)
@@ -383,7 +383,7 @@ def test_a_copy_and_its_gallery_open_without_the_photographs(tree, tmp_path):
         with pytest.raises(UserError, match="gallery of .* is not built.*raw_dir"):
             catalog.open_gallery(data_config, tmp_path)
         first = catalog.open_gallery(make_config(tree, config_name), tmp_path)
-        # One variant's name begins the other's, and the gallery lies beside the pairs.
+        # One variant's name is a prefix of the other's, and the gallery is stored beside the pairs.
         assert catalog.open_dataset(data_config, tmp_path).data_path == built.data_path
         again = catalog.open_gallery(data_config, tmp_path)
         assert Path(again.data_path) == Path(first.data_path)
@@ -450,7 +450,7 @@ def test_absent_lists_are_named(tmp_path):
 
 
 def spoil_lines(lines):
-    """Spoils all lines of a list but the first two; returns what each should be listed as."""
+    """Corrupts all lines of a list but the first two; returns the expected problem of each."""
     rows = [line.split(" ") for line in lines]
     rows[2].pop()
     rows[3].append("1.0")

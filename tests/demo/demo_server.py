@@ -9,7 +9,7 @@ import uvicorn
 
 @contextlib.contextmanager
 def serve(app):
-    """Gives the address; a free port of the loopback."""
+    """Yields the address, on a free port of the loopback."""
     config = uvicorn.Config(app, port=0, ws="none", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, server):
-    """The page, which must ask nobody else; what the console said is in `page.said`."""
+    """The page, which must contact no other host; `page.said` holds the console's messages."""
     page = browser.new_page()
     page.said, asked = [], []
     page.on("console", lambda message: page.said.append(message.text))

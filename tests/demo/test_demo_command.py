@@ -1,4 +1,4 @@
-"""`retroguide demo` as it is started and ended."""
+"""Starting and ending `retroguide demo`."""
 
 import os
 import signal

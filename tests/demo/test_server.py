@@ -1,4 +1,4 @@
-"""What the demo answers: pictures, sentences, and refusals."""
+"""Answers of the demo: pictures, error messages, and refusals."""
 
 import asyncio
 import base64

@@ -24,7 +24,7 @@ PROTOCOL = {
 
 def write(path, *, shift=0.0, seed=0, ids=None, protocol=PROTOCOL, real="r", **more):
     rng = np.random.default_rng(seed)
-    images = np.random.default_rng(9).normal(15, 4, NUM)  # images differ far more than methods
+    images = np.random.default_rng(9).normal(15, 4, NUM)  # images vary far more than methods do
     columns = {
         "id": np.array(ids or [f"i{k}" for k in range(NUM)]),
         "psnr": images[:, None] + shift + rng.normal(0, 0.3, (NUM, 2)),
@@ -111,7 +111,7 @@ def test_no_metric_in_common(tmp_path):
 
 
 def change(place, value):
-    """PROTOCOL with another value at a place, "examples.resize"."""
+    """PROTOCOL with one value changed, named by its path such as "examples.resize"."""
     changed = json.loads(json.dumps(PROTOCOL))
     inner = changed
     *above, last = place.split(".")
@@ -133,7 +133,7 @@ def change(place, value):
     ],
 )
 def test_two_protocols_are_not_compared(tmp_path, place, value):
-    """The error names what differs, and both sides of it."""
+    """The error names the fields that differ, with both values."""
     a = write(tmp_path / "a.csv")
     b = write(tmp_path / "b.csv", protocol=change(place, value))
     with pytest.raises(UserError, match="were measured differently") as caught:

@@ -19,7 +19,7 @@ from retroguide_jax.evaluation.resizing import parse_resize
 
 
 def write(path, value=0, size=(8, 16)):
-    """Writes a flat image of a level, which is then in its pixels what it is by its name."""
+    """Writes a flat image of a level, so that its pixels say which image it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path)
     return path
@@ -159,7 +159,7 @@ def test_all_unreadable_images_are_in_one_error(root):
 
 
 def test_damage_inside_is_found_in_all_when_it_is_met(root):
-    """Headers and ends are intact: only decoding finds it, and then in all, not in the first."""
+    """Headers and ends are intact: only decoding finds the damage, and in all files."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8)
     for name in ("generated/a/00", "reference/b/11", "sky_mask/b/03"):
         path = root / f"{name}.png"
@@ -213,7 +213,7 @@ def test_turned_photographs_count_as_they_are_shown(tmp_path):
 
 
 def test_links_are_followed_wherever_they_lead(root, tmp_path):
-    """Of files and of folders, to another disk too; one that leads to its own parent ends there."""
+    """Links to files and folders, on another disk too; one to its own parent ends there."""
     outside = write(tmp_path / "outside" / "more.png")
     (root / "generated" / "link.png").symlink_to(outside)
     (root / "generated" / "folder").symlink_to(outside.parent)
@@ -239,7 +239,7 @@ def test_names_that_no_list_can_hold_are_refused(root, name):
     with pytest.raises(UserError, match="1 names with line breaks or bytes") as caught:
         match(root)
     assert "\n" not in str(caught.value) and "\r" not in str(caught.value)
-    str(caught.value).encode()  # can be printed
+    str(caught.value).encode()  # printable
     with pytest.raises(UserError, match="cannot be a line"):
         listing.fingerprint_ids([name])
     with pytest.raises(UserError, match="cannot be a line"):
@@ -331,7 +331,7 @@ def test_ids_are_paths_without_their_suffixes(tmp_path_factory, data):
 
 
 def test_depth_and_alpha_are_part_of_what_is_said(tmp_path):
-    """What was done to samples stands beside the scores, and so do images that show nothing."""
+    """Conversions of samples are recorded beside the scores, and so are images without content."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 16, 4), dtype=np.uint8)
     for folder in ("generated", "reference"):
         write(tmp_path / folder / "flat.png", 200)

@@ -57,7 +57,7 @@ def data(monkeypatch):
                 "semi_positives": np.full(batch_size, ""),
             }
             batch["positives"] = batch["aerial_id"]
-            if settings.with_near:  # the tile of the next pair shows the place too
+            if settings.with_near:  # the tile of the next pair shows this place too
                 near = [f"place {(i + 1) % len(images)}" for i in index]
                 batch["semi_positives"] = np.array(near)
             if settings.with_sky:
@@ -96,13 +96,13 @@ class FakeModel:
     def generate(self, source, z):
         self.batch_sizes.add(len(source))
         source = to_float(source) if source.dtype == np.uint8 else source
-        # Never so little that an image equals its target.
+        # Never so small that an image equals its target.
         brightness = self._noise * (1 + np.abs(z[:, :1, None, None]))
         return np.clip(source.swapaxes(1, 2) + brightness, -1, 1)
 
 
 class ConstantModel(FakeModel):
-    """Ignores what it sees."""
+    """Ignores its input."""
 
     def embed(self, images, view):
         return np.full((len(images), 4), 0.5, np.float32)
@@ -129,7 +129,7 @@ def get_values(row):
 
 @pytest.mark.parametrize("views", [("aerial", "ground"), ("ground", "aerial")])
 def test_pairs_that_share_a_tile_are_all_right(data, views):
-    data.pairs_per_tile = NUM_TEST  # one tile in all: whatever is found is right
+    data.pairs_per_tile = NUM_TEST  # all pairs share one tile: whatever is retrieved is right
     values = get_values(evaluate(FakeModel(views=views)))
     assert values["r@1_real/embedder"] == 1
     assert "r@1_shuffled/embedder" not in values  # no image is of another place
@@ -141,7 +141,7 @@ def test_hit_rate_leaves_near_misses_out(data):
     embed = model.embed
 
     def embed_half_way(images, view):
-        """Sources look like the mean of their place and the one before: the next one is near."""
+        """A target is near the next place's source too, so the hit rate exceeds R@1."""
         rows = embed(images, view)
         if view == "aerial":
             return rows
@@ -170,7 +170,7 @@ def test_good_model_passes_its_floors():
     assert 0.02 < values["diversity"] < 0.3
     assert row["absent"] == []
     for name, metric in row["metrics"].items():
-        # The last of an odd number has no neighbour to be shuffled with.
+        # The last of an odd number of examples has no neighbour to take a source from.
         assert metric["n"] == NUM_TEST - ("_shuffled" in name), name
         assert metric["low"] <= metric["value"] <= metric["high"], name
         once = ("_shuffled", "_mean_image", "_real", "diversity", "sky_")
@@ -347,7 +347,7 @@ def test_a_metric_that_images_are_too_small_for_leaves_the_others_standing(tmp_p
 
 @pytest.fixture
 def nets(monkeypatch):
-    """Stand-ins for the networks that need weight files; counts what they are asked."""
+    """Stand-ins for the networks that need weight files; they count their calls."""
     projection = np.random.default_rng(3).normal(size=(16 * 16 * 3, 4)).astype(np.float32)
     asked = []
 
@@ -456,7 +456,7 @@ def test_nothing_to_measure_is_an_error(nets):
 
 @pytest.mark.parametrize("place", [0, NUM_TEST - 1])
 def test_what_is_known_of_other_real_images_is_not_used(nets, tmp_path, data, place):
-    """A data set of equal names, sizes and bytes, one pixel of which is another."""
+    """A data set with equal names, sizes and bytes, except for one pixel."""
     settings = job.Settings(("fid",), 2, reference_stats=tmp_path / "reference.npz")
     model = FakeModel()
     opened = job.Job(settings, {job.EMBEDDER: model})

@@ -59,7 +59,7 @@ def fail(*_):
 
 
 class Painter:
-    """A model that paints the whole image in a grey that its noise chooses, or in none."""
+    """A model that paints the image in a grey that depends on its noise, or not at strength 0."""
 
     source_view, target_view, has_generator, z_dim = "aerial", "ground", True, 2
 

@@ -1,4 +1,4 @@
-"""Folders whose names differ in more than the suffix: what others' scripts write."""
+"""Folders whose names differ in more than the suffix, as other scripts write them."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ IDS = ["000", "001", "011"]
 
 
 def get_flags(error):
-    """(patterns, number of samples) that an error proposes."""
+    """(patterns, number of samples) that an error message proposes."""
     flags = [part.strip("'") for part in str(error).replace("'", "").split() if "--" in part]
     samples = [int(flag.partition("=")[2]) for flag in flags if flag.startswith("--num_samples")]
     names = [flag.removeprefix("--names=") for flag in flags if flag.startswith("--names=")]

@@ -29,7 +29,7 @@ def test_all_ground_images_of_a_tile_are_right():
     places = find_places(make_columns(["b", "a", "b", "c", "b"]), "ground")
     np.testing.assert_array_equal(places.shown, np.arange(5))
     assert list_rows(places.matches) == [[0, 2, 4], [1], [0, 2, 4], [3], [0, 2, 4]]
-    np.testing.assert_array_equal(places.matches[:, 0], np.arange(5))  # the own one first
+    np.testing.assert_array_equal(places.matches[:, 0], np.arange(5))  # its own match first
 
 
 def test_positives_within_metres_are_right_in_both_galleries():

@@ -22,7 +22,7 @@ COLUMNS = {
 def test_rows_of_frozen_networks_are_kept(tmp_path):
     path = tmp_path / "new" / "reference.npz"
     Reference(path).write(DESCRIBED, COLUMNS)
-    known = Reference(path).read(DESCRIBED | {"seed": 5})  # noise has no say in real images
+    known = Reference(path).read(DESCRIBED | {"seed": 5})  # noise does not affect real images
     assert known.keys() == {"id", "real_digest", "real/net.features"}
     np.testing.assert_array_equal(known["real/net.features"], COLUMNS["real/net.features"])
 

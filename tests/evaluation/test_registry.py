@@ -9,7 +9,7 @@ from retroguide_jax.weights.catalog import CATALOG
 def test_presets_and_defaults_are_known_metrics():
     for names in (registry.DEFAULT, *registry.PRESETS.values()):
         assert set(names) <= registry.METRICS.keys() and len(set(names)) == len(names)
-    # What is on by default needs nothing from elsewhere.
+    # Default metrics need no files from elsewhere.
     assert not [name for name in registry.DEFAULT if registry.METRICS[name].net]
 
 

@@ -1,4 +1,4 @@
-"""Resizes are what their names say."""
+"""Each resize method does what its name says."""
 
 from fractions import Fraction
 
@@ -50,7 +50,7 @@ def test_filters_are_those_of_pillow(method):
 
 @pytest.mark.parametrize("size", [(24, 40), (12, 20), (8, 10), (24, 13), (7, 40), (5, 9), (1, 1)])
 def test_areas_are_weighed_by_their_share(size):
-    """Against exact fractions; where a mean lies half-way between two levels, either is right."""
+    """Against exact fractions; where a mean is half-way between two levels, either is right."""
     result = Resize("area", *size).apply(NOISE).astype(int)
     exact = _average_exactly(
         _average_exactly(NOISE.astype(object), size[0]).swapaxes(0, 1), size[1]
@@ -71,7 +71,7 @@ def _average_exactly(values, num):
 
 
 def test_halves_go_up_where_both_sides_are_halved():
-    """As OpenCV does: up in this case, to the even neighbour in others."""
+    """Rounds half-way means as OpenCV does: up in this case, to the even neighbour in others."""
     pair = np.tile(np.array([[0, 1], [0, 1]], np.uint8)[..., None], (1, 1, 3))
     assert np.all(Resize("area", 1, 1).apply(pair) == 1)
     assert np.all(Resize("area", 1, 1).apply(pair[:1]) == 0)

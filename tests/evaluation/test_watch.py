@@ -18,7 +18,7 @@ PROTOCOL = "0123456789abcdef"
 
 
 def add_checkpoint(workdir, step):
-    """As Orbax does: written under another name, then renamed."""
+    """As Orbax does: writes under another name, then renames."""
     beside = workdir / "checkpoints" / f"{step}.orbax-checkpoint-tmp"
     beside.mkdir(parents=True)
     beside.rename(workdir / "checkpoints" / str(step))

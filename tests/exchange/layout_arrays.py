@@ -10,7 +10,7 @@ import numpy as np
 
 
 def make_array(name, shape):
-    """A float32 array for a PyTorch state dict: nothing in it is near its usual first value."""
+    """A float32 array for a PyTorch state dict, far from its usual initial value."""
     draw = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
         return draw.uniform(0.5, 1.5, shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The commands of docs/weights.md, so that each of them is run."""
+"""The commands of docs/weights.md, so that tests run each of them."""
 
 import re
 import shlex
@@ -14,5 +14,5 @@ def read_commands():
 
 
 def replace_config(arguments, path):
-    """The arguments with a small config in place of the one they name."""
+    """The arguments with a small config in place of the named one."""
     return [f"--config={path}" if "--config=" in text else text for text in arguments]

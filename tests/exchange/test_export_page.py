@@ -53,13 +53,13 @@ def _fill(place):
 
 @pytest.fixture(scope="module")
 def outputs(place):
-    """Every block of the page but installations, run in order: [(its text, what it printed)]."""
+    """Runs every block of the page but installations, in order: [(its text, its output)]."""
     outputs = []
     for language, text in re.findall(r"```(bash|python)\n(.*?)```", PAGE.read_text(), re.DOTALL):
         if text.startswith("pip "):
             continue
         if "--format=onnx" in text and not importlib.util.find_spec("jax2onnx"):
-            # Nothing that the page's readers of ONNX do depends on who wrote the file.
+            # The page's readers of ONNX do not depend on the file's author.
             (place / "city_onnx").mkdir()
             onnx.save(onnx.parser.parse_model(ONNX), place / "city_onnx" / "generate.onnx")
             continue
@@ -95,7 +95,7 @@ def test_the_program_draws_what_the_work_directory_draws(outputs, place):
             for folder in ("my_views", "same_views")
         )
         assert program.std() > 1
-        assert np.abs(program - workdir).max() <= 1  # where rounding to a level is a close call
+        assert np.abs(program - workdir).max() <= 1  # where rounding to a level is nearly a tie
 
 
 def test_the_pages_own_programs(outputs, place):

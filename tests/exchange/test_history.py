@@ -1,4 +1,4 @@
-"""An export says how its weights were made, and nothing about the folders of the machine."""
+"""An export records how its weights were made, and no folders of the machine."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Weights in and out: bit by bit, nothing missing, nothing left over, nothing written over."""
+"""Weights in and out: bit by bit, nothing missing, nothing left over, nothing overwritten."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ NETWORKS = ("embedder", "generator", "discriminator")
 
 @pytest.fixture(scope="module")
 def state():
-    """A trained state: the averages differ from what is trained."""
+    """A trained state, whose averages differ from its parameters."""
     config = make_tiny_config(**FIELDS)
     state = create_state(config, make_networks(config), make_mesh({}, jax.devices()[:1]))
     draw = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where the commands of the page are run."""
+    """The folder in which the page's commands run."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("place")
         patch.chdir(place)
@@ -60,7 +60,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(state, place):
-    """The work directory of that state, in the place of which the page speaks."""
+    """The work directory of that state, under the name that the page uses."""
     workdir = place / "runs" / "city"
     checkpoints = Checkpoints(workdir, make_tiny_config(**FIELDS))
     checkpoints.save(Progress(state))
@@ -75,7 +75,7 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def exported(trained, place):
-    """What the page's export makes of it."""
+    """The folder that the page's export writes."""
     assert cli.main(read_commands()[0]) == 0
     return place / "city_weights"
 
@@ -89,7 +89,7 @@ def config_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def imported(exported, config_file, place):
-    """The work directory that the page's import makes of that again."""
+    """The work directory that the page's import makes of the exported folder."""
     assert cli.main(replace_config(read_commands()[1], config_file)) == 0
     return place / "runs" / "city_again"
 
@@ -134,7 +134,7 @@ def test_from_jax_to_pytorch_and_back_no_bit_changes(state, imported):
     assert progress.position == 0 and int(progress.state.step) == 0
     found, wanted = progress.state, state
     check_equal(variables.get_networks(found), variables.get_networks(wanted))
-    # What is trained starts from the averages, which are the weights that were exported.
+    # Training starts from the averages, which are the exported weights.
     check_equal(found.params["embedder"], wanted.ema["embedder"]["params"])
     check_equal(found.stats["embedder"], wanted.ema["embedder"]["stats"])
     check_equal(found.params["generator"], wanted.ema["generator"])
@@ -277,7 +277,7 @@ def test_the_card_tells_what_is_recorded(model, trained, exported, tmp_path):
     assert "step 7 of" in text and "random weights of seed 0" in text
     assert "procedural_city" in text and "No licence has been stated" in text
     assert "Not measured" in text
-    # A row of other weights says nothing of these.
+    # A row about other weights does not apply to these.
     row = {
         "split": "test",
         "dataset": "procedural_city/city_64",
@@ -315,7 +315,7 @@ def test_the_networks_in_pytorch_take_what_is_exported(exported, monkeypatch):
 
 
 def test_the_discriminator_is_exported_where_its_step_is_kept(model, trained, tmp_path, capsys):
-    # As of a best checkpoint after which training went on.
+    # As with a best checkpoint after which training continued.
     older = copy.copy(model)
     older.step -= 1
     written = safetensors_export.export(older, trained, tmp_path)

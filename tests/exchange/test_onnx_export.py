@@ -22,7 +22,7 @@ def embedder():
 
 @pytest.fixture
 def give_onnx(monkeypatch):
-    """Returns give(graph text): what a stand-in for jax2onnx makes of any function."""
+    """Returns give(graph text): makes jax2onnx return this graph for any function."""
 
     def give(text):
         model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> {text}')
@@ -59,7 +59,7 @@ def test_without_jax2onnx(embedder, tmp_path, monkeypatch):
 
 
 def test_files_are_the_models(tmp_path):
-    """Where jax2onnx is installed, which no extra does: its dependencies exclude ours."""
+    """Needs jax2onnx, which no extra installs: its dependencies exclude ours."""
     pytest.importorskip("jax2onnx")
     model = make_model(make_tiny_config(dtype="bfloat16"))
     files = export_onnx(model, tmp_path)

@@ -68,14 +68,14 @@ def test_what_programs_hold(folder):
         assert program.platforms == PLATFORMS == ("cpu", "cuda", "tpu")
         assert set(re.findall(r"custom_call @(\w+)", text)) <= {"shape_assertion", "mhlo.erf"}
         assert "threefry" not in text
-        # Names of source files, but not of the folders of this machine.
+        # Names of source files are allowed, folders of this machine are not.
         assert ".py" in text and not re.findall(r"/[^\"\s]*\.py", text)
     assert load(folder / "embed_aerial.stablehlo").in_avals[0].shape[1:] == (16, 16, 3)
     assert not jax.config.jax_hlo_source_file_canonicalization_regex
 
 
 def test_other_networks(tmp_path):
-    """The other direction, backbone and forms; recomputation is of training only."""
+    """The other direction, backbone and forms; rematerialisation affects training only."""
     fields = {
         "embedder.backbone": "convnext",
         "embedder.head": "gap",

@@ -1,4 +1,4 @@
-"""Half precision: what is rounded, scored and written are the same weights."""
+"""Half precision: the weights that are scored are the weights that are written."""
 
 import jax
 import numpy as np

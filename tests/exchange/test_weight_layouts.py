@@ -58,7 +58,7 @@ def map_file(tmp_path, layout, arrays, config, **options):
 
 
 def build(config, found):
-    """The embedder and its variables, of a plan that has all of them."""
+    """The embedder and its variables, from a mapping that covers all of them."""
     networks = make_networks(config)
     state = jax.eval_shape(lambda: initial_state(config, networks))
     embedder = variables.get_networks(state)["embedder"]
@@ -98,7 +98,7 @@ def test_features_of_timm_are_those_before_the_last_normalisation(tmp_path):
     features = kept["intermediates"]["towers_aerial"]["stage_3_block_0"]["__call__"][0]
     wanted = golden["features"].transpose(0, 2, 3, 1)
     np.testing.assert_allclose(features, wanted, atol=1e-4 * np.abs(wanted).max())
-    # What the note says of the embedding: pooled before the normalisation, timm's is ours.
+    # As the note about the embedding says: pooled before the normalisation, ours equals timm's.
     scale, shift = state["head.norm.weight"], state["head.norm.bias"]
 
     def normalise(x):
@@ -129,7 +129,7 @@ def test_sample4geo_is_timm_with_a_prefix_and_a_temperature(tmp_path):
 
 @pytest.mark.parametrize("prefix", ["net.", "model.model.", "encoder.backbone."])
 def test_a_network_inside_of_another_is_found(tmp_path, prefix):
-    """As Lightning and other training scripts name it; two such networks are not chosen between."""
+    """Prefixes as Lightning and other training scripts write them; two networks are ambiguous."""
     shapes = json.loads(str(load_golden("golden_timm.npz")["shapes"]))
     plain = {k: v for k, v in make_state(shapes).items() if not k.startswith("head.fc")}
     config = make_tiny_config(**CONVNEXT)

@@ -1,4 +1,4 @@
-"""Each command of docs/weights.md that imports what others trained does what the page says."""
+"""Each import command of docs/weights.md does what the page says."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ FIELDS = {"mode": "contrastive", "data.aerial_size": (32, 32), "data.ground_size
 def get_config(): return make_tiny_config(**FIELDS, **{"embedder.saig.stem_norm": "batch"})
 """
 ZEROS = {"stem.0.weight": np.zeros((4, 3, 4, 4)), "stem.0.bias": np.zeros(4)}
-# What a file must have to be taken for one of its kind, and what else is in it.
+# Arrays that identify each kind of file, and other contents of such files.
 FILES = {
     "model_checkpoint.pth": ({"model_grd.": 0}, {}),
     "imagenet.pth": (
@@ -33,7 +33,7 @@ FILES = {
 
 
 def write_file(name, config, layout):
-    """A file such as the page names, with arrays for the config; returns its real name."""
+    """A file as the page names it, with arrays for the config; returns its real name."""
     example, more = FILES[name]
     source = importing.LAYOUTS[layout](example)
     arrays = {}

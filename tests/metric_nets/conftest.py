@@ -11,7 +11,7 @@ from retroguide_jax.metric_nets.layers import list_layers
 
 @pytest.fixture(scope="session")
 def golden():
-    """What the field's packages say, see make_golden.py; of every row, each 16th column."""
+    """Outputs of the field's packages, see make_golden.py; every 16th column of each row."""
     with np.load(Path(__file__).with_name("golden.npz")) as arrays:
         return dict(arrays)
 

@@ -42,7 +42,7 @@ def write_stablehlo(tmp_path):
 
 
 def encode_onnx(ops, shape, num_inputs):
-    """An ONNX model, protocol buffer by hand: the numbers are those of onnx.proto3's fields."""
+    """An ONNX model written as a protocol buffer by hand, with the field numbers of onnx.proto3."""
 
     def varint(value):
         more = b""

@@ -26,7 +26,7 @@ def test_features_are_those_of_the_fields_packages(inception_state, golden):
 
 
 def test_preprocessings_differ(golden):
-    """What the agreement above is worth: taking one for another is a larger error by far."""
+    """The agreement above is meaningful: mixing up two preprocessings gives a far larger error."""
     for name in set(inception.PREPROCESSINGS) - {"clean"}:
         difference = golden[f"{name}_large"] - golden["clean_large"]
         assert np.abs(difference).max() > 1e-3

@@ -1,6 +1,6 @@
-"""The pixel metrics once more, from their formulas, in NumPy's float64: what tests compare with.
+"""The pixel metrics again, by their formulas in NumPy's float64, for tests to compare with.
 
-Each takes one pair, uint8 [H, W, 3], and gives a float.
+Each takes one pair, uint8 [H, W, 3], and returns a float.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ from retroguide_jax.metrics.moments import Moments, compute_moments
 
 
 def draw(num, num_features, seed=0, decay=0.1):
-    """Rows like an embedding's: of one sign, float32, with a falling spectrum."""
+    """Rows like those of an embedding: nonnegative, float32, with a falling spectrum."""
     rng = np.random.default_rng(seed)
     scale = np.geomspace(1, decay, num_features)
     mix = np.eye(num_features) + 0.3 * rng.standard_normal((num_features,) * 2) / num_features**0.5

@@ -5,7 +5,7 @@ from retroguide_jax.metrics import diversity
 
 
 def fill(*levels):
-    """uint8 [K, 1, 4, 4, 3], one flat image a level."""
+    """uint8 [K, 1, 4, 4, 3], one flat image per level."""
     return np.stack([np.full((1, 4, 4, 3), level, np.uint8) for level in levels])
 
 

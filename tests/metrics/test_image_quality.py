@@ -32,7 +32,7 @@ SKY = ROW[..., 0] < 12 + COLUMN[..., 0] % 7
 
 
 def _make_pairs():
-    """Generated and target of every degree of likeness, uint8 [9, 32, 64, 3] each."""
+    """Generated and target images of every degree of similarity, uint8 [9, 32, 64, 3] each."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (2, *REAL.shape), dtype=np.uint8)
     smooth = np.uint8(127 + 100 * np.sin(COLUMN / 9) * np.cos(ROW / 11) + 5 * CHANNEL)

@@ -27,13 +27,13 @@ def make_near_ties(spread):
 
 @pytest.fixture(params=[(20, 24), (40, 192)])
 def tile(request, monkeypatch):
-    """Many small tiles, or one: what `max_bytes` decides where there are more rows."""
+    """Many small tiles, or one, as `max_bytes` decides for longer galleries."""
     monkeypatch.setattr(products, "plan_tile", lambda *_: request.param)
 
 
 @pytest.fixture(params=[None, 1, 8])
 def devices(request):
-    """The host, or so many devices."""
+    """The host, or this many devices."""
     return request.param and jax.local_devices()[: request.param]
 
 
@@ -115,7 +115,7 @@ def test_a_better_item_is_tied_within_the_tolerance(offset, rank):
     ahead, aside = np.linalg.qr(gallery[:2].T.astype(np.float64))[0].T
     gallery[:2] = np.cos(angle)[:, None] * ahead + np.sin(angle)[:, None] * aside
     query = ahead[None].astype(np.float32)
-    # Float32 alone cannot decide: its products may differ by more than what decides.
+    # Float32 alone cannot decide: the error of its products may exceed the difference.
     assert products.bound_error(512, np.float32) > 1e-5
     assert retrieval.rank_matches(query, gallery, np.array([0])).ranks[0] == rank
 
@@ -159,7 +159,7 @@ def test_excluded_items_make_the_hit_rate():
     matches, near = np.array([1]), np.array([[0, -1]])
     assert retrieval.rank_matches(query, gallery, matches).ranks == 2
     assert retrieval.rank_matches(query, gallery, matches, excluded=near).ranks == 1
-    # Who lists the match itself among them does not lose it.
+    # A query whose match is listed among its exclusions keeps the match.
     both = np.array([[0, 1]])
     assert retrieval.rank_matches(query, gallery, matches, excluded=both).ranks == 1
 

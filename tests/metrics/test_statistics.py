@@ -58,7 +58,7 @@ def test_rows_with_nan_are_left_out_and_counted():
 
 def test_ends_of_infinite_scores():
     values = np.random.default_rng(1).standard_normal(100)
-    values[:1] = np.inf  # a share 0.37 of the resamples misses it
+    values[:1] = np.inf  # a share of 0.37 of the resamples misses it
     found = statistics.bootstrap_mean(values)
     assert found.value == np.inf and np.isfinite(found.low) and found.high == np.inf
     values[:30] = np.inf

@@ -57,7 +57,7 @@ def test_unknown_conditioning():
 
 
 def test_the_gain_keeps_the_second_moment():
-    """Of images as data has them; with a scale of 1 each leaky ReLU halves it."""
+    """The second moment of images as in data sets; with a scale of 1 each leaky ReLU halves it."""
     images = RNG.normal(size=(2, 16, 64, 3)).astype(np.float32)
     found = {}
     for scale in (1.0, 2 / 1.04):
@@ -70,7 +70,7 @@ def test_the_gain_keeps_the_second_moment():
 
 
 def test_logits_are_float32_under_bfloat16():
-    """Not merely cast: a bfloat16 logit has 8 bits."""
+    """Not merely cast at the end: a bfloat16 logit has 8 bits."""
     discriminator, variables = make(dtype=jnp.bfloat16)
     logits = np.asarray(jax.jit(discriminator.apply)(variables, IMAGES, EMBEDDING)[0])
     assert logits.dtype == np.float32

@@ -27,7 +27,7 @@ def count(tree):
 
 
 def shapes_of(module, *shapes, **kwargs):
-    """Output and parameters of a module as shapes; nothing is computed."""
+    """Output and parameters of a module as shapes, without computing them."""
     args = [jnp.zeros(shape) for shape in shapes]
     return jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), *args, **kwargs))
 

@@ -36,7 +36,7 @@ class Drawer:
                 self.inputs["keys"],
             )
         )
-        # No leaf at zero: a part that starts switched off would hide what it depends on.
+        # No parameter at zero: a part that is switched off at first would hide its dependencies.
         self.variables = jax.tree.map(
             lambda leaf: 0.5 * rng.normal(size=leaf.shape).astype(np.float32), shapes
         )
@@ -88,7 +88,7 @@ def test_style_codes_lie_on_a_sphere(drawer):
     for code in (mapped, encoded):
         np.testing.assert_allclose(jnp.square(code).sum(-1), 4.0, rtol=1e-4)
         assert jnp.abs(code[0] - code[1]).max() > 1e-3
-    # The mapping network sees the direction of the noise, not its length.
+    # The mapping network depends on the direction of the noise, not on its length.
     longer = apply_fn(drawer.variables, 3 * z, method="map_noise")
     np.testing.assert_allclose(longer, mapped, rtol=1e-4, atol=1e-4)
 
@@ -143,7 +143,7 @@ def test_parameters_of_the_region_masks(num_regions):
 
 
 def test_blocks_commute_with_rolling_the_panorama():
-    """At the start the noise has no weight; everything else turns with the panorama."""
+    """The noise has weight zero at first; everything else turns with the panorama."""
     h = np.random.default_rng(0).normal(size=(2, 4, 8, 6)).astype(np.float32)
     condition = np.ones((2, 5), np.float32)
     tokens = np.ones((2, 3, 4), np.float32)

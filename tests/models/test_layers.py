@@ -29,7 +29,7 @@ def normalise(h):
 
 
 def init(module, *args):
-    """The module's parameters, all of them random, so that no start value hides a mistake."""
+    """The module's parameters, all random, so that no initial value hides a mistake."""
     params = jax.eval_shape(lambda: module.init(jax.random.key(0), *args))["params"]
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)

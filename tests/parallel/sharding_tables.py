@@ -36,7 +36,7 @@ def full_table(name):
 
 
 def format_table(rows):
-    """One line a row."""
+    """One line per row."""
     return "".join(f"{path} {shape} {dtype} {spec}\n" for path, shape, dtype, spec in rows)
 
 

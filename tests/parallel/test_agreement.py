@@ -7,7 +7,7 @@ HOSTS = ("a", "b", "c", "d")
 
 def test_equal_processes_agree():
     assert find_differences(HOSTS, [{"jax": "0.10.2", "batches": "7"}] * 4) == ""
-    check_agreement({"batches": "7"})  # one alone
+    check_agreement({"batches": "7"})  # a single process
 
 
 def test_the_odd_processes_are_named_with_the_fact():

@@ -6,7 +6,7 @@ from joined import run_job
 from retroguide_jax.errors import UserError
 from retroguide_jax.parallel import failure
 
-# What waits in a collective as far as Python can see: the others never come.
+# To Python this is a wait in a collective: the other processes never come.
 WAIT = "service._client().wait_at_barrier('never', 90_000)"
 
 
@@ -89,7 +89,7 @@ def test_the_writer_is_first_and_its_error_reaches_the_others(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_is_gone_ends_the_others_by_its_heartbeat(killed):
-    """Of the first process JAX notices at once that its connections are closed."""
+    """If process 0 dies, JAX notices at once that its connections are closed."""
     body = f"os.kill(os.getpid(), signal.SIGKILL) if me == {killed} else {WAIT}"
     began = time.monotonic()
     results = run_job(2, body, timeout=150)
@@ -100,7 +100,7 @@ def test_a_process_that_is_gone_ends_the_others_by_its_heartbeat(killed):
 
 def test_statuses():
     class JaxRuntimeError(RuntimeError):
-        """Told by its name, so that nothing has to import JAX."""
+        """The class is recognised by name, so that nothing has to import JAX."""
 
     assert failure.choose_status(UserError("x")) == 1
     assert failure.choose_status(KeyboardInterrupt()) == 130

@@ -22,13 +22,13 @@ def convolve(variables, images):
 
 
 def test_results_do_not_depend_on_the_number_of_devices(weights):
-    """Bit by bit, as long as a device gets as many rows."""
+    """Equal bit by bit, as long as the number of rows per device is equal."""
     rows = np.random.default_rng(1).normal(size=(32, 12, 20, 3)).astype(np.float32)
     found = []
     for num in (1, 2, 4, 8):
         devices = LocalDevices(jax.devices()[:num])
         fn, variables = devices.compile(convolve), devices.replicate(weights)
-        parts = np.split(rows, 8 // num)  # four rows a device
+        parts = np.split(rows, 8 // num)  # four rows per device
         found.append(
             np.concatenate([np.asarray(fn(variables, *devices.spread(part))) for part in parts])
         )

@@ -24,7 +24,7 @@ def test_a_line_that_does_not_end_comes_with_the_end():
 
 
 def test_lines_are_passed_on_whole():
-    """Where processes share a pipe, half a line of one may be followed by another's."""
+    """Where processes share a pipe, half a line of one may be followed by part of another's."""
     pieces = []
     stream = io.StringIO()
     stream.write = pieces.append

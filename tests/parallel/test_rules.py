@@ -86,7 +86,10 @@ def test_every_leaf_of_every_config_matches_and_mirrors_its_parameter(name):
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", CONFIGS)
 def test_golden_table(name):
-    """A change of placement must be meant. Regenerate: python tests/parallel/sharding_tables.py"""
+    """A change of placement must be intended.
+
+    Regenerate: python tests/parallel/sharding_tables.py
+    """
     assert format_params(full_table(name)) == golden_path(name).read_text()
 
 

@@ -10,7 +10,7 @@ def test_a_process_alone_is_not_joined():
 
 @pytest.mark.smoke
 def test_words_reach_all_and_the_end_is_clean():
-    """A watcher that waits for a word that never comes must not disturb the exit."""
+    """A watcher that waits for a message that never comes must not delay the exit."""
     body = """
     heard = threading.Event()
     service.watch("word", lambda text: (print("heard", text), heard.set()))

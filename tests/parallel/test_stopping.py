@@ -27,7 +27,7 @@ def test_a_process_alone_stops_at_the_next_check(number):
         assert stopper.check() is None
         os.kill(os.getpid(), number)
         assert stopper.check() == number
-        assert signal.getsignal(number) == before  # so that a second one ends at once
+        assert signal.getsignal(number) == before  # so that a second signal ends at once
     assert signal.getsignal(number) == before
 
 
@@ -35,7 +35,7 @@ def test_a_process_alone_stops_at_the_next_check(number):
     "signal_at", [{2: 20}, pytest.param({0: 30, 1: 31}, marks=pytest.mark.slow)]
 )
 def test_one_signal_stops_all_at_the_same_step(signal_at):
-    """Nothing else keeps these processes in step, and the one with the signal is slow or fast."""
+    """Nothing else keeps these processes in step; the one that gets the signal is slow or fast."""
     results = run_job(3, f"signal_at = {signal_at}\npace = (0.002, 0.02, 0.007)\n{LOOP}")
     assert [status for status, _, _ in results] == [143] * 3, results
     said = [out.split("] ")[1] for _, out, _ in results]

@@ -1,4 +1,4 @@
-"""Tables of what holds a step's time: every millisecond has one row, named by its module."""
+"""Tables of a step's time: every millisecond has one row, named by its module."""
 
 import pytest
 from programs import CHAIN, PROGRAM
@@ -63,5 +63,5 @@ def test_kernels_of_libraries_keep_their_names():
 
 def test_written_bytes_by_form():
     written = breakdown.measure_written(measure(CHAIN))
-    # The fusion writes the product; the gathered array beside it is another's.
+    # The fusion writes the product; the gathered array beside it belongs to another kernel.
     assert written["float32"] == 128 * 128 * 4 and written["padding"] == 0

@@ -5,7 +5,7 @@ import pytest
 from retroguide_jax.errors import UserError
 from retroguide_jax.plan.chips import CHIPS, GIB, find_chip
 
-# Published a chip, all links and both directions (docs.cloud.google.com/tpu/docs/...).
+# Published per chip, all links and both directions (docs.cloud.google.com/tpu/docs/...).
 _LINKS = {"v5e": 400e9, "v6e": 800e9, "v5p": 1200e9, "tpu7x": 1200e9}
 
 

@@ -41,7 +41,7 @@ main(["plan", "--config=city_smoke", "--topology=v5e:1x1"])
 
 
 def test_jax_is_imported_after_its_environment_is_set():
-    """It reads its platforms once; with others than `cpu` it would look for GPUs' libraries."""
+    """JAX reads its platforms once; with others than `cpu` it would look for GPU libraries."""
     done = subprocess.run([sys.executable, "-c", PREPARE], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
 

@@ -33,7 +33,7 @@ def test_search_finds_the_largest(first, known, each):
 
 
 def test_search_steps_down_from_a_wrong_estimate():
-    # From 8 on a batch takes far more than the first two promise.
+    # From 8 pairs on a batch takes far more memory than the first two sizes suggest.
     largest, _ = search_batch(lambda b: (b < 8, 100 * b if b < 8 else None), 2000, 1, 2)
     assert largest == 7
 

@@ -1,4 +1,4 @@
-"""What travels between TPU slices, read from a program of their compiler."""
+"""Exchanges between TPU slices, read from a program of their compiler."""
 
 import importlib.util
 import subprocess

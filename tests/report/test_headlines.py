@@ -20,7 +20,7 @@ def test_a_score_stands_between_floor_and_ceiling():
         "r@1_real/judge": entry(0.7),
     }
     (headline,) = make_headlines(scores, "panorama")
-    assert headline.metric == "r@1/judge"  # not by the embedder that the generator pleases
+    assert headline.metric == "r@1/judge"  # not the embedder that guided the generator
     assert headline.marks == {
         "score": (60.0, "60.0 %"),
         "floor": (10.0, "10.0 %"),

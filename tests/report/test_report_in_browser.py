@@ -1,4 +1,4 @@
-"""The page as readers see it: it draws its charts, asks for nothing, and fits a phone."""
+"""The page in a browser: it draws its charts, loads nothing, and fits a phone."""
 
 import shutil
 
@@ -28,7 +28,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, page):
-    """Returns open(width, scheme) -> (the page, what went wrong on it)."""
+    """Returns open(width, scheme) -> (the page, its errors)."""
 
     def open_(width, scheme):
         tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)

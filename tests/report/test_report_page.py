@@ -38,7 +38,7 @@ def test_damaged_lines_are_reported_on_the_page_and_on_the_terminal(world, tmp_p
     assert cli.main(["report", *arguments, f"--output={tmp_path / 'p.html'}"]) == 0
     printed, text = capsys.readouterr().out, (tmp_path / "p.html").read_text()
     assert "metrics.jsonl: 1 lines are damaged: 5" in printed and "1 lines are damaged: 5" in text
-    # The data set is not there: each section that shows places says so, and how to fill it.
+    # Without the data set each section of places says so, and how to fill it.
     assert "not on the page:" in printed
     assert text.count("Not shown:") == 4 and "--data_dir=DIR" in text
 

@@ -29,7 +29,7 @@ class FakeModel:
 
 
 def write(folder, names):
-    """One flat image a name, each of another colour and size."""
+    """One flat image per name, each of another colour and size."""
     pictures = []
     for number, name in enumerate(names):
         path = folder / f"{number}.png"

@@ -1,4 +1,4 @@
-"""Coordinates of files: by ids with or without suffix, and what is said where none fits."""
+"""Coordinates of files: by ids with or without suffix, and the message where none match."""
 
 import types
 

@@ -50,6 +50,6 @@ def finished(train_once):
 
 @pytest.fixture(scope="session")
 def judge(make_once):
-    """An embedder of its own, with weights drawn at random: nothing is compiled for it."""
+    """An embedder with random weights: nothing is compiled for it."""
     config = load_config("city_smoke", ["--config.mode=contrastive"])
     return make_once("judge", lambda workdir: save_run(workdir, config))

@@ -1,8 +1,8 @@
-"""`retroguide` with plain gradient descent in Adam's place.
+"""`retroguide` with plain gradient descent in place of Adam.
 
-Adam divides a gradient by its own size: where the true gradient is zero, as that of a bias in front
-of a normalisation, a rounding error becomes a whole step, and steps later all numbers differ.
-Descent keeps runs comparable whose sums are taken in another order.
+Adam divides a gradient by its own size: where the true gradient is zero, such as that of a bias
+before a normalisation, a rounding error becomes a full step, and a few steps later all numbers
+differ. Descent keeps runs comparable whose sums are taken in another order.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Jobs of several processes as users start them, and what they leave."""
+"""Jobs of several processes as users start them, and their results."""
 
 import json
 import os
@@ -25,7 +25,7 @@ DESCEND = TESTS / "system" / "descend.py"
 
 
 def make_variables(num_devices=1):
-    """Of processes that find TINY_JOB's networks, simulate so many devices and compile fast."""
+    """Makes processes find TINY_JOB's networks, simulate this many devices and compile fast."""
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths), "XLA_FLAGS": make_xla_flags(num_devices)}
 
@@ -79,7 +79,7 @@ class Job:
                 self.script.wait()
 
     def wait_until_gone(self, timeout=10) -> None:
-        """Nothing of the job may be left running."""
+        """Asserts that no process of the job is left."""
         end = time.monotonic() + timeout
         while left := self.find_pids():
             assert time.monotonic() < end, f"left running: {left}\n{self.read()}"
@@ -89,7 +89,7 @@ class Job:
         return self.log.read_text()
 
     def read_start(self) -> int | None:
-        """The step that the run resumed from, once printed."""
+        """The step that the run resumed from, once it is printed."""
         match = re.search(r"; from step (\d+) to", self.read())
         return match and int(match[1])
 
@@ -99,7 +99,7 @@ class Job:
 
 
 def run_descent(num_devices, *args):
-    """One process on so many simulated devices, by gradient descent; returns what it printed."""
+    """Trains by gradient descent in one process on this many devices; returns its output."""
     done = subprocess.run(
         [sys.executable, DESCEND, *map(str, args)],
         env=os.environ | make_variables(num_devices),
@@ -125,7 +125,7 @@ def read_state(workdir, step):
 
 
 def list_steps(workdir):
-    """Steps of the whole checkpoints; none before there is a folder for them."""
+    """Steps of the complete checkpoints; none before their folder exists."""
     names = [path.name for path in (workdir / "checkpoints").glob("*")]
     return sorted(int(name) for name in names if name.isdecimal())
 

@@ -26,7 +26,7 @@ CASES = {
     ),
     "vigor cross-area": (raw_vigor.write_tree, {}, "vigor_gen", "as_is_cross_area", "test"),
 }
-# What these do differently is tested under tests/datasets/ as well.
+# Their differences are tested under tests/datasets/ as well.
 SLOW = ("cvact", "vigor cross-area")
 STEPS = ("train.num_steps", "eval.every", "train.checkpoint_every", "train.sample_every")
 
@@ -44,7 +44,7 @@ def case(request, tmp_path):
 
 @pytest.fixture
 def built(case, run_command, tmp_path):
-    """The flag of the folder with the data set, which was checked, built and shown."""
+    """The flag of the folder with the data set, after check, build and show."""
     name, variant, raw_dir, _ = case
     data = [f"--raw_dir={raw_dir}", f"--config_name={variant}"]
     data += ["--config.data.aerial_size=(64, 64)", "--config.data.ground_size=(32, 128)"]
@@ -86,7 +86,7 @@ def test_from_a_raw_folder_to_a_score(case, built, run_command, tmp_path):
     train += [f"--config.data.config_name={variant}", *(f"--config.{s}=4" for s in STEPS)]
     trained = run_command(*train, f"--workdir={workdir}", built)
     assert trained.returncode == 0, trained.stderr
-    # The data set is the one that was built above: neither checked nor stored again.
+    # The data set is the one built above: neither checked nor stored again.
     assert "building" not in trained.stderr
     assert (workdir / "samples" / "step_000004.png").exists()
 

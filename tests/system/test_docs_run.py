@@ -1,4 +1,4 @@
-"""The commands that the pages print do what they say, on small data and random weights."""
+"""The commands printed on the pages do what the pages say, on small data and random weights."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from tiny import make_tiny_config
 from retroguide_jax import __main__ as cli
 from retroguide_jax.config import config_to_json
 
-# What is run by other tests, for it takes long or needs files of its own.
+# Run by other tests, because they take long or need files of their own.
 ELSEWHERE = {
     r"train --config=city ": "tests/system/test_run.py",
     r"train --config=city_judge": "tests/training/test_switches.py",
@@ -46,7 +46,7 @@ def find_elsewhere(line):
 
 
 def stand_in(line):
-    """The same words, about the one run that is here instead of those of other data sets."""
+    """The command, on the one run that exists here in place of the pages' other runs."""
     return re.sub(r"\bruns/(mine|cvusa)\b", "runs/city", line.removeprefix("retroguide "))
 
 
@@ -56,7 +56,7 @@ HERE = [line for line in LINES if not find_elsewhere(line)]
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory, data_dir):
-    """{line: its exit status} of all that is run here, in the pages' order, in one folder."""
+    """{line: its exit status} of all commands that run here, in the pages' order, in one folder."""
     place = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)

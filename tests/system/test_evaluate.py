@@ -20,15 +20,15 @@ CHOSEN = "--metrics=default,retrieval_same_view,retrieval_reverse"
 
 @pytest.fixture(scope="module")
 def trained(finished, tmp_path_factory):
-    """A finished run of two checkpoints, that scores are written to."""
-    # Where tests of training run at the same time, they may be replacing a file of it.
+    """A finished run of two checkpoints, for scores to be written to."""
+    # Training tests that run at the same time may be replacing one of its files.
     unfinished = shutil.ignore_patterns("*.part", "*.tmp*")
     return shutil.copytree(finished, tmp_path_factory.mktemp("runs") / "model", ignore=unfinished)
 
 
 @pytest.fixture(scope="module")
 def scored(run_command, trained, judge, data_dir, tmp_path_factory):
-    """What one process on one device finds: (row, saved images, per-image file, stdout)."""
+    """Results of one process on one device: (row, saved images, per-image file, stdout)."""
     out = tmp_path_factory.mktemp("scored")
     done = run_command(
         "evaluate",
@@ -92,8 +92,8 @@ def test_saved_images_score_the_same_from_their_folders(run_command, scored, jud
     found = json.loads((tmp_path / "row.json").read_text())
     compared = 0
     for name, metric in row["metrics"].items():
-        # Those of the embedder and of the training set cannot be known from folders, and in
-        # another order each image has another neighbour.
+        # Folders have no embedder and no training set, and in another order each image has another
+        # neighbour.
         if name.endswith(("embedder", "_mean_image")) or "_shuffled" in name:
             continue
         np.testing.assert_allclose(found["metrics"][name]["value"], metric["value"], rtol=1e-9)
@@ -132,7 +132,7 @@ def start(args, *, devices, processes=1, number=0, port=0):
 def test_devices_and_processes_do_not_matter(
     scored, trained, judge, data_dir, tmp_path, devices, processes
 ):
-    """15 examples, 4 a device at a time: unequal shares and devices that get nothing."""
+    """15 examples, 4 per device at a time: unequal shares, and devices without any."""
     workdir = shutil.copytree(trained, tmp_path / "w", ignore=shutil.ignore_patterns("eval"))
     flags = [f"--workdir={workdir}", f"--judge={judge}", f"--data_dir={data_dir}", CHOSEN]
     flags += ["--num_noises=1", "--max_examples=15", "--batch_size=4"]
@@ -167,7 +167,7 @@ def test_a_watching_job_scores_every_checkpoint_once(run_command, trained, data_
     workdir = tmp_path / "w"
     flags = [f"--workdir={workdir}", f"--data_dir={data_dir}", "--watch", "--poll_seconds=0.1"]
     flags += ["--num_noises=1", "--metrics=psnr,retrieval", "--batch_size=16"]
-    # Started before there is anything; killed while it works; started again.
+    # Started before there is a checkpoint, killed while it works, and started again.
     process = start(["evaluate", *flags], devices=1)
     time.sleep(1)
     shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("eval", "finished.json"))

@@ -1,4 +1,4 @@
-"""A work directory made of imported weights serves wherever a trained one does."""
+"""A work directory of imported weights works wherever a trained one does."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from retroguide_jax.config import load_config
 from retroguide_jax.torch_layout import axes, variables
 from retroguide_jax.torch_layout.names import name_parameter
 
-# Those of a test of test_run.py, whose compiled programs serve here too.
+# The flags of a test in test_run.py, whose compiled programs are shared.
 FLAGS = ("--config.mode=frozen", "--config.train.num_steps=2", "--config.eval.every=2")
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """A work directory whose weights are like those of no initialisation; not to be written to."""
+    """A work directory whose weights resemble no initialisation; tests only read it."""
     place = tmp_path_factory.mktemp("imported")
     draw = np.random.default_rng(0)
     arrays = {}
@@ -62,7 +62,7 @@ def test_generate_and_evaluate_use_it(run_command, copied, data_dir, tmp_path):
     assert row["step"] == 0 and row["metrics"]["psnr"]["n"] == 4
 
 
-@pytest.mark.slow  # a training; restoring as it does is one of tests/exchange/test_importing.py
+@pytest.mark.slow  # this trains; tests/exchange/test_importing.py covers restoring
 def test_train_goes_on_from_it(train, imported, copied):
     before = load_model(imported)
     done = train(copied, *FLAGS)
@@ -71,13 +71,13 @@ def test_train_goes_on_from_it(train, imported, copied):
     after = load_model(copied)
     assert list_steps(copied) == [0, 2] and after.step == 2
     generators = after.variables["generator"], before.variables["generator"]
-    # Two small steps away, whereas weights as initialised are around 0.
+    # Two small steps away, whereas initial weights lie around 0.
     check_near(*generators, 0.1)
     with pytest.raises(AssertionError):
         check_near(*generators, 0.0)
 
 
-@pytest.mark.slow  # a second training, of which test_run.py tests all but whose embedder it takes
+@pytest.mark.slow  # this trains too; test_run.py covers all but the imported embedder
 def test_frozen_mode_takes_its_embedder(train, imported, tmp_path):
     done = train(tmp_path / "w", *FLAGS, f"--config.frozen_embedder={imported}")
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
-"""Several processes are one process of as many devices, however often they are killed.
+"""Several processes equal one process with as many devices, however often they are killed.
 
-KILL_SEED=N repeats a sequence of kills, as far as moments can be repeated.
+KILL_SEED=N repeats a sequence of kills, as far as timing allows.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from local_jobs import (
 )
 
 NUM_STEPS, EVERY = 30, 3
-WHOM = ("one", "all", "parent")  # one of the processes, all of them, the script that started them
+WHOM = ("one", "all", "parent")  # kill one process, all processes, or the script that started them
 WHEN = ("start", "step", "save")
 
 
@@ -47,20 +47,20 @@ def start_job(data_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flags(request):
-    """Of the run that is killed; the embedder alone compiles in a third of the time."""
+    """Flags of the run that is killed; the embedder alone compiles in a third of the time."""
     numbers = (f"--config.train.num_steps={NUM_STEPS}", f"--config.train.checkpoint_every={EVERY}")
     return (f"--config={TINY_JOB}", f"--config.mode={request.param}", *numbers)
 
 
 @pytest.fixture(scope="module")
 def start_tiny(start_job, flags):
-    """Returns start_tiny(workdir) -> Job: the command that is killed and given again."""
+    """Returns start_tiny(workdir) -> Job: the command that is killed and repeated."""
     return lambda workdir: start_job(2, "train", *flags, f"--workdir={workdir}")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(start_tiny, tmp_path_factory):
-    """The work directory of the run that was left alone, and the seconds to its first step."""
+    """The work directory of an undisturbed run, and the seconds to its first step."""
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     started = time.monotonic()
     job = start_tiny(workdir)
@@ -83,12 +83,12 @@ def test_two_processes_train_as_two_devices(uninterrupted, flags, run_command, d
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num", "mode"),
-    # Four processes sum in another order than four devices, and a generator that has just begun
-    # amplifies rounding (docs/scale.md). Two numbers have one sum.
+    # Four processes sum in another order than four devices, and a new generator amplifies rounding
+    # (docs/scale.md). A sum of two numbers has one order.
     [(2, "joint"), (4, "contrastive")],
 )
 def test_many_steps_and_their_evaluation(start_job, data_dir, tmp_path, num, mode):
-    """No split is a multiple of what the processes take at a time."""
+    """No split is a multiple of the number of examples that the processes take at a time."""
     flags = ["--config=city_smoke", "--config.train.num_steps=50", "--config.eval.every=50"]
     flags += ["--config.train.checkpoint_every=50"]
     flags += [f"--config.mode={mode}"]
@@ -141,7 +141,7 @@ def wait_for(when, job, workdir, rng, start_seconds):
 
 
 def kill(whom, job, rng):
-    """Kills and waits until nothing of the job is left; returns the seconds that took."""
+    """Kills, and waits until no process of the job is left; returns the seconds that this took."""
     pids = job.find_pids()
     trainers = [pid for name, pid in sorted(pids.items()) if name.isdecimal()]
     begun = time.monotonic()
@@ -151,7 +151,7 @@ def kill(whom, job, rng):
         job.kill(*job.find_pids().values())
     elif trainers:
         job.kill(*(trainers if whom == "all" else [rng.choice(trainers)]))
-    else:  # so early that there is only the script
+    else:  # so early that only the script exists
         job.kill(*pids.values())
     job.wait(timeout=120)
     job.wait_until_gone()
@@ -159,7 +159,7 @@ def kill(whom, job, rng):
 
 
 def choose_kinds(rng, num_kills):
-    """(whom, when) of each kill: every pair once, in any order, before one comes again."""
+    """(whom, when) of each kill: every pair once, in random order, before one is repeated."""
     pairs = list(itertools.product(WHOM, WHEN))
     rounds = (rng.sample(pairs, len(pairs)) for _ in itertools.count())
     return list(itertools.islice(itertools.chain.from_iterable(rounds), num_kills))
@@ -190,7 +190,7 @@ def test_a_killed_job_goes_on_bitwise(start_tiny, uninterrupted, tmp_path, num_k
                 in_save = bool(list_unfinished(workdir))
                 num_in_save += in_save
                 seconds = kill(whom, job, rng)
-            # Whatever was saved is gone on from, and whatever was due was saved.
+            # Every saved checkpoint is resumed from, and every due checkpoint was saved.
             assert job.read_start() in (None, saved), job.read()
             saved, printed = max(list_steps(workdir), default=0), job.read_step()
             assert saved >= (printed - 1) // EVERY * EVERY, job.read()

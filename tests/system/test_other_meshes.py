@@ -1,11 +1,11 @@
-"""A run that was saved on eight devices goes on along the same curve on other meshes."""
+"""A run saved on eight devices continues along the same curve on other meshes."""
 
 import shutil
 
 import pytest
 from local_jobs import TINY_JOB, assert_agree, run_descent
 
-# Few steps more: at some later one an activation falls on the other side of a kink by rounding.
+# Few further steps: later an activation crosses a kink because of rounding.
 NUM_STEPS, SAVED = 9, 6
 
 

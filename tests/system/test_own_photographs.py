@@ -1,10 +1,10 @@
-"""A dozen photographs of one's own: they train, and what is wrong with them is named."""
+"""A dozen photographs of a user: they train, and their faults are named."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-# The embedder alone: what photographs change ends with the batches.
+# The embedder alone: photographs matter to the data only.
 SMALL = [
     "--config.mode=contrastive",
     "--config.data.aerial_size=(32, 32)",

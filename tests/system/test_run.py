@@ -1,4 +1,4 @@
-"""Whole runs as users start them: train, stop, resume, evaluate, generate, and what goes wrong."""
+"""Whole runs as users start them: train, stop, resume, evaluate, generate, and errors."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from retroguide_jax.training.speed import SPEEDS
 
 @pytest.fixture(scope="session")
 def stop_at(data_dir):
-    """Returns stop_at(workdir, step, number): starts a run, signals it when it prints `step`."""
+    """Returns stop_at(workdir, step, number): starts a run and signals it when it prints `step`."""
 
     def run(workdir, step, number):
         command = [sys.executable, "-m", "retroguide_jax", "train", "--config=city_smoke"]
@@ -205,7 +205,7 @@ def test_a_damaged_checkpoint_is_passed_over(run_command, train, finished, stopp
     assert "Traceback" not in done.stderr
     first, second = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert f"{newest} is DAMAGED" in first and f"using {workdir}/checkpoints/{older}" in second
-    assert list_steps(workdir) == [older, newest]  # who only reads renames nothing
+    assert list_steps(workdir) == [older, newest]  # a reader renames nothing
     done = train(workdir, *FLAGS)
     assert done.returncode == 0, done.stderr
     assert f"{newest} is DAMAGED" in done.stderr and "Traceback" not in done.stderr
@@ -242,7 +242,7 @@ def test_a_judge_cannot_generate(run_command, judge, tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_spoils_nothing(stopped, data_dir, tmp_path):
-    """A limit on the size of files stands for the full disk: writes fail part of the way."""
+    """A limit on file sizes simulates a full disk: writes fail part of the way."""
     workdir = shutil.copytree(stopped[0], tmp_path / "full")
     before = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
     command = [sys.executable, "-m", "retroguide_jax", "train", "--config=city_smoke", *FLAGS]
@@ -277,7 +277,7 @@ def test_a_run_that_diverges_is_stopped(train, tmp_path):
 
 
 def test_frozen_mode_keeps_the_embedder_of_its_work_directory(train, judge, tmp_path):
-    # Of all generators the U-Net compiles soonest, and with one example there is no validation.
+    # Of all generators the U-Net compiles fastest; with one example there is no validation.
     flags = (
         "--config.mode=frozen",
         "--config.train.num_steps=2",
@@ -325,7 +325,8 @@ def test_judges_and_metrics_of_the_config_score_while_training(train, judge, tmp
         row for row in read_rows(tmp_path / "w" / "metrics.jsonl") if "val/mrr_real/judge" in row
     ]
     assert [row["step"] for row in rows] == [1, 2]
-    assert rows[0]["val/mrr_real/judge"] == rows[1]["val/mrr_real/judge"]  # it does not learn
+    # The score is the same twice: the newer checkpoint is kept..
+    assert rows[0]["val/mrr_real/judge"] == rows[1]["val/mrr_real/judge"]
     # Its score is always the same: the newer checkpoint is the better bet.
     assert [path.name for path in (tmp_path / "w" / "best").iterdir()] == ["2"]
     done = train(tmp_path / "v", *flags, "--config.eval.metrics=lpips_alex")
@@ -334,7 +335,7 @@ def test_judges_and_metrics_of_the_config_score_while_training(train, judge, tmp
     assert_one_line(done, "config.eval.metrics: lpips_alex: ")
 
 
-@pytest.mark.slow  # its step is one of tests/training/test_switches.py
+@pytest.mark.slow  # its training step is tested in tests/training/test_switches.py
 def test_ground_to_aerial_trains(train, tmp_path):
     flags = ("--config.train.num_steps=2", "--config.eval.every=2")
     done = train(tmp_path / "w", *flags, config="city_smoke:g2a")

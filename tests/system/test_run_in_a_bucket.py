@@ -1,4 +1,4 @@
-"""Training and evaluation side by side in a bucket, killed and started again."""
+"""Training and evaluation side by side in a bucket, killed and restarted."""
 
 import json
 import os

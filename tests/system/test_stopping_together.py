@@ -1,4 +1,4 @@
-"""Real processes that train together, and the one of them that gets a signal to end."""
+"""Real processes that train together, one of which gets a signal to end."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import sys
 import pytest
 from compiling import FAST
 
-# The embedder alone: how a run stops does not depend on what is trained, and this compiles sooner.
+# The embedder alone: stopping does not depend on the networks, and it compiles faster.
 FLAGS = [
     "--config.mode=contrastive",
     "--config.train.num_steps=500",

@@ -1,4 +1,4 @@
-"""A config of whole runs that cost little but their start: the networks of tests/tiny.py."""
+"""A config for whole runs that cost little but their start: the networks of tests/tiny.py."""
 
 from tiny import make_tiny_config
 
@@ -6,7 +6,7 @@ from tiny import make_tiny_config
 def get_config(direction="a2g"):
     fields = {
         "data.config_name": "city_smoke",
-        # Neither is a multiple of what processes or devices take at a time.
+        # Neither is a multiple of the number taken by processes or devices at a time.
         "data.train_split": "train[9:]",
         "data.val_split": "train[:9]",
         "data.aerial_size": (32, 32),

@@ -1,4 +1,4 @@
-"""A model as a folder of .safetensors files: read like a work directory, and not written to."""
+"""A model as a folder of .safetensors files: read like a work directory, never written to."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The cases and the twin lie with the benchmarks."""
+"""Makes the cases and the twin, which lie in benchmarks/, importable."""
 
 import sys
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Which cases golden.npz holds, and how little of each: the same for its maker and its test."""
+"""Selects the cases and elements kept in golden.npz, for its maker and its test."""
 
 import numpy as np
 from parity_cases import layers, losses, networks, updates
 
 NETWORKS = ("embedder, batch norm", "generator, default", "discriminator, patch")
-# What these networks have inside; and second derivatives of more than one discriminator.
+# Layers that these networks contain, and second derivatives of further discriminators.
 LEFT_OUT = (
     "attentional AdaIN, mask",
     "facade block",
@@ -19,7 +19,7 @@ LEFT_OUT = (
     "structure block",
     "style encoder",
 )
-NUM_ELEMENTS = 60  # of an array
+NUM_ELEMENTS = 60  # elements per array
 
 
 def list_cases():
@@ -29,7 +29,7 @@ def list_cases():
 
 
 def thin_out(results):
-    """A few evenly spaced elements of each array, by name in order."""
+    """A few evenly spaced elements of each array, in the order of names."""
     return {
         name: np.ravel(results[name])[:: max(1, results[name].size // NUM_ELEMENTS)]
         for name in sorted(results)

@@ -1,4 +1,4 @@
-"""Ours against what the PyTorch twin once computed; no PyTorch needed."""
+"""Ours against stored results of the PyTorch twin; needs no PyTorch."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ def check(config, dtype, losses, params):
     assert np.isfinite([*last.params.values(), last.average]).all(), last
     for line in lines:
         assert line.metrics < losses, line
-        # Not a number until there is a first change.
+        # NaN until the first change.
         assert not any(value > params for value in (*line.params.values(), line.average)), line
 
 
@@ -80,7 +80,7 @@ def test_ten_steps_with_other_switches(name):
 
 
 def train(dtype=torch.float64, **switches):
-    """Parameters of the twin after three steps, and the losses of the last."""
+    """Parameters of the twin after three steps, and the losses of the last step."""
     from torch_reference.networks import build_networks
     from torch_reference.step import TrainStep
     from torch_reference.switches import Switches
@@ -114,7 +114,7 @@ def test_switches_change_no_result(switch):
     for name, value in metrics.items():
         np.testing.assert_allclose(other_metrics[name], value, rtol=1e-9, err_msg=name)
     for param, other in zip(params, others, strict=True):
-        # Where a gradient is nothing but rounding, Adam takes steps of at most 1e-9 for it.
+        # Where a gradient is only rounding, Adam takes steps of at most 1e-9.
         np.testing.assert_allclose(other, param, rtol=1e-9, atol=1e-8)
 
 

@@ -22,7 +22,7 @@ def test_pairs_are_changed_alike_and_rows_are_not(roll):
     once, again = augment(same), augment(same)
     np.testing.assert_array_equal(once, again)
     assert len(np.unique(np.round(np.asarray(once).mean((1, 2, 3)), 5))) == NUM
-    # A hole lies at the same place in any two images; nowhere is all of an image lost.
+    # A hole has the same position in any two images; no image is lost entirely.
     holes = [np.asarray(augment(images) == 0).all(-1) for images in (IMAGES, 1 + IMAGES)]
     np.testing.assert_array_equal(*holes)
     assert 0 < np.mean(holes) < 0.25

@@ -1,4 +1,4 @@
-"""One step is the same step on any number of devices, compiled once."""
+"""A step gives the same result on any number of devices and is compiled once."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ class Runner:
 
     def run(self, state, batches):
         """Starts from `state` on the host; returns the host's copy of [(state, metrics)]."""
-        # Copied, because the step overwrites what it is given.
+        # Copied, because the step donates its inputs.
         state = jax.device_put(jax.tree.map(np.array, state), self.shardings)
         history = []
         for batch in batches:
@@ -61,7 +61,7 @@ def setting():
     )
     one = Runner(config, (1, 1))
     state = state_lib.create_state(config, make_networks(config), one.mesh)
-    # The per-layer noise starts with no weight; given some, it is compared too.
+    # The per-layer noise has weight zero at first; give it some weight, so that it is compared too.
     state.params["generator"] = jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf + 0.1 if "scale" in str(path[-1]) else leaf,
         state.params["generator"],
@@ -119,7 +119,7 @@ def test_devices_agree(setting, shape):
         for name in found.params:
             update = largest(subtract(wanted.params[name], previous.params[name]))
             error = largest(subtract(found.params[name], wanted.params[name]))
-            # Parameters are float32 too: an error below their own rounding says nothing.
+            # Parameters are float32: an error below their rounding is meaningless.
             assert error <= 5e-5 * update + 1e-6 * largest(wanted.params[name]), name
         assert largest(subtract(found.stats, wanted.stats)) < 1e-5
         assert largest(subtract(found.ema, wanted.ema)) < 1e-5
@@ -169,7 +169,7 @@ def test_the_average_follows_the_parameters(setting):
 
 
 def test_the_averages_are_copies(setting):
-    """An average that shared its parameters' buffers could not be donated beside them."""
+    """An average that shared its parameters' buffers could not be donated together with them."""
     config, _, _, one, _ = setting
     state = state_lib.create_state(config, make_networks(config), one.mesh)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size]

@@ -33,7 +33,7 @@ FIELDS = {
 
 
 class _Spoilt:
-    """A training iterator, some of whose batches are not numbers."""
+    """A training iterator that yields NaN in some batches."""
 
     def __init__(self, iterator, bad):
         self.iterator, self.bad = iterator, bad
@@ -41,7 +41,7 @@ class _Spoilt:
     def __next__(self):
         number = self.get_state()["next_index"]
         batch = next(self.iterator)
-        # Pixels are always numbers: floats in their place, which the step takes too.
+        # uint8 pixels cannot be NaN: replace them by floats, which the step takes too.
         noise = np.float32(np.nan if number in self.bad else 0)
         return batch | {view: to_float(batch[view]) + noise for view in ("aerial", "ground")}
 
@@ -69,7 +69,7 @@ def train(tmp_path, monkeypatch):
     return run
 
 
-# Step 5 succeeds, 6 to 8 fail; that is found while step 9 is logged, when nine batches are drawn.
+# Step 5 succeeds, 6 to 8 fail; this is noticed while step 9 is logged, when nine batches are drawn.
 BAD = {5, 6, 7}
 
 
@@ -78,7 +78,7 @@ def read_json(path):
 
 
 def check_speeds(workdir, printed):
-    """Of every step but the first, which compiles."""
+    """Every step but the first, which compiles, has its speed."""
     lines = [line for line in printed.splitlines() if line.startswith("step ")]
     assert [" left)" in line for line in lines[:3]] == [False, True, True]
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -89,7 +89,7 @@ def check_speeds(workdir, printed):
 
 
 def check_trace(folder):
-    """Holds the two steps, as TensorBoard finds and jax reads them."""
+    """The trace holds the two steps, where TensorBoard looks for it and in the form jax reads."""
     (path,) = folder.glob("plugins/profile/*/*.xplane.pb")
     planes = jax.profiler.ProfileData.from_file(str(path)).planes
     events = [event for plane in planes for line in plane.lines for event in line.events]

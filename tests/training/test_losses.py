@@ -85,7 +85,7 @@ def test_mode_seeking_falls_as_images_differ_more():
     found = losses.mode_seeking(image, other, code, other_code)
     np.testing.assert_allclose(found, np.mean(styles / (pixels + 1e-5)), rtol=1e-4)
     assert losses.mode_seeking(2 * image, 2 * other, code, other_code) < found
-    # The codes must not be pulled together to please it.
+    # This loss must not draw the codes together.
     grads = jax.grad(losses.mode_seeking, argnums=2)(image, other, code, other_code)
     np.testing.assert_array_equal(grads, 0.0)
 

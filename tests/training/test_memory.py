@@ -1,4 +1,4 @@
-"""What saves memory changes no result: micro batches and rematerialisation."""
+"""Saving memory changes no result: micro batches and rematerialisation."""
 
 import jax
 import jax.numpy as jnp
@@ -138,12 +138,12 @@ def test_rematerialisation_keeps_less_and_changes_nothing(network):
     found = {}
     for remat in ("none", "elementwise", "blocks"):
         loss_fn, params = network(remat)
-        # The function that pulls back is a tree of what was kept for it.
+        # The pull-back function is a tree of the values kept for it.
         pull_back = jax.eval_shape(lambda params: jax.vjp(loss_fn, params)[1], params)  # noqa: B023
         kept = sum(leaf.size for leaf in jax.tree.leaves(pull_back))
         found[remat] = kept, params, jax.jit(jax.grad(loss_fn))(params)
     sizes = [kept for kept, _, _ in found.values()]
-    # The penalty is a gradient itself: what its outer gradient keeps is not ordered.
+    # The penalty is a gradient itself, so the sizes of its kept values have no fixed order.
     assert sizes[0] > sizes[1] > sizes[2] or network is judge, sizes
     _, params, grads = found["none"]
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) > 1e-6

@@ -1,4 +1,4 @@
-"""How terms and heads are put together; the losses themselves are in test_losses.py."""
+"""How terms and heads are combined; test_losses.py covers the losses themselves."""
 
 import types
 
@@ -59,12 +59,12 @@ def make_generator_objective(recipe, params):
 
 
 def test_both_heads_have_half_of_every_gradient():
-    # Where D calls everything right, with certainty, each wrong logit costs itself.
+    # Where D is certain and always right, the gradient of a wrong logit is the logit's weight.
     recipe, right = make_recipe(), make_params(bias=30.0)
     d_loss = objectives.discriminator_objective(recipe, IMAGES, IMAGES, GUIDANCE)
     grads = jax.grad(d_loss, has_aux=True)(right)[0]
     np.testing.assert_allclose([grads["pair_bias"], grads["patch_bias"]], 0.5, rtol=1e-5)
-    # Where it calls everything wrong, so does each of G's.
+    # Where D is certain and always wrong, so is the gradient of each of G's logits.
     g_loss = lambda params: make_generator_objective(recipe, params)(IMAGES)[1]  # noqa: E731
     grads = jax.grad(lambda params: g_loss(params)["g/adversarial"])(make_params(bias=-30.0))
     np.testing.assert_allclose([grads["pair_bias"], grads["patch_bias"]], -0.5, rtol=1e-5)

@@ -50,7 +50,7 @@ def test_a_bank_holds_more_negatives_of_the_source(chunk):
             expected += (np.log(np.exp(logits).sum()) - logits[i]) / 12
     found = pairwise.info_nce(SOURCE, TARGET, 7.0, chunk, bank=bank.add(empty, more))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    # Another view of a row's own place is no negative of that row.
+    # Another view of the row's place is no negative of that row.
     place = np.arange(6, dtype=np.int32)
     same = bank.add(empty, SOURCE[:1], place[:1])
     found = pairwise.info_nce(SOURCE[:1], TARGET[:1], 7.0, place=place[:1], bank=same)
@@ -123,7 +123,7 @@ def test_blocks_and_devices_change_neither_value_nor_gradient(pairs, name, chunk
 @pytest.mark.parametrize(("chunk", "most"), [(0, 8 * 64), (16, 8 * 16)])
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_device_holds_all_similarities(name, chunk, most):
-    """Of the compiled program of 8 devices, no array is longer than a device's rows of a block."""
+    """In the program compiled for 8 devices, no array is longer than a device's rows of a block."""
     mesh = make_mesh({"data": -1})
     whole = NamedSharding(mesh, PartitionSpec())
     fn = jax.jit(
@@ -143,11 +143,11 @@ def test_no_device_holds_all_similarities(name, chunk, most):
 @pytest.mark.parametrize("chunk", [0, 3])
 @pytest.mark.parametrize("name", LOSSES)
 def test_rows_of_one_place_are_no_negatives(name, chunk):
-    """Rows 1 and 4 show one place: what is said of either does not depend on the other's target."""
+    """Rows 1 and 4 show one place: the term of either does not depend on the other's target."""
     place = np.array([0, 1, 2, 3, 1, 5], np.int32)
     loss_fn = functools.partial(LOSSES[name], chunk=chunk, place=place)
     other = TARGET.copy()
-    other[4] = SOURCE[1]  # the nearest there can be
+    other[4] = SOURCE[1]  # the smallest possible distance
     rows = lambda target: jax.grad(lambda a: loss_fn(a, target))(SOURCE)[1]  # noqa: E731
     np.testing.assert_allclose(rows(other), rows(TARGET), atol=1e-6)
     assert np.abs(rows(TARGET)).max() > 1e-3
@@ -164,5 +164,5 @@ def test_rows_of_one_place_are_no_rivals(chunk):
     assert pairwise.retrieval_accuracy(source, target, chunk) == pytest.approx(4 / 6)
     place = np.array([0, 1, 2, 3, 1, 5], np.int32)
     found = pairwise.retrieval_accuracy(source, target, chunk, place=place)
-    # Row 4's own target is as far from it as all others: a tie.
+    # Row 4 is as far from its own target as from all others: a tie.
     assert found == pytest.approx(5 / 6)

@@ -1,4 +1,4 @@
-"""What is written down of skipped updates, and the advice to a run that has diverged."""
+"""Records of skipped updates, and the advice after a run has diverged."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def test_the_networks_at_fault_are_named():
         "discriminator",
         "generator",
     ]
-    assert name_culprits(NOT_DUE) == ["embedder"]  # parameters that are not finite themselves
+    assert name_culprits(NOT_DUE) == ["embedder"]  # the parameters themselves are not finite
 
 
 def test_a_skipped_update_is_written_down_with_its_batch(tmp_path, capsys):
@@ -50,7 +50,7 @@ def test_a_skipped_update_is_written_down_with_its_batch(tmp_path, capsys):
     files = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
     assert files == ["step_000012.json", "step_000014.json"]
     content = json.loads((tmp_path / "nonfinite" / files[0]).read_text())
-    # Step 11 takes the batch at the position, number 17.
+    # Step 11 takes batch number 17, the position.
     assert (content["step"], content["batch"], content["ids"]) == (12, 18, ["pair_18"])
     assert content["networks"] == ["generator"]
     assert content["metrics"]["g/grad"] == "inf" and content["metrics"]["g/param_norm"] == 3.0

@@ -1,4 +1,4 @@
-"""Speed, the time left and the warning of starving devices, from intervals of steps."""
+"""Speed, remaining time and the warning of waiting for data, from intervals of steps."""
 
 import os
 
@@ -10,7 +10,7 @@ from retroguide_jax.training.timing import Interval
 
 
 class Timer:
-    """Gives intervals that a test lists."""
+    """A timer that returns the intervals that a test lists."""
 
     def __init__(self, *intervals):
         self.intervals = [Interval(*interval) for interval in intervals]
@@ -32,7 +32,7 @@ def test_the_time_left_is_that_of_the_warm_up_and_then_of_the_run():
         speed.measure(step, 10)
         rests.append(speed.describe_rest(step))
     assert rests[0] == "00:10 until the generator starts"
-    assert rests[1] == ""  # no step of the generator was timed yet
+    assert rests[1] == ""  # no step of the generator has been timed
     assert rests[2:] == ["05:50 left", "05:00 left"]
 
 

@@ -1,4 +1,4 @@
-"""Every mode and switch runs; a few together per step, since a step takes seconds to compile."""
+"""Every mode and switch runs; several together, because a step takes seconds to compile."""
 
 import jax
 import numpy as np
@@ -72,7 +72,7 @@ BUNDLES = {
         "embedder.convnext.depths": (1, 1),
     },
 }
-# Which of the metrics, beside those of every run, a bundle must have or must lack.
+# Metrics of other runs that a bundle must lack.
 ABSENT = {
     "no_embedding": ("contrastive/loss", "g/style_matching"),
     "one_stage": ("g/l1_low", "g/retrieval"),

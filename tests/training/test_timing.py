@@ -1,4 +1,4 @@
-"""Times of steps on a clock of the test's own: what counts as a step, as waiting, as neither."""
+"""Step times on a fake clock: what counts as a step, as waiting, or as neither."""
 
 import concurrent.futures
 
@@ -9,7 +9,7 @@ from retroguide_jax.training.timing import Interval, StepTimer
 
 
 class AtOnce(concurrent.futures.Executor):
-    """Runs each task where it is submitted."""
+    """Runs each task at once, in the caller's thread."""
 
     def submit(self, fn, *args):
         future = concurrent.futures.Future()
@@ -25,7 +25,7 @@ class Clock:
 
 
 class Metrics:
-    """Those of a step that ends at a given time."""
+    """Metrics of a step that ends at the given time."""
 
     def __init__(self, clock, end):
         self.clock, self.end = clock, end

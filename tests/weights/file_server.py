@@ -1,4 +1,4 @@
-"""A web server for one folder, on a thread, that can misbehave as asked."""
+"""A web server for one folder, on a thread, that misbehaves on request."""
 
 import contextlib
 import hashlib
@@ -73,7 +73,7 @@ def serve(contents):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.handle_error = lambda *args: None  # a client that has heard enough closes
+        server.handle_error = lambda *args: None  # a client that has read enough closes
         files.address = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

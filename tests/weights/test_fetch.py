@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: whole and right, or not at all."""
+"""Downloads from a server on this machine: complete and verified, or not at all."""
 
 import dataclasses
 import fcntl
@@ -21,7 +21,7 @@ PLACES, PLACES_PATH = "places_alexnet", "/alexnet_places365.pth.tar"
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serves the bytes that the catalog then takes for SqueezeNet's, and others for Places'."""
+    """Serves bytes that the catalog accepts as SqueezeNet's, and others as those of Places365."""
     entry = dataclasses.replace(
         catalog.CATALOG[NAME], sha256=hashlib.sha256(BODY).hexdigest(), size=len(BODY)
     )
@@ -76,7 +76,7 @@ def test_a_part_that_is_whole_too_long_or_of_another_file(server, cache, part):
 
 
 def test_a_file_that_changes_on_the_server_is_not_mixed(server, cache):
-    """With no known digest only the server's own mark of the state decides."""
+    """With no known digest only the server's validator says whether the file has changed."""
     server.cut_after = [400]
     new = b"y" * 1000
     pause = time.sleep
@@ -205,7 +205,7 @@ def test_a_full_disk_and_a_forbidden_place_are_reported(server, cache, monkeypat
         fetch.fetch(NAME, mirror=server.address)
     cache.unlink()
     cache.mkdir()
-    # /dev/full takes nothing, as a full disk does.
+    # /dev/full takes no bytes, like a full disk.
     with open("/dev/full", "wb", buffering=0) as full:
         broken = download.Download(NAME, server.address + PATH, _Sink(full), len(BODY), "")
         with pytest.raises(UserError, match="No space left"):
@@ -213,7 +213,7 @@ def test_a_full_disk_and_a_forbidden_place_are_reported(server, cache, monkeypat
 
 
 class _Sink:
-    """A file with nothing in it that writes to a device, which cannot be cut to a length."""
+    """An empty file that writes to a device, which cannot be truncated to a length."""
 
     name = "weights.part"
 
@@ -225,7 +225,7 @@ class _Sink:
 
 
 def test_the_command(server, run_command, cache):
-    """The published digest stands: the command fetches, and refuses what the server has."""
+    """With the published digest the command downloads, and refuses what the server has."""
     refused = run_command("weights", "fetch", NAME, f"--mirror={server.address}")
     assert refused.returncode == 1 and "offers 3,145,745 bytes" in refused.stderr
     fetched = run_command("weights", "fetch", PLACES, f"--mirror={server.address}")
@@ -239,7 +239,7 @@ def test_the_command(server, run_command, cache):
 
 
 def test_a_killed_download_goes_on(server, cache):
-    """Killed at whatever moment, what is on disk is a beginning of the file."""
+    """Whenever it is killed, the file on disk is a beginning of the whole file."""
     program = (
         "import sys, os\n"
         "from retroguide_jax.weights import download\n"

@@ -1,4 +1,4 @@
-"""Weights are found where PyTorch's users have them, and are what they are called."""
+"""Weights are found where PyTorch users keep them, and are verified by their names."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ def write_npz(path):
 
 @pytest.fixture
 def known(tmp_path, monkeypatch):
-    """Bytes that the catalog takes for the heads of LPIPS; an .npz, so that no torch is needed."""
+    """Bytes that the catalog accepts as the heads of LPIPS; an .npz, so that no torch is needed."""
     content = write_npz(tmp_path / "made.npz").read_bytes()
     entry = dataclasses.replace(
         catalog.CATALOG["lpips_alex"],
@@ -64,7 +64,7 @@ def test_the_catalog_is_sound():
             *map(reading.get_stem, weights.aliases),
         }
     ]
-    assert len(names) == len(set(names))  # no file can be taken for two
+    assert len(names) == len(set(names))  # no file can be accepted as two kinds of weights
     with pytest.raises(UserError, match="did you mean vgg16"):
         catalog.get_weights("vgg_16")
     with pytest.raises(UserError, match="there are inception, "):
@@ -100,7 +100,7 @@ def test_torch_home_is_obeyed(known, tmp_path, monkeypatch):
 
 
 def test_a_file_may_be_named_itself(known, tmp_path):
-    path = put(tmp_path / "anything.bin", known)  # known by its size
+    path = put(tmp_path / "anything.bin", known)  # recognised by its size
     assert files.find("lpips_alex", path) == path
     other = put(tmp_path / "notes.txt", b"notes")
     assert files.find("lpips_alex", other) is None
@@ -143,7 +143,7 @@ def test_the_published_file_is_verified(known, cache):
 
 
 def test_another_file_of_that_name_is_not_used(known, cache):
-    """Cut off: passed over, so that a whole one elsewhere is found. Changed: an error."""
+    """A truncated file is passed over for a complete one elsewhere; a changed one is an error."""
     path = put(cache.parent / "torch" / "hub" / "checkpoints" / "alex.npz", known[:-1])
     with pytest.raises(files.MissingWeightsError, match=f"bytes, not {len(known)}"):
         files.load("lpips_alex")
@@ -165,7 +165,7 @@ def test_a_converted_file_is_found_by_either_stem(cache, stem):
 
 
 def test_a_converted_file_keeps_its_origin(cache):
-    """So that numbers made with it and with the published file say the same of their weights."""
+    """Scores computed with it and with the published file record the same weights."""
     published = catalog.CATALOG["inception"].sha256
     path = cache / "inception.safetensors"
     reading.write_arrays(path, ARRAYS, published)
@@ -178,7 +178,7 @@ def test_a_converted_file_keeps_its_origin(cache):
 
 
 def test_the_real_heads_of_lpips():
-    """The installed package's files have the catalog's digest, where it is installed."""
+    """The files of the installed package have the catalog's digest, where it is installed."""
     for net in ("alex", "vgg", "squeeze"):
         path = files.find(f"lpips_{net}")
         if path is None:

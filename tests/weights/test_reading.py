@@ -1,4 +1,4 @@
-"""Weight files of every kind are read alike, and hostile ones are refused without being run."""
+"""Weight files of every kind are read alike; hostile ones are refused and never executed."""
 
 import argparse
 import collections
@@ -65,7 +65,7 @@ def test_with_torch(tmp_path, name, is_zip):
 
 
 def test_a_training_checkpoint_is_unpacked(tmp_path):
-    """As Places365 stores AlexNet: nested, of a DataParallel, beside what is no array."""
+    """As Places365 stores AlexNet: nested, from a DataParallel, beside what is no array."""
     parallel = {
         "features.module.0.weight": WEIGHT,
         "module.features.0.bias": BIAS,
@@ -77,15 +77,15 @@ def test_a_training_checkpoint_is_unpacked(tmp_path):
 
 
 class Settings(dict):
-    """A dictionary of a class of the training script's own."""
+    """A dictionary that holds a class of the training script."""
 
 
 class Steps(list):
-    """A list of such a class."""
+    """A list that holds such a class."""
 
 
 class Tracker:
-    """An object with slots, which a pickle stores otherwise than one without."""
+    """An object with slots, which pickle stores in another way than one without."""
 
     __slots__ = ("best",)
 
@@ -141,7 +141,7 @@ def test_every_wrapping_of_training_scripts_is_taken_off(tmp_path, wrap):
 
 
 def test_of_several_sets_one_is_chosen(tmp_path):
-    """An average beside the weights is neither taken nor passed over in silence."""
+    """An average beside the weights is neither taken nor ignored silently."""
     torch = pytest.importorskip("torch")
     state = {name: torch.from_numpy(array) for name, array in PLAIN.items()}
     other = {name: value + 1 for name, value in state.items()}
@@ -186,7 +186,7 @@ def test_a_program_is_reported_from_weights(tmp_path):
 
 
 def test_strings_of_python_2_are_names(tmp_path):
-    """Places365's files were written by Python 2, whose strings are another kind to a pickle."""
+    """Places365's files were written by Python 2, whose strings pickle stores in another way."""
 
     class OldPickler(pickle._Pickler):
         dispatch = pickle._Pickler.dispatch | {
@@ -243,7 +243,7 @@ def write_hostile_torch(path, trap, is_zip):
 def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, name, write):
     trap = tmp_path / "trap"
     write(tmp_path / name, trap)
-    if name.endswith("npz"):  # the trap works: it is the reading that does not spring it
+    if name.endswith("npz"):  # the trap works: it is the safe reader that does not trigger it
         with np.load(tmp_path / name, allow_pickle=True) as file:
             assert file["a"] is not None
     elif write is write_hostile_pickle:
@@ -331,7 +331,7 @@ def test_an_old_torch_is_not_trusted(tmp_path, monkeypatch):
 
 
 def test_without_torch_the_way_out_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # what makes `import` fail
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # makes `import torch` fail
     (tmp_path / "a.pth").write_bytes(b"anything")
     with pytest.raises(UserError, match=r"retroguide_jax\[torch\].* weights convert a.pth "):
         reading.read_arrays(tmp_path / "a.pth")
