@@ -100,7 +100,7 @@ def list_messages(code):
         if not isinstance(node, ast.Call):
             continue
         name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        if name in ("print", "write", "warn") or name.endswith("Error"):
+        if name in ("print", "print_line", "write", "warn") or name.endswith("Error"):
             for argument in node.args:
                 yield from list_texts(argument)
 

@@ -116,7 +116,7 @@ def _show(args: argparse.Namespace, data_config) -> int:
     # Enlarge small images so that their content is visible.
     scale = max(1, 192 // pairs[0]["aerial"].shape[0])
     sheet = images.make_grid(
-        [[pair["aerial"], pair["ground"]] for pair in pairs],
+        [images.enlarge_lower([pair["aerial"], pair["ground"]]) for pair in pairs],
         gap=4,
         scale=scale,
         captions=[pair["id"] for pair in pairs],

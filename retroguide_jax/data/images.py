@@ -249,6 +249,13 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
         Image.fromarray(image).save(beside, format="PNG")
 
 
+def enlarge_lower(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Enlarges the lower images of a row by integer factors, so that all are about equally high."""
+    height = max(image.shape[0] for image in images)
+    factors = [height // image.shape[0] for image in images]
+    return [image.repeat(n, 0).repeat(n, 1) for image, n in zip(images, factors, strict=True)]
+
+
 def make_grid(
     rows: Sequence[Sequence[np.ndarray]],
     *,

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from retroguide_jax.checkpoints.saving import Checkpoints, Progress
-from retroguide_jax.data.images import make_grid, to_uint8, write_png
+from retroguide_jax.data.images import enlarge_lower, make_grid, to_uint8, write_png
 from retroguide_jax.data.pipeline import read_batch_ids
 from retroguide_jax.data.reading import num_examples, read_pairs
 from retroguide_jax.files import is_in_bucket
@@ -60,14 +60,7 @@ class SampleGrid:
             for i, pair in enumerate(self._pairs)
         ]
         headings = ["source", "real", *(f"generated {k + 1}" for k in range(_NUM_NOISES))]
-        return make_grid([_level(row) for row in rows], scale=2, headings=headings)
-
-
-def _level(images: list[np.ndarray]) -> list[np.ndarray]:
-    """Enlarges the lower images of a row by integer factors, so that all are about equally high."""
-    height = max(image.shape[0] for image in images)
-    factors = [height // image.shape[0] for image in images]
-    return [image.repeat(n, 0).repeat(n, 1) for image, n in zip(images, factors, strict=True)]
+        return make_grid([enlarge_lower(row) for row in rows], scale=2, headings=headings)
 
 
 # Metrics that fit on one line of the terminal; metrics.jsonl has all of them.
