@@ -28,7 +28,7 @@ def copied(tmp_path, monkeypatch):
     return path
 
 
-def test_a_working_copy_tells_its_commit_and_whether_it_was_changed(copied):
+def test_a_working_copy_has_its_commit_and_whether_it_was_changed(copied):
     run_git(copied.parent, "add", copied.name)
     run_git(copied.parent, "commit", "-m", "ours")
     clean = provenance.find_commit()
@@ -37,7 +37,7 @@ def test_a_working_copy_tells_its_commit_and_whether_it_was_changed(copied):
     assert provenance.find_commit() == f"{clean}-dirty"
 
 
-def test_an_installed_package_does_not_tell_the_commit_around_it(copied):
+def test_an_installed_package_does_not_report_the_commit_around_it(copied):
     assert provenance.find_commit() == ""
 
 

@@ -48,7 +48,7 @@ def test_image_pairs_needs_a_folder(tmp_path):
         catalog.open_dataset(make_data_config(tmp_path / "gone"), tmp_path)
 
 
-def test_build_tells_what_and_where_and_happens_once(raw_dir, tmp_path, capsys):
+def test_a_build_says_what_and_where_and_happens_once(raw_dir, tmp_path, capsys):
     data_config = make_data_config(raw_dir)
     with pytest.raises(UserError, match="is not built"):
         catalog.open_dataset(data_config, tmp_path / "built", build=False)

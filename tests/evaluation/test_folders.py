@@ -69,7 +69,7 @@ def test_pairs_are_matched_and_read(root):
     assert set(next(match(root).read([[0]]))) == {"generated", "reference"}
 
 
-def test_reading_goes_on_ahead_but_not_far(root, monkeypatch):
+def test_files_are_read_ahead_but_not_far(root, monkeypatch):
     """Two batches beyond the one in hand are decoded; the rest waits."""
     decoded, lock = [], threading.Lock()
     decode = images.read_image
@@ -300,7 +300,7 @@ def test_manifests_keep_every_id(tmp_path, ids):
 
 
 @given(st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6))
-def test_fingerprints_tell_lists_apart(first, second):
+def test_fingerprints_distinguish_lists(first, second):
     same = listing.fingerprint_ids(first) == listing.fingerprint_ids(second)
     assert same == (first == second)
 

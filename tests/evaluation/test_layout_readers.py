@@ -72,7 +72,7 @@ class Painter:
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_a_job_tells_what_noise_changes(city, kept, strength):
+def test_a_job_measures_what_noise_changes(city, kept, strength):
     examples = ModelExamples(Painter(strength), *city, "test", num_noises=3, with_scene_layout=True)
     scorer = Scorer(("layout",), Instruments({}, layout_reader=kept[1]), 2)
     scores = summarize(

@@ -270,7 +270,7 @@ def test_other_actions_read_no_config(capsys):
     assert "`weights list` reads no config" in capsys.readouterr().err
 
 
-def test_the_card_tells_what_is_recorded(model, trained, exported, tmp_path):
+def test_the_card_says_what_is_recorded(model, trained, exported, tmp_path):
     text = (exported / card.NAME).read_text()
     for path in list_files(exported):
         assert f"`{path.name}`" in text
@@ -293,7 +293,7 @@ def test_the_card_tells_what_is_recorded(model, trained, exported, tmp_path):
     assert text.count("12.5000") == 1 and "Not measured" not in text
 
 
-def test_the_card_tells_whose_embedder_was_kept(model, tmp_path):
+def test_the_card_says_whose_embedder_was_kept(model, tmp_path):
     frozen = copy.copy(model)
     fields = {"mode": "frozen", "frozen_embedder": "/home/somebody/runs/retrieval"}
     frozen.config = make_tiny_config(**FIELDS, **fields)

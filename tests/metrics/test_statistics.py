@@ -68,7 +68,7 @@ def test_ends_of_infinite_scores():
         statistics.bootstrap_mean(values)
 
 
-def test_one_row_tells_nothing_of_the_spread():
+def test_one_row_has_no_spread():
     assert statistics.bootstrap_mean(np.array([2.0])) == (2, -np.inf, np.inf, 1, 0)
 
 

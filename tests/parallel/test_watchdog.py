@@ -38,7 +38,7 @@ def test_zero_and_the_end_watch_nothing():
     time.sleep(0.3)
 
 
-def test_one_that_stands_still_has_all_tell_where_they_are():
+def test_a_hung_process_makes_all_print_their_stacks():
     body = """
     from retroguide_jax.parallel.watchdog import Watchdog
 

@@ -170,7 +170,7 @@ def choose_kinds(rng, num_kills):
     [("contrastive", 1), pytest.param("joint", 30, marks=pytest.mark.slow)],
     indirect=["flags"],
 )
-def test_a_killed_job_goes_on_bitwise(start_tiny, uninterrupted, tmp_path, num_kills):
+def test_a_killed_job_resumes_bitwise(start_tiny, uninterrupted, tmp_path, num_kills):
     wanted, start_seconds = uninterrupted
     seed = int(os.environ.get("KILL_SEED") or random.randrange(2**32))
     print(f"KILL_SEED={seed}")

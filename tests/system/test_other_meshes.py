@@ -33,7 +33,7 @@ def uninterrupted(train, tmp_path_factory):
 @pytest.mark.parametrize(
     ("num_devices", "mesh"), [(8, {"data": 2, "fsdp": 4}), (4, {"data": 4}), (1, {"data": 1})]
 )
-def test_it_goes_on_elsewhere(train, uninterrupted, tmp_path, num_devices, mesh):
+def test_it_resumes_elsewhere(train, uninterrupted, tmp_path, num_devices, mesh):
     workdir = shutil.copytree(uninterrupted, tmp_path / "run")
     shutil.rmtree(workdir / "checkpoints" / str(NUM_STEPS))
     (workdir / "finished.json").unlink()

@@ -158,7 +158,7 @@ def test_a_finished_run_does_nothing(train, finished):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_sigterm_saves_and_the_same_command_goes_on_bitwise(train, finished, stopped, tmp_path):
+def test_sigterm_saves_and_the_same_command_resumes_bitwise(train, finished, stopped, tmp_path):
     workdir, step, status, out, err = stopped
     assert status == 143, err
     assert "stopped by SIGTERM at step" in out

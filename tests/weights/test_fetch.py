@@ -44,14 +44,14 @@ def test_a_file_is_fetched_once(server, cache):
     assert [file.name for file in cache.iterdir()] == [PATH[1:]]
 
 
-def test_a_download_goes_on_where_it_was_cut_off(server):
+def test_a_download_resumes_where_it_was_cut_off(server):
     server.cut_after = [2**20 + 5, 2**20]
     assert fetch.fetch(NAME, mirror=server.address).read_bytes() == BODY
     starts = [None, f"bytes={2**20 + 5}-", f"bytes={2**21 + 5}-"]
     assert server.requests == [(PATH, start) for start in starts]
 
 
-def test_a_later_call_goes_on_too(server, cache):
+def test_a_later_call_resumes_too(server, cache):
     cache.mkdir(parents=True)
     get_part(cache).write_bytes(BODY[:1234])
     assert fetch.fetch(NAME, mirror=server.address).read_bytes() == BODY
@@ -238,7 +238,7 @@ def test_the_command(server, run_command, cache):
     assert unknown.returncode == 1 and "did you mean inception?" in unknown.stderr
 
 
-def test_a_killed_download_goes_on(server, cache):
+def test_a_killed_download_resumes(server, cache):
     """Whenever it is killed, the file on disk is a beginning of the whole file."""
     program = (
         "import sys, os\n"
