@@ -176,8 +176,24 @@ def scale_pixels(images: jax.Array) -> jax.Array:
 
 def downsample(x: jax.Array) -> jax.Array:
     """Mean over 2 x 2 blocks: [B, H, W, C] to [B, H/2, W/2, C]."""
+    if x.shape[-1] > 3:
+        return _mean_of_blocks(x)
+    return jax.lax.platform_dependent(x, tpu=_mean_by_products, default=_mean_of_blocks)
+
+
+def _mean_of_blocks(x: jax.Array) -> jax.Array:
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def _mean_by_products(x: jax.Array) -> jax.Array:
+    """For images: TPUs pad blocks of three channels to many times their size."""
+    return _multiply(_pair_means(x.shape[2]), _multiply(_pair_means(x.shape[1]), x, 1), 2)
+
+
+def _pair_means(length: int) -> np.ndarray:
+    """The weights of a mean over pairs: [length / 2, length]."""
+    return np.repeat(0.5 * np.eye(length // 2, dtype=np.float32), 2, axis=1)
 
 
 def fit_to(images: jax.Array, size: Sequence[int], polar: bool = False) -> jax.Array:
@@ -233,6 +249,24 @@ class NoiseInjection(nn.Module):
         return jax.vmap(draw_one)(keys)
 
 
+class JoinedDense(nn.Module):
+    """`nn.Dense` of [map ; vector] at every position; the vector's part is computed only once."""
+
+    features: int
+    kernel_init: Callable
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: jax.Array, vector: jax.Array) -> jax.Array:
+        """h [B, H, W, D] and vector [B, V] to [B, H, W, features]."""
+        depth = h.shape[-1]
+        shape = (depth + vector.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        common = vector.astype(self.dtype) @ kernel[depth:] + bias
+        return h.astype(self.dtype) @ kernel[:depth] + common[:, None, None]
+
+
 class Affine(nn.Module):
     """Two linear maps of a condition to per-channel (1 + gamma, beta), initially near (1, 0)."""
 
@@ -241,11 +275,12 @@ class Affine(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, condition: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[..., D] to two arrays [..., features]."""
+    def __call__(self, *condition: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[..., D] to two arrays [..., features]; or [B, H, W, D] and [B, V], as `JoinedDense`."""
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
-        out = nn.Dense(2 * self.features, kernel_init=init, dtype=self.dtype)(condition)
-        gamma, beta = jnp.split(out, 2, axis=-1)
+        dense = nn.Dense if len(condition) == 1 else JoinedDense
+        dense = dense(2 * self.features, kernel_init=init, dtype=self.dtype, name="Dense_0")
+        gamma, beta = jnp.split(dense(*condition), 2, axis=-1)
         return 1.0 + gamma, beta
 
 
@@ -280,9 +315,7 @@ class AttentionalAdaIN(nn.Module):
         if self.form == "plain":
             return _modulate(h, *affine(name="plain")(both))
         if self.form == "tokens":
-            context = self._attend(h, tokens)
-            style_map = jnp.broadcast_to(style[:, None, None], (*h.shape[:3], style.shape[-1]))
-            gamma, beta = affine(name="context")(jnp.concatenate([context, style_map], -1))
+            gamma, beta = affine(name="context")(self._attend(h, tokens), style)
             return gamma * h + beta
         if self.form == "mask":
             gate = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="gate")(h))

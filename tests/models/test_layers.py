@@ -88,6 +88,19 @@ def test_tpus_upsample_by_products_with_the_same_result(axis, circular):
 def test_downsample_is_the_mean_of_blocks():
     expected = np.stack([H[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]).mean(0)
     np.testing.assert_allclose(layers.downsample(H), expected, rtol=1e-5)
+    # As TPUs compute it for images.
+    np.testing.assert_allclose(layers._mean_by_products(H), expected, rtol=1e-5)
+
+
+def test_joined_dense_is_dense_of_both():
+    """With the same parameters, whose names are those of `nn.Dense`."""
+    everywhere = np.broadcast_to(STYLE[:, None, None], (*H.shape[:3], STYLE.shape[-1]))
+    dense = nn.Dense(4)
+    params = init(dense, np.concatenate([H, everywhere], -1))
+    expected = apply(dense, params, np.concatenate([H, everywhere], -1))
+    joined = layers.JoinedDense(4, nn.initializers.zeros)
+    assert jax.tree.map(np.shape, init(joined, H, STYLE)) == jax.tree.map(np.shape, params)
+    np.testing.assert_allclose(apply(joined, params, H, STYLE), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_instance_norm_takes_statistics_in_float32():
