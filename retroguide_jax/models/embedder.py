@@ -59,9 +59,8 @@ class SelfAttentionBlock(nn.Module):
         batch, tokens, width = x.shape
         h = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(h)
-        query, key, value = jnp.moveaxis(
-            qkv.reshape(batch, tokens, 3, self.num_heads, width // self.num_heads), 2, 0
-        )
+        heads = (batch, tokens, self.num_heads, width // self.num_heads)
+        query, key, value = (part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
         h = jax.nn.dot_product_attention(query, key, value).reshape(batch, tokens, width)
         zeros = nn.initializers.zeros
         return x + nn.Dense(width, kernel_init=zeros, dtype=self.dtype, name="proj")(h)
