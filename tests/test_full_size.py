@@ -29,5 +29,13 @@ def test_published_keeps_the_published_rate_of_the_embedder():
     assert published.optimizer.embedder.learning_rate == 1e-4
     assert published.optimizer.embedder.warmup_steps == 0
     assert ours.optimizer.embedder.learning_rate > 1e-4 and ours.optimizer.embedder.warmup_steps
-    with pytest.raises(UserError, match="say a2g or g2a, and smoke or published"):
+    with pytest.raises(UserError, match="say a2g or g2a, and smoke, or published and chips"):
         load_config("cvusa:unpublished")
+
+
+def test_chips_changes_the_networks_and_nothing_else():
+    ours, chips = load_config("cvusa"), load_config("cvusa:chips,a2g")
+    for name in ("embedder", "generator", "discriminator"):
+        assert ours[name] != chips[name]
+        chips[name] = ours[name]
+    assert ours == chips
