@@ -1,7 +1,9 @@
 """When each part of a training step is due, and how often in a whole run."""
 
 import dataclasses
-from typing import overload
+import functools
+import operator
+from typing import NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,24 @@ _NETWORKS = {
     "frozen": ("generator", "discriminator"),
     "contrastive": ("embedder",),
 }
+
+
+class Interval(NamedTuple):
+    """The steps from `begin` to before `end` that are multiples of `every`."""
+
+    begin: int
+    end: int
+    every: int = 1
+
+    def has(self, step):
+        """Whether it includes a step, which may be traced."""
+        return (step >= self.begin) & (step < self.end) & (step % self.every == 0)
+
+    def count(self, step):
+        """The number of its steps before `step`, which may be traced."""
+        low, high = (jnp.minimum, jnp.maximum) if isinstance(step, jax.Array) else (min, max)
+        step = high(low(step, self.end), self.begin)
+        return -(-step // self.every) + -self.begin // self.every
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,28 +76,33 @@ class Schedule:
         train = self.config.train
         return train.contrastive_warmup_steps if self.config.mode == "joint" else 0
 
+    @functools.cached_property
+    def intervals(self) -> dict[str, tuple[Interval, ...]]:
+        """Part -> the steps on which it is due; parts that are never due are absent."""
+        train, end, warmup = self.config.train, self.config.train.num_steps, self.warmup
+        table = {}
+        if self.config.mode == "contrastive":
+            table["embedder"] = (Interval(0, end),)
+        elif self.config.mode == "joint":
+            table["embedder"] = (Interval(0, warmup),)
+            if train.contrastive_every:
+                table["embedder"] += (Interval(warmup, end, train.contrastive_every),)
+        if "generator" in self.networks:
+            adversarial = warmup + train.structure_steps
+            table["generator"] = (Interval(warmup, end),)
+            table["structure"] = (Interval(warmup, adversarial),)
+            table["discriminator"] = (Interval(adversarial, end),)
+            table["penalty"] = (Interval(adversarial, end, self.config.losses.penalty_every),)
+        return table
+
     @property
     def phases(self) -> dict[int, str]:
         """Last step of each phase in which all steps do the same work -> what ends with it."""
-        ends = {
-            self._begin["discriminator"]: "until the discriminator starts",
-            self.warmup: "until the generator starts",
-        }
-        num_steps = self.config.train.num_steps
+        num_steps, ends = self.config.train.num_steps, {}
+        for part in ("discriminator", "generator"):
+            for interval in self.intervals.get(part, ()):
+                ends[interval.begin] = f"until the {part} starts"
         return {end: ends[end] for end in sorted(ends) if end < num_steps} | {num_steps: "left"}
-
-    @property
-    def _begin(self) -> dict[str, int]:
-        """Part -> first step of its updates at regular intervals."""
-        adversarial = self.warmup
-        if "generator" in self.networks:
-            adversarial += self.config.train.structure_steps
-        return {
-            "embedder": self.warmup,
-            "generator": self.warmup,
-            "discriminator": adversarial,
-            "penalty": adversarial,
-        }
 
     @overload
     def is_due(self, part: str, step: int) -> bool: ...
@@ -85,11 +110,8 @@ class Schedule:
     def is_due(self, part: str, step: jax.Array) -> jax.Array: ...
     def is_due(self, part: str, step: int | jax.Array) -> bool | jax.Array:
         """Whether a step updates a part; `step` may be traced."""
-        if part == "structure":
-            return (step >= self.warmup) & (step < self._begin["discriminator"])
-        head, every = self._find_pattern(part)
-        later = (step >= self._begin[part]) & (step % every == 0) if every else False
-        return (step < head) | later
+        due = [interval.has(step) for interval in self.intervals.get(part, ())]
+        return functools.reduce(operator.or_, due, step < 0)
 
     @overload
     def count(self, part: str, step: None = None) -> int: ...
@@ -100,12 +122,8 @@ class Schedule:
 
         With `step` None, the number in the whole run, an int.
         """
-        if part == "structure":
-            return self.count("generator", step) - self.count("discriminator", step)
-        head, every = self._find_pattern(part)
-        if step is None:
-            return _count(head, every, self._begin[part], self.config.train.num_steps, min, max)
-        return _count(head, every, self._begin[part], step, jnp.minimum, jnp.maximum)
+        step = self.config.train.num_steps if step is None else step
+        return sum(interval.count(step) for interval in self.intervals.get(part, ()))
 
     @overload
     def find_part(self, step: int) -> int: ...
@@ -142,27 +160,3 @@ class Schedule:
         every = self.config.train.contrastive_every if self.config.mode == "joint" else 0
         cycles, rest = divmod(step, every) if every else (0, step)
         return cycles * -(-every // self._num_parts) - (-rest // self._num_parts)
-
-    def _find_pattern(self, part: str) -> tuple[int, int]:
-        """(head, every): due at every step before `head`, and later at multiples of `every` (0: at
-        none), from its first regular step on."""
-        train = self.config.train
-        if part == "penalty":
-            trained, every = "discriminator" in self.networks, self.config.losses.penalty_every
-        else:
-            trained, every = part in self.networks, 1
-        if not trained:
-            return 0, 0
-        if part != "embedder":
-            return 0, every
-        if self.config.mode == "contrastive":
-            return train.num_steps, 0
-        return self.warmup, train.contrastive_every
-
-
-def _count(head, every, begin, step, min_fn, max_fn):
-    done = min_fn(step, head)
-    if every:
-        # The multiples of `every` from `begin` to before the step.
-        done += max_fn(-(-step // every) + -begin // every, 0)
-    return done
