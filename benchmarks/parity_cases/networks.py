@@ -125,6 +125,7 @@ def _make_generators() -> Iterator[Case]:
         "channel gate, no mask, no style": {
             "generator.aain_form": "channel",
             "generator.num_regions": 0,
+            "generator.start_rank": 2,
             "generator.unfold": 2,
             "generator.use_style": False,
         },

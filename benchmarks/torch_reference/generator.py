@@ -166,12 +166,14 @@ class Generator(nn.Module):
         unfold: int,
         normalise_last: bool,
         start_from_embedding: bool,
+        start_rank: int,
         use_embedding: bool,
         use_style: bool,
         circular: bool,
     ):
         super().__init__()
         self.start, self.z_dim, self.circular = start, z_dim, circular
+        self.start_mix = None
         self.use_embedding, self.use_style = use_embedding, use_style
         self.mapping = MappingNetwork(z_dim, style_dim, width, mapping_depth)
         self.style_encoder = StyleEncoder(height, style_dim, style_features)
@@ -179,7 +181,10 @@ class Generator(nn.Module):
         self.embedding_to_e = nn.Linear(embedding_dim, width)
         first = structure_features[0]
         if start_from_embedding:
-            self.start_map = nn.Linear(width, start[0] * start[1] * first)
+            num = start[0] * start[1]
+            self.start_map = nn.Linear(width, (start_rank or num) * first)
+            if start_rank:
+                self.start_mix = nn.Parameter(torch.randn(num, start_rank) * start_rank**-0.5)
         else:
             self.start_map = nn.Parameter(torch.randn(*start, first))
         features = (first, *structure_features, *facade_features)
@@ -267,7 +272,10 @@ class Generator(nn.Module):
         if not self.use_style:
             w = torch.zeros_like(w)
         if isinstance(self.start_map, nn.Linear):
-            h = self.start_map(e).view(len(e), *self.start, -1)
+            h = self.start_map(e)
+            if self.start_mix is not None:
+                h = self.start_mix.to(h.dtype) @ h.view(len(e), self.start_mix.shape[1], -1)
+            h = h.view(len(e), *self.start, -1)
         else:
             h = self.start_map.to(e.dtype).expand(len(e), -1, -1, -1)
         h = h.permute(0, 3, 1, 2).contiguous(memory_format=get_memory_format(self.rgb.weight))

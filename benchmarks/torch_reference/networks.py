@@ -54,8 +54,6 @@ def build_networks(config: ConfigDict) -> Networks:
     del guided["unet_features"], guided["polar_source"]  # both are for guidance by pixels
     if guided.pop("guidance") != "embedder":
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
-    if guided.pop("start_rank"):
-        raise ValueError("config.generator.start_rank: the PyTorch twin has only 0")
     # Blocks and RGB head together double the start map one time less than there are blocks.
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
