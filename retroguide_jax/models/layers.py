@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convolution import convolve
@@ -134,7 +135,20 @@ def _interpolation(length: int, circular: bool) -> np.ndarray:
     return matrix
 
 
-_double.defvjp(lambda x, axis, circular: (_double(x, axis, circular), None), _double_backward)
+def _double_forward(x: jax.Array, axis: int, circular: bool) -> tuple[jax.Array, None]:
+    """Only where gradients are taken: `jax.export` does not write layouts to files."""
+    x = _double(x, axis, circular)
+    if axis == 2 and x.shape[-1] >= 128:
+        x = jax.lax.platform_dependent(x, tpu=_lay_out, default=lambda x: x)
+    return x, None
+
+
+def _lay_out(x: jax.Array) -> jax.Array:
+    """Images beside channels in memory: the order of TPUs' convolutions, not of their products."""
+    return with_layout_constraint(x, Layout(major_to_minor=(1, 2, 0, 3)))
+
+
+_double.defvjp(_double_forward, _double_backward)
 
 
 def _ends(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
@@ -210,8 +224,9 @@ def instance_norm(h: jax.Array, epsilon: float = 1e-5) -> jax.Array:
     """(h - mu) / sqrt(var + epsilon) per sample and channel of [B, H, W, C], in float32."""
     h32 = h.astype(jnp.float32)
     mean = h32.mean((1, 2), keepdims=True)
-    variance = jnp.square(h32 - mean).mean((1, 2), keepdims=True)
-    return ((h32 - mean) * jax.lax.rsqrt(variance + epsilon)).astype(h.dtype)
+    # E[h^2] - mu^2 needs no second pass over the map, and its gradient one pass less.
+    variance = jnp.square(h32).mean((1, 2), keepdims=True) - jnp.square(mean)
+    return ((h32 - mean) * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)).astype(h.dtype)
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -232,11 +247,10 @@ class NoiseInjection(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array, keys: jax.Array) -> jax.Array:
         """h [B, H, W, C], keys [B] (typed PRNG keys), or [1] for all; returns h's shape."""
-        scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],))
-        noise = self.draw(keys, h.shape[1:3])
-        # A broadcast, written as a 1 x 1 convolution because its gradient is faster on CPUs.
-        kernel = scale.reshape(1, 1, 1, -1).astype(h.dtype)
-        return h + convolve(noise.astype(h.dtype), kernel, jnp.zeros_like(scale, h.dtype))
+        scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],)).astype(h.dtype)
+        noise = self.draw(keys, h.shape[1:3]).astype(h.dtype)
+        scaled = jax.lax.platform_dependent(noise, scale, tpu=jnp.multiply, default=_spread)
+        return h + scaled
 
     def draw(self, keys: jax.Array, size: Sequence[int]) -> jax.Array:
         """One map per key: standard normal [len(keys), *size, 1]."""
@@ -247,6 +261,11 @@ class NoiseInjection(nn.Module):
             return jax.random.normal(key, (*size, 1))
 
         return jax.vmap(draw_one)(keys)
+
+
+def _spread(noise: jax.Array, scale: jax.Array) -> jax.Array:
+    """Their product as a 1 x 1 convolution, whose gradient is faster on CPUs."""
+    return convolve(noise, scale.reshape(1, 1, 1, -1), jnp.zeros_like(scale))
 
 
 class JoinedDense(nn.Module):
@@ -388,7 +407,7 @@ class RegionMask(nn.Module):
 
 
 class RegionModulation(nn.Module):
-    """Region-aware modulation: out = (1 + sum_k m_k gamma_k) IN(h) + sum_k m_k beta_k.
+    """Region-aware modulation: out = IN(h) + sum_k m_k (gamma_k IN(h) + beta_k).
 
     (gamma_k, beta_k) = MLP([e ; w]); its last layer starts at zero, so the layer starts as plain
     instance normalisation. The paper states the name; the formula is this project's choice.
@@ -403,9 +422,9 @@ class RegionModulation(nn.Module):
         channels, regions = h.shape[-1], mask.shape[-1]
         x = leaky_relu(nn.Dense(self.hidden, dtype=self.dtype)(condition))
         x = nn.Dense(2 * regions * channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
-        gamma, beta = jnp.split(x.reshape(-1, regions, 2 * channels), 2, axis=-1)
+        gamma, beta = jnp.split(x.reshape(-1, regions, 1, 1, 2 * channels), 2, axis=-1)
+        h = instance_norm(h)
         # An explicit sum: there are few regions, and an einsum would be a batch of tiny products.
-        masks = [mask[..., k : k + 1] for k in range(regions)]
-        gamma = sum(m * gamma[:, None, None, k] for k, m in enumerate(masks))
-        beta = sum(m * beta[:, None, None, k] for k, m in enumerate(masks))
-        return (1.0 + gamma) * instance_norm(h) + beta
+        # Affine maps of h, not sums of gammas and of betas: each mask's gradient is then one sum.
+        maps = (mask[..., k : k + 1] * (gamma[:, k] * h + beta[:, k]) for k in range(regions))
+        return sum(maps, h)
