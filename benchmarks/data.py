@@ -1,15 +1,16 @@
 """Speed of building and reading data sets, as ratios to plain implementations of the same work.
 
     pip install 'torch==2.13.0'      # for the comparison with a PyTorch DataLoader; else left out
-    python benchmarks/data.py [--num_pairs=5000] [--folder=DIR]
+    python benchmarks/data.py [--num_pairs=5000] [--folder=DIR] [--only=reading]
 
-Three ratios, above 1 where this package is faster, from one run:
+Ratios, above 1 where this package is faster, from one run:
 
 * building without re-encoding, against `cp -r` of the same files (and the writer's peak memory);
 * building with crops, against two processes that read, crop and write the same files with Pillow;
 * reading augmented batches (256 x 256 aerials, 128 x 512 panoramas) through Grain with two threads,
-  against a PyTorch DataLoader with two workers that decodes, resizes and augments the same files
-  with the same functions.
+  against a PyTorch DataLoader with two workers that decodes, resizes and augments the same files:
+  with the same functions, to uint8 as here; and as usual with Pillow, to float32. By the clock, and
+  by the processor time of all processes, which other work on the machine hardly changes.
 
 Needs some 4 GB in DIR (default: a temporary folder). Results: docs/speed.md.
 """
@@ -18,11 +19,13 @@ import argparse
 import concurrent.futures
 import io
 import multiprocessing
+import os
 import resource
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +49,21 @@ def main() -> None:
     parser.add_argument("--num_pairs", type=int, default=5000)
     parser.add_argument("--num_batches", type=int, default=60)
     parser.add_argument("--folder")
+    parser.add_argument("--only", choices=("building", "reading"), help="default: both")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         root = Path(folder)
-        _compare_untouched(root, args.num_pairs)
-        _compare_crops(root, args.num_pairs)
-        _compare_reading(root, args.num_batches)
+        _write_images(root / "pairs" / "aerial", args.num_pairs, AERIAL)
+        _write_images(root / "pairs" / "ground", args.num_pairs, GROUND)
+        if args.only != "reading":
+            _compare_untouched(root, args.num_pairs)
+            _compare_crops(root, args.num_pairs)
+        if args.only != "building":
+            _compare_reading(root, args.num_batches)
 
 
 def _compare_untouched(root: Path, num_pairs: int) -> None:
     pairs = root / "pairs"
-    _write_images(pairs / "aerial", num_pairs, AERIAL)
-    _write_images(pairs / "ground", num_pairs, GROUND)
     copying = _time(lambda: subprocess.run(["cp", "-r", pairs, root / "copied"], check=True))
     shutil.rmtree(root / "copied")
     config = load_config("image_pairs", [f"--config.data.raw_dir={pairs}"]).data
@@ -125,48 +131,83 @@ def _compare_reading(root: Path, num_batches: int) -> None:
     ]
     config = load_config("image_pairs", overrides).data
     builder = open_dataset(config, root / "built")
-    iterator = make_train_iterator(builder, config, batch_size=BATCH_SIZE, seed=0)
-    next(iterator)
-    ours = _time(lambda: [next(iterator) for _ in range(num_batches)])
+    ours = make_train_iterator(builder, config, batch_size=BATCH_SIZE, seed=0)
+    sides = {"ours": ours}
     try:
         import torch
     except ImportError:
-        print("read, augmented batches: no torch here, nothing to compare with")
-        return
-    paths = [
-        (str(path), str(root / "pairs" / "ground" / path.name))
-        for path in sorted((root / "pairs" / "aerial").iterdir())
-    ]
-    loader = torch.utils.data.DataLoader(
-        TorchPairs(paths),
-        BATCH_SIZE,
-        shuffle=True,
-        num_workers=NUM_WORKERS,
-        multiprocessing_context="spawn",
-    )
-    batches = iter(loader)
-    next(batches)
-    theirs = _time(lambda: [next(batches) for _ in range(num_batches)])
-    _print_rates("read", num_batches * BATCH_SIZE, ours, "torch DataLoader", theirs)
+        print("read: no torch here, nothing to compare with")
+    else:
+        paths = [
+            (str(path), str(root / "pairs" / "ground" / path.name))
+            for path in sorted((root / "pairs" / "aerial").iterdir())
+        ]
+        for name, is_plain in {"the same functions": False, "Pillow and floats": True}.items():
+            loader = torch.utils.data.DataLoader(
+                TorchPairs(paths, is_plain),
+                BATCH_SIZE,
+                shuffle=True,
+                num_workers=NUM_WORKERS,
+                multiprocessing_context="spawn",
+                persistent_workers=True,
+            )
+            sides[f"DataLoader, {name}"] = _repeat(loader)
+    num, costs = num_batches * BATCH_SIZE, {}
+    for name, batches in sides.items():
+        next(batches)
+        used = _processor_seconds()
+        seconds = _time(lambda batches=batches: [next(batches) for _ in range(num_batches)])
+        costs[name] = seconds, _processor_seconds() - used
+    for name, cost in costs.items():
+        clock, processor = (theirs / mine for theirs, mine in zip(cost, costs["ours"], strict=True))
+        print(
+            f"read, {name}: {num / cost[0]:.0f} pairs/s, {num / cost[1]:.0f} per processor second; "
+            f"ratio {clock:.2f}, {processor:.2f} per processor second",
+            flush=True,
+        )
+
+
+def _repeat(loader) -> Iterator:
+    while True:
+        yield from loader
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its children that are alive."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 class TorchPairs:
-    """A map-style data set of the same files, with the same decoding and augmentation."""
+    """A map-style data set of the same files, with the same augmentation.
 
-    def __init__(self, paths: list[tuple[str, str]]):
-        self._paths, self._augment = paths, AugmentPair(rotate=True)
+    It decodes with the same functions to uint8; or plainly with Pillow to float32.
+    """
+
+    def __init__(self, paths: list[tuple[str, str]], is_plain: bool):
+        self._paths, self._is_plain = paths, is_plain
+        self._augment = AugmentPair(rotate=True)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        decode = _decode_plainly if self._is_plain else images.decode_image
         aerial, ground = self._paths[index]
-        pair = {
-            "aerial": images.decode_image(aerial, (256, 256)),
-            "ground": images.decode_image(ground, (128, 512)),
-        }
+        pair = {"aerial": decode(aerial, (256, 256)), "ground": decode(ground, (128, 512))}
         pair = self._augment.random_map(pair, np.random.default_rng(index))
-        return {name: images.to_float(image) for name, image in pair.items()}
+        return {
+            name: images.to_float(image) if self._is_plain else np.ascontiguousarray(image)
+            for name, image in pair.items()
+        }
+
+
+def _decode_plainly(path: str, size: tuple[int, int]) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def _write_images(folder: Path, num: int, size: tuple[int, int], names=None) -> None:

@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 _HERE = Path(__file__).parent
-# In a run of minutes, the config's own warm-up would train the embedder alone most of the time.
+# In a run of minutes, the config's own first stages would take most of the time.
 SHORT_RUN = [
     "--config.train.contrastive_warmup_steps=300",
+    "--config.train.structure_steps=200",
     "--config.train.sample_every=250",
     "--config.train.checkpoint_every=500",
     "--config.eval.every=1000",
