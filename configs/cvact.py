@@ -4,8 +4,9 @@
 
 --config.data.config_name=half takes the panoramas' middle rows instead (90 degrees, as retrieval
 papers do), corrected_full and corrected_half the subset with corrected aerials. Also
---config=cvact:g2a, and cvact:smoke (or cvact:g2a,smoke) to try a new folder in two minutes. Papers
-on synthesis test on the split `val`. Not yet run on the real data.
+--config=cvact:g2a, cvact:smoke (or cvact:g2a,smoke) to try a new folder in two minutes, and
+cvact:chips, whose networks fill a chip (docs/plan.md). Papers on synthesis test on the split `val`.
+Not yet run on the real data.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ from retroguide_jax.configs import _photographs
 
 
 def get_config(argument: str = "a2g") -> ConfigDict:
-    """See the module; `argument` is a2g, g2a, smoke, or two of them."""
+    """See the module; `argument` as in `_photographs.get_config`."""
     config = _photographs.get_config("cvact", "full", argument)
     config.data.test_split = "val"
     return config
