@@ -31,6 +31,7 @@ class CityConfig(tfds.core.BuilderConfig):
 
 
 _VIEW_64 = View(aerial_size=64, ground_size=(32, 128), vertical_fov=90.0, cell_size=0.25)
+_VIEW_128 = View(aerial_size=128, ground_size=(64, 256), vertical_fov=90.0, cell_size=0.25)
 _VIEW_256 = View(aerial_size=256, ground_size=(128, 512), vertical_fov=180.0, cell_size=0.15)
 
 
@@ -49,6 +50,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             name="city_64",
             description="Aerial 64x64, panorama 32x128, vertical field of view 90 degrees.",
             view=_VIEW_64,
+            num_pairs=(4096, 512, 512),
+        ),
+        CityConfig(
+            name="city_128",
+            description="Aerial 128x128, panorama 64x256, vertical field of view 90 degrees.",
+            view=_VIEW_128,
             num_pairs=(4096, 512, 512),
         ),
         CityConfig(

@@ -170,6 +170,7 @@ def test_blocks_commute_with_rolling_the_panorama():
         ("default", (128, 512)),
         ("city_256", (128, 512)),
         ("city_256:g2a", (256, 256)),
+        ("city_128", (64, 256)),
         ("city", (32, 128)),
         ("city:g2a", (64, 64)),
     ],
