@@ -159,10 +159,8 @@ def train(
     _mark_finished(workdir, config.train.num_steps)
     if jax.process_index() == 0:
         where = f"--workdir={workdir}" + (f" --data_dir={data_dir}" if data_dir else "")
-        print(
-            f"{workdir}: trained to step {step}; scores: retroguide evaluate {where}; a page: "
-            f"retroguide report {where}"
-        )
+        print(f"{workdir}: trained to step {step}; next:")
+        print(f"  retroguide evaluate {where}\n  retroguide report {where}")
     return 0
 
 

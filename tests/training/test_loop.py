@@ -114,7 +114,7 @@ def test_a_run_that_diverges_goes_back_and_on_with_other_batches(
     printed = capsys.readouterr()
     assert "ROLLED BACK to step 4, on with new batches" in printed.err
     assert all(re.search(rf"{stage} \[\d\d:", printed.err) for stage in STAGES)
-    assert f"{workdir}: trained to step 10; scores: retroguide evaluate" in printed.out
+    assert f"{workdir}: trained to step 10; next:\n  retroguide evaluate" in printed.out
     check_speeds(workdir, printed.out)
     check_trace(workdir / "events")
     meta = read_json(workdir / "checkpoints" / "10" / "meta" / "metadata")
