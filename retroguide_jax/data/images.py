@@ -183,7 +183,7 @@ def open_image(
         raise UnreadableImageError(name, error.reason, formats, error.fix) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow gives the header's size only in its message.
-        num = int(re.search(r"\d+", str(error))[0])
+        num = int(re.findall(r"\d+", str(error))[0])
         raise _make_size_error(name, f"{num // 10**6} million") from None
     except Image.UnidentifiedImageError:
         reason, fix = describe_unknown(source, _join_or(formats))

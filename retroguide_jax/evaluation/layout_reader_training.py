@@ -66,7 +66,8 @@ def make_layout_reader(builder: tfds.core.DatasetBuilder, data_config) -> Layout
             f"config.data.ground_size={tuple(data_config.ground_size)}: both sides must be "
             f"multiples of {grain} for the layout reader; choose such a size"
         )
-    return LayoutReader(num_classes=len(builder.info.metadata["label_names"]))
+    names = builder.info.metadata["label_names"]  # pyright: ignore[reportOptionalSubscript]
+    return LayoutReader(num_classes=len(names))
 
 
 def train_layout_reader(

@@ -88,7 +88,7 @@ def suggest(generated: Sequence[str], reference: Sequence[str]) -> str:
             if before or after
         )
     samples = [_SAMPLE.fullmatch(name) for name in generated]
-    if all(samples) and {match[1] for match in samples} == set(reference):
+    if all(samples) and {match[1] for match in samples if match} == set(reference):
         return f"--num_samples={len(generated) // len(reference)}"
     return ""
 

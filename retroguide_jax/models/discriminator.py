@@ -111,7 +111,9 @@ class Discriminator(nn.Module):
 
         Only that encoder needs `source` [B, Hs, Ws, 3] in [-1, 1].
         """
-        return self.encoder(source)[0] if self.conditioning == "encoder" else embedding
+        if self.conditioning == "encoder":
+            return self.encoder(source)[0]  # pyright: ignore[reportOptionalCall]
+        return embedding
 
     def extract(
         self, images: jax.Array, source: jax.Array | None = None
@@ -127,7 +129,8 @@ class Discriminator(nn.Module):
         patches = None
         for index, block in enumerate(self.blocks):
             if self.patch and index == max(0, len(self.blocks) - 2):
-                patches = self.patch_logit(x).reshape(x.shape[0], -1).astype(jnp.float32)
+                patches = self.patch_logit(x)  # pyright: ignore[reportOptionalCall]
+                patches = patches.reshape(x.shape[0], -1).astype(jnp.float32)
             x = block(x)
         return x, patches
 

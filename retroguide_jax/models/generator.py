@@ -289,8 +289,9 @@ class Generator(nn.Module):
         return h, e, w
 
     def _draw_low(self, h: jax.Array) -> jax.Array:
-        h = self.low_norm(h) if self.normalise_last else h
-        return jnp.tanh(self.low_rgb(leaky_relu(h)).astype(jnp.float32))
+        # Only called where there is a facade stage, so neither layer is None.
+        h = self.low_norm(h) if self.normalise_last else h  # pyright: ignore[reportOptionalCall]
+        return jnp.tanh(self.low_rgb(leaky_relu(h)).astype(jnp.float32))  # pyright: ignore[reportOptionalCall]
 
     def __call__(self, embedding, tokens, z, images, keys, source=None):
         """Uses every parameter once, for initialisation. Shapes as in the methods above."""

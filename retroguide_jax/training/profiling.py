@@ -58,7 +58,7 @@ class Profiler:
         self._timer.finish()  # trace complete steps only
         self._running = on
         if on:
-            jax.profiler.start_trace(self._folder_fn())
+            jax.profiler.start_trace(self._folder_fn())  # pyright: ignore[reportOptionalCall]
         else:
             jax.profiler.stop_trace()
         self._timer.resume()
