@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import os
 from pathlib import Path
 
 from retroguide_jax.errors import UserError
@@ -187,7 +188,8 @@ def _note_annotations(names: list[str], root: Path) -> list[str]:
     present = 0
     for name in names:
         try:
-            present += Path(tables.resolve_inside(root, name)).is_file()
+            # Unlike `Path.is_file`, False where a damaged name is too long.
+            present += os.path.isfile(tables.resolve_inside(root, name))
         except tables.BadRowError:
             continue
     return [f"{present} of {len(names)} listed annotations are there (they are not used)"]

@@ -344,6 +344,15 @@ def test_any_list_gives_pairs_inside_or_a_user_error(tmp_path, content, position
     assert len({pair.id for pair in found.pairs}) == len(found.pairs)
 
 
+def test_a_name_too_long_for_the_file_system_is_an_absent_annotation(tmp_path):
+    root = tmp_path.resolve()
+    long = "9" * 5000
+    row = f"bingmap/19/0000001.jpg,streetview/panos/0000001.jpg,{long}.png\n"
+    (root / "train-19zl.csv").write_text(row)
+    (root / "val-19zl.csv").write_text("bingmap/19/0000007.jpg,streetview/panos/0000007.jpg\n")
+    assert len(folder_layout.list_pairs(root).pairs) == 2
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 10**7), st.booleans()), min_size=1, unique_by=lambda x: x[0])
 )
