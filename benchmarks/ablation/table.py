@@ -15,7 +15,7 @@ Scores = Mapping[str, Mapping[int, Mapping[Score, float]]]  # name -> seed -> sc
 QUALITY = {
     **{Score("r@1", judge=judge): f"R@1 {judge}" for judge in JUDGES},
     Score("label_agreement"): "labels",
-    Score("fd", judge="saig"): "FD saig",
+    **{Score("fd", judge=judge): f"FD {judge}" for judge in JUDGES},
     Score("psnr"): "PSNR",
     Score("psnr_nosky"): "no sky",
     Score("ssim_rgb"): "SSIM",
