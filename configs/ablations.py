@@ -14,6 +14,8 @@ CHANGES = {
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
     "mode_seeking": {"losses.style": "mode_seeking"},
+    # Attention along lines of sight, to finer tokens: the geometry of the views is given.
+    "rays": {"generator.aain_form": "rays", "generator.fine_tokens": True},
     "no_query_position": {"generator.query_position": False},
     "mask_adain": _MASK,
     "channel_adain": _MASK | {"generator.aain_form": "channel"},

@@ -71,6 +71,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.style_features = (32, 64, 128, 256)
     config.generator.aain_form = "mask"  # form of Attentional AdaIN
     config.generator.query_position = False  # with form `tokens`: add positions to the queries
+    config.generator.fine_tokens = False  # four per token, with the features before its halving
     config.generator.num_regions = 1  # 1: sigmoid mask; more: softmax regions; 0: no mask
     config.generator.mask_width = 100
     config.generator.modulation_hidden = 256

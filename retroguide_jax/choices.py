@@ -22,7 +22,7 @@ CHOICES = {
     "embedder.saig.stem_norm": ("batch", "group"),
     # For baselines: `encoder` is trained with G, without a contrastive loss; `pixels` is a U-Net.
     "generator.guidance": ("embedder", "encoder", "pixels"),
-    "generator.aain_form": ("mask", "tokens", "channel", "plain"),
+    "generator.aain_form": ("mask", "tokens", "rays", "channel", "plain"),
     # `concat` is one-way, as in DF-GAN; the last three are for baselines, `pixels` as in pix2pix.
     "discriminator.conditioning": ("projection", "concat", "encoder", "pixels", "none"),
     "losses.contrastive": ("info_nce", "soft_margin_triplet"),  # the latter with alpha 10

@@ -100,7 +100,9 @@ class Model:
     def _synthesize(self, variables: dict, source: jax.Array, z: jax.Array, **options):
         source = scale_pixels(source)
         embedder = embedder_variables(**variables["embedder"])
-        embedding, tokens = self.networks.embedder.apply(embedder, source, self.source_view)
+        embedding, tokens = self.networks.embedder.apply(
+            embedder, source, self.source_view, method="guide"
+        )
         generator, params = self.networks.generator, {"params": variables["generator"]}
         style = generator.apply(params, z, method="map_noise")
         with jax.ensure_compile_time_eval():  # one key for all rows: a constant

@@ -102,7 +102,7 @@ def embedder_variables(params: Any, stats: Any) -> dict[str, Any]:
 
 
 def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
-    fields = _kwargs(config.embedder)
+    fields = _kwargs(config.embedder) | {"fine_tokens": config.generator.fine_tokens}
     towers = {"saig": fields.pop("saig"), "convnext": fields.pop("convnext")}
     tower = towers[fields["backbone"]]
     if fields["backbone"] == "saig":
@@ -117,13 +117,18 @@ def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
 
 def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet:
     fields = _kwargs(config.generator)
+    del fields["fine_tokens"]  # the embedder makes them
     guidance, features = fields.pop("guidance"), fields.pop("unet_features")
     polar = fields.pop("polar_source")
-    if polar and (config.direction != "a2g" or not config.data.panorama):
-        raise UserError(
-            "config.generator.polar_source=True: polar coordinates turn an aerial image into a "
-            "panorama; set it to False for other pairs of views"
-        )
+    for field, used, other in (
+        ("polar_source=True", polar, "False"),
+        ("aain_form='rays'", fields["aain_form"] == "rays", "'tokens'"),
+    ):
+        if used and (config.direction != "a2g" or not config.data.panorama):
+            raise UserError(
+                f"config.generator.{field}: polar coordinates turn an aerial image into a "
+                f"panorama; set it to {other} for other pairs of views"
+            )
     target_view = DIRECTIONS[config.direction][1]
     name, size = f"data.{target_view}_size", sizes[target_view]
     if guidance == "pixels":

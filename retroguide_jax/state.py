@@ -111,7 +111,9 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
         params["embedder"], stats["embedder"] = embedder["params"], embedder["stats"]
     if config.mode != "contrastive":
         source, target = images[networks.source_view], images[networks.target_view]
-        embedding, tokens = networks.embedder.apply(variables, source, networks.source_view)
+        embedding, tokens = networks.embedder.apply(
+            variables, source, networks.source_view, method="guide"
+        )
         z = jnp.zeros((2, networks.generator.z_dim))
         noise_keys = jax.random.split(keys[1], 2)
         params["generator"] = networks.generator.init(

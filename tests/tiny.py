@@ -25,6 +25,7 @@ _FIELDS = {
     "generator.mask_width": 4,
     "generator.aain_form": "mask",
     "generator.query_position": False,
+    "generator.fine_tokens": False,
     "generator.modulation_hidden": 8,
     "discriminator.features": (8,),
     "discriminator.width": 8,

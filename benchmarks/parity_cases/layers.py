@@ -14,7 +14,7 @@ CHANNELS, WIDTH = 8, 6
 MAP = (2, 4, 8, CHANNELS)
 CONDITION = {
     "embedding": draw("embedding", (2, WIDTH)),
-    "tokens": draw("tokens", (2, 5, 7)),
+    "tokens": draw("tokens", (2, 4, 7)),
     "style": draw("style", (2, WIDTH)),
 }
 
@@ -93,14 +93,14 @@ def _make_modulations() -> Iterator[Case]:
         layers.NoiseInjection(),
         lambda: twin.layers.NoiseInjection(CHANNELS),
     )
-    for form in ("mask", "channel", "tokens", "plain"):
+    for form in ("mask", "channel", "tokens", "rays", "plain"):
         yield pair(
             f"attentional AdaIN, {form}",
             {"h": draw("h", MAP)} | CONDITION,
             _call,
             _call,
             layers.AttentionalAdaIN(form),
-            lambda form=form: twin.layers.AttentionalAdaIN(form, CHANNELS, WIDTH, 7),
+            lambda form=form: twin.layers.AttentionalAdaIN(form, CHANNELS, WIDTH, 7, token_side=2),
         )
     for regions in (1, 3):
         yield pair(
@@ -134,8 +134,8 @@ def _make_embedder_parts() -> Iterator[Case]:
         yield pair(
             f"stem, {norm} norm{mode}",
             images,
-            lambda module, x, train=train: {"out": module(x, train)},
-            _call,
+            lambda module, x, train=train: {"out": module(x, train)[0]},
+            lambda module, x: {"out": module(x)[0]},
             embedder.Stem(*arguments),
             lambda arguments=arguments: twin.embedder.Stem(*arguments),
             train=train,

@@ -32,6 +32,7 @@ _FIELDS = {
     "generator.mask_width": 4,
     "generator.aain_form": "mask",
     "generator.query_position": False,
+    "generator.fine_tokens": False,
     "generator.modulation_hidden": 8,
     "discriminator.features": (6, 8),
     "discriminator.fold": 1,
@@ -72,6 +73,7 @@ def _make_embedders() -> Iterator[Case]:
     forms = {
         "group norm": {},
         "batch norm": {"embedder.saig.stem_norm": "batch"},
+        "fine tokens": {"generator.fine_tokens": True},
         "shared, mean, learned temperature": {
             "embedder.shared": True,
             "embedder.head": "gap",
@@ -82,12 +84,13 @@ def _make_embedders() -> Iterator[Case]:
 
     def embed_ours(module, aerial, ground):
         outputs = *module(aerial, "aerial", True), *module(ground, "ground", True)
-        return dict(zip(names, (*outputs, module.inverse_temperature()), strict=True))
+        found = dict(zip(names, (*outputs, module.inverse_temperature()), strict=True))
+        return found | _guide(module, aerial)
 
     def embed_theirs(module, aerial, ground):
         outputs = *module(aerial, "aerial"), *module(ground, "ground")
         scale = aerial.new_tensor(1.0) * module.inverse_temperature()
-        return dict(zip(names, (*outputs, scale), strict=True))
+        return dict(zip(names, (*outputs, scale), strict=True)) | _guide(module, aerial)
 
     for name, fields in forms.items():
         config = make_tiny_config(**fields)
@@ -105,6 +108,11 @@ def _make_embedders() -> Iterator[Case]:
         )
 
 
+def _guide(module, aerial) -> dict:
+    """Fine tokens, where there are any."""
+    return {"guidance": module.guide(aerial, "aerial")[1]} if module.fine_tokens else {}
+
+
 def _make_generators() -> Iterator[Case]:
     forms = {
         "default": {},
@@ -115,6 +123,7 @@ def _make_generators() -> Iterator[Case]:
             "generator.normalise_last": True,
             "generator.num_regions": 3,
         },
+        "rays": {"generator.aain_form": "rays", "generator.query_position": True},
         "one stage, learned start, no embedding": {
             "generator.facade_features": (),
             "generator.unfold": 2,

@@ -181,7 +181,7 @@ class AdversarialUpdate:
 
     def _embed(self, source: Tensor) -> tuple[Tensor, Tensor]:
         with self.switches.cast(source.device):
-            return self.guide(source, self.networks.source_view)
+            return self.guide.guide(source, self.networks.source_view)
 
     def _draw(self, embedding: Tensor, tokens: Tensor, target: Tensor, noise: Noise) -> Drawn:
         """Generates images; a style encoder gives even rows their target's style, odd ones F(z)."""

@@ -16,7 +16,7 @@ class Stem(nn.Module):
 
     def __init__(self, features, strides, width: int, norm: str, circular: bool):
         super().__init__()
-        inputs = (3, *features)
+        self.strides, inputs = strides, (3, *features)
         self.conv = nn.ModuleList(
             Conv(before, after, stride=stride, circular=circular)
             for before, after, stride in zip(inputs, features, strides, strict=False)
@@ -27,11 +27,16 @@ class Stem(nn.Module):
             for size in features
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, width, H / s, W / s], s the product of the strides."""
-        for conv, norm in zip(self.conv, self.norm, strict=False):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, H, W] to [B, width, H / s, W / s], s the product of the strides.
+
+        Also returns the features before the last halving.
+        """
+        fine = x
+        for conv, norm, stride in zip(self.conv, self.norm, self.strides, strict=False):
+            fine = x if stride > 1 else fine
             x = F.relu(norm(conv(x)))
-        return self.conv[-1](x)
+        return self.conv[-1](x), fine
 
 
 class SelfAttentionBlock(nn.Module):
@@ -74,13 +79,14 @@ class SaigTower(nn.Module):
         self.block = nn.ModuleList(SelfAttentionBlock(width, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] to tokens [B, N, width]."""
-        x = self.stem(images).flatten(2).transpose(1, 2)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W] in [-1, 1] to tokens [B, N, width], and the stem's fine features."""
+        x, fine = self.stem(images)
+        x = x.flatten(2).transpose(1, 2)
         x = x + self.position.flatten(0, 1).to(x.dtype)
         for block in self.block:
             x = block(x)
-        return self.norm(x)
+        return self.norm(x), fine
 
 
 class SmdHead(nn.Module):
@@ -112,9 +118,10 @@ class Embedder(nn.Module):
         panorama: bool,
         learned_temperature: bool,
         temperature: float,
+        fine_tokens: bool,
     ):
         super().__init__()
-        self.shared, self.temperature = shared, temperature
+        self.shared, self.temperature, self.fine_tokens = shared, temperature, fine_tokens
         self.towers = nn.ModuleDict()
         for view in VIEWS[:1] if shared else VIEWS:
             circular = panorama and view == "ground" and not shared
@@ -129,10 +136,23 @@ class Embedder(nn.Module):
 
     def forward(self, images: Tensor, view: str) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W] to unit rows [B, D], at least float32, and tokens [B, N, C]."""
-        tokens = self.towers[VIEWS[0] if self.shared else view](images)
+        return self._embed(images, view)[:2]
+
+    def guide(self, images: Tensor, view: str) -> tuple[Tensor, Tensor]:
+        """The same, with fine tokens if so configured: [B, 4 N, C + F]."""
+        embedding, tokens, fine = self._embed(images, view)
+        if self.fine_tokens:
+            size = [length // 2 for length in fine.shape[2:]]
+            enlarged = F.interpolate(tokens.transpose(1, 2).unflatten(2, size), scale_factor=2)
+            tokens = torch.cat([enlarged, fine], 1).flatten(2).transpose(1, 2)
+        return embedding, tokens
+
+    def _embed(self, images: Tensor, view: str) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, fine = self.towers[VIEWS[0] if self.shared else view](images)
         pooled = self.heads[view](tokens) if self.heads else tokens.mean(1)
         pooled = at_least_float32(pooled)
-        return pooled * torch.rsqrt(pooled.square().sum(-1, keepdim=True) + 1e-12), tokens
+        unit_rows = pooled * torch.rsqrt(pooled.square().sum(-1, keepdim=True) + 1e-12)
+        return unit_rows, tokens, fine
 
     def both(self, aerial: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
         """Embeds a batch of pairs: two arrays of unit rows [B, D]."""

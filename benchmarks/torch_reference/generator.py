@@ -92,12 +92,21 @@ class StructureBlock(_Block):
     """Twice [Attentional AdaIN, leaky ReLU, conv3x3, noise], x2 in between if `up`."""
 
     def __init__(
-        self, channels, features, up: bool, form: str, width, token_width, circular, position=False
+        self,
+        channels,
+        features,
+        up: bool,
+        form: str,
+        width,
+        token_width,
+        circular,
+        position=False,
+        token_side=1,
     ):
         super().__init__(channels, features, circular)
         self.up = up
         self.adain = nn.ModuleList(
-            AttentionalAdaIN(form, size, width, token_width, position, circular)
+            AttentionalAdaIN(form, size, width, token_width, position, circular, token_side)
             for size in (channels, features)
         )
 
@@ -150,6 +159,7 @@ class Generator(nn.Module):
         start: tuple[int, int],
         embedding_dim: int,
         token_width: int,
+        token_side: int,
         height: int,
         structure_features: tuple[int, ...],
         facade_features: tuple[int, ...],
@@ -201,6 +211,7 @@ class Generator(nn.Module):
                 token_width,
                 circular,
                 query_position,
+                token_side,
             )
             for i in range(num_structure)
         )

@@ -46,8 +46,8 @@ class Model:
             return self.embedder(images, view)
 
     def _generate(self, source: Tensor, z: Tensor) -> Tensor:
-        embedding, tokens = self._embed(source, self.source_view)
         with self.switches.cast(source.device):
+            embedding, tokens = self.embedder.guide(source, self.source_view)
             style = self.generator.mapping(z)
             maps = [noise.expand(len(source), -1, -1, -1) for noise in self.noise]
             return self.generator.synthesize(embedding, tokens, style, maps)[0]

@@ -145,7 +145,7 @@ class Affine(nn.Module):
 class AttentionalAdaIN(nn.Module):
     """Instance normalisation whose modulation weighs retrieved semantics and style per position.
 
-    `form`: mask, channel, tokens or plain.
+    `form`: mask, channel, tokens, rays or plain; rays needs tokens on a square of `token_side`.
     """
 
     def __init__(
@@ -156,14 +156,18 @@ class AttentionalAdaIN(nn.Module):
         token_width: int,
         position: bool = False,
         circular: bool = False,
+        token_side: int = 1,
         attention_width: int = 64,
     ):
         super().__init__()
         self.form, self.circular = form, circular
+        self.distance = None
+        if form == "rays":
+            self.distance = nn.Parameter(0.5 * torch.randn(token_side, attention_width))
         self.position = nn.Linear(16, attention_width, bias=False) if position else None
         if form == "plain":
             self.plain = Affine(2 * width, channels)
-        elif form == "tokens":
+        elif form in ("tokens", "rays"):
             self.query = nn.Linear(channels, attention_width)
             self.key = nn.Linear(token_width, attention_width)
             self.value = nn.Linear(token_width, attention_width)
@@ -177,7 +181,7 @@ class AttentionalAdaIN(nn.Module):
     def forward(self, h: Tensor, embedding: Tensor, tokens: Tensor, style: Tensor) -> Tensor:
         """h [B, C, H, W], embedding [B, D], tokens [B, N, T], style [B, D]; returns h's shape."""
         h = instance_norm(h)
-        if self.form == "tokens":
+        if self.form in ("tokens", "rays"):
             return self._attend(h, tokens, style)
         if self.form == "plain":
             return _modulate(h, *self.plain(torch.cat([embedding, style], -1)))
@@ -196,11 +200,35 @@ class AttentionalAdaIN(nn.Module):
         if self.position is not None:
             place = harmonics((height, width), self.circular, like=query)
             query = query + self.position(place.flatten(0, 1))
-        context = F.scaled_dot_product_attention(query, self.key(tokens), self.value(tokens))
+        key, value = self.key(tokens), self.value(tokens)
+        if self.distance is None:
+            context = F.scaled_dot_product_attention(query, key, value)
+        else:  # every column is a batch of its own
+            side = len(self.distance)
+            key, value = (_sample_rays(x, side, width) for x in (key, value))
+            key = key + self.distance.to(key.dtype)
+            columns = query.unflatten(1, (height, width)).transpose(1, 2)
+            context = F.scaled_dot_product_attention(columns, key, value)
+            context = context.transpose(1, 2).flatten(1, 2)
         styles = style[:, None].expand(-1, height * width, -1)
         maps = self.context(torch.cat([context, styles], -1))
         gamma, beta = (x.transpose(1, 2).view(batch, channels, height, width) for x in maps)
         return torch.addcmul(beta, gamma, h)
+
+
+def _sample_rays(tokens: Tensor, side: int, width: int) -> Tensor:
+    """Tokens [B, side^2, D] of an aerial image in `width` directions: [B, width, side, D].
+
+    The centre column is north, and the last row is the nearest.
+    """
+    like = {"dtype": tokens.dtype, "device": tokens.device}
+    angle = 2 * math.pi * ((torch.arange(width, **like) + 0.5) / width - 0.5)[:, None]
+    radius = 1 - (torch.arange(side, **like) + 0.5) / side
+    place = torch.stack([radius * angle.sin(), -radius * angle.cos()], -1)
+    maps = tokens.transpose(1, 2).unflatten(2, (side, side))
+    place = place.expand(len(maps), -1, -1, -1)
+    sampled = F.grid_sample(maps, place, padding_mode="border", align_corners=False)
+    return sampled.permute(0, 2, 3, 1)
 
 
 def harmonics(size: tuple[int, int], circular: bool, like: Tensor, num: int = 4) -> Tensor:

@@ -40,7 +40,10 @@ def build_networks(config: ConfigDict) -> Networks:
     stride = math.prod(tower["stem_strides"])
     grids = {view: (size[0] // stride, size[1] // stride) for view, size in sizes.items()}
     panorama = bool(config.data.panorama)
-    embedder = Embedder(grids=grids, tower=tower, panorama=panorama, **fields)
+    fine_tokens = bool(config.generator.fine_tokens)
+    embedder = Embedder(
+        grids=grids, tower=tower, panorama=panorama, fine_tokens=fine_tokens, **fields
+    )
     if config.mode == "contrastive":
         return Networks(embedder, None, None, source_view, target_view)
     width = tower["width"]
@@ -52,12 +55,16 @@ def build_networks(config: ConfigDict) -> Networks:
     blocks = len(config.generator.structure_features) + len(config.generator.facade_features)
     guided = dict(config.generator.to_dict())
     del guided["unet_features"], guided["polar_source"]  # both are for guidance by pixels
+    del guided["fine_tokens"]
+    halving = max(i for i, stride in enumerate(tower["stem_strides"]) if stride > 1)
+    fine_width = (3, *tower["stem_features"])[halving] if fine_tokens else 0
     if guided.pop("guidance") != "embedder":
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
     # Blocks and RGB head together double the start map one time less than there are blocks.
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
-        token_width=width,
+        token_width=width + fine_width,
+        token_side=grids[source_view][0] * (2 if fine_tokens else 1),
         height=height,
         **common,
         **guided,

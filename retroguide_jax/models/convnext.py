@@ -60,10 +60,13 @@ class ConvNeXtTower(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / stride^2, widths[-1]]."""
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / stride^2, widths[-1]].
+
+        Also returns the features of the stage before, [B, 2 H / stride, 2 W / stride, widths[-2]].
+        """
         del train  # LayerNorm only: nothing differs between training and inference.
-        x = images.astype(self.dtype)
+        fine = x = images.astype(self.dtype)
         block = rematerialise(ConvNeXtBlock, self.remat)
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             if stage == 0:
@@ -71,13 +74,13 @@ class ConvNeXtTower(nn.Module):
                 x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="stem_norm")(x)
             else:
                 name = f"downsample_{stage}"
-                x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"{name}_norm")(x)
-                x = Conv(width, 2, strides=2, dtype=self.dtype, name=name)(x)
+                fine = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"{name}_norm")(x)
+                x = Conv(width, 2, strides=2, dtype=self.dtype, name=name)(fine)
             for index in range(depth):
                 name = f"stage_{stage}_block_{index}"
                 x = block(self.circular, self.dtype, name=name)(x)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x), fine
 
 
 def find_stride(widths: tuple[int, ...]) -> int:

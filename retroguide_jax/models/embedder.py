@@ -34,9 +34,14 @@ class Stem(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, 3] to [B, H / s, W / s, width], s the product of `strides`."""
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """[B, H, W, 3] to [B, H / s, W / s, width], s the product of `strides`.
+
+        Also returns the features before the last halving, [B, 2 H / s, 2 W / s, F].
+        """
+        fine = x
         for features, stride in zip(self.features, self.strides, strict=True):
+            fine = x if stride > 1 else fine
             x = Conv(features, strides=stride, circular=self.circular, dtype=self.dtype)(x)
             if self.norm == "batch":
                 x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)(x)
@@ -44,7 +49,7 @@ class Stem(nn.Module):
                 check_choice("embedder.saig.stem_norm", self.norm)
                 x = nn.GroupNorm(num_groups=None, group_size=8, dtype=self.dtype)(x)
             x = nn.relu(x)
-        return Conv(self.width, 1, dtype=self.dtype)(x)
+        return Conv(self.width, 1, dtype=self.dtype)(x), fine
 
 
 class SelfAttentionBlock(nn.Module):
@@ -85,9 +90,12 @@ class SaigTower(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] to tokens [B, N, width], N = H W / stride^2."""
-        x = rematerialise(Stem, self.remat, static_argnums=(2,))(
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Images [B, H, W, 3] in [-1, 1] to tokens [B, N, width], N = H W / stride^2.
+
+        Also returns the stem's features at twice the resolution, [B, 2 H / s, 2 W / s, F].
+        """
+        x, fine = rematerialise(Stem, self.remat, static_argnums=(2,))(
             self.stem_features,
             self.stem_strides,
             self.width,
@@ -104,7 +112,7 @@ class SaigTower(nn.Module):
         block = rematerialise(SelfAttentionBlock, self.remat)
         for index in range(self.depth):
             x = block(self.num_heads, self.dtype, name=f"block_{index}")(x)
-        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x), fine
 
 
 class SmdHead(nn.Module):
@@ -145,6 +153,7 @@ class Embedder(nn.Module):
     panorama: bool = True
     learned_temperature: bool = False
     temperature: float = 0.02
+    fine_tokens: bool = False
     remat: str = "none"
     dtype: Dtype = jnp.float32
 
@@ -180,10 +189,27 @@ class Embedder(nn.Module):
         Returns:
           The embedding [B, D], unit length, float32; and the tokens [B, N, C].
         """
-        tokens = self.towers[VIEWS[0] if self.shared else view](images, train)
+        return self._embed(images, view, train)[:2]
+
+    def guide(self, images: jax.Array, view: str):
+        """What guides G: the embedding, and tokens.
+
+        With `fine_tokens` these are [B, 4 N, C + F]: each token four times, beside the tower's
+        features at twice the resolution, which distinguish what lies within one token.
+        """
+        embedding, tokens, fine = self._embed(images, view, False)
+        if not self.fine_tokens:
+            return embedding, tokens
+        batch, height, width, _ = fine.shape
+        tokens = tokens.reshape(batch, height // 2, width // 2, -1).repeat(2, 1).repeat(2, 2)
+        return embedding, jnp.concatenate([tokens, fine], -1).reshape(batch, height * width, -1)
+
+    def _embed(self, images: jax.Array, view: str, train: bool):
+        tokens, fine = self.towers[VIEWS[0] if self.shared else view](images, train)
         pooled = self.heads[view](tokens) if self.head == "smd" else tokens.mean(1)
         pooled = pooled.astype(jnp.float32)
-        return pooled * jax.lax.rsqrt(jnp.square(pooled).sum(-1, keepdims=True) + 1e-12), tokens
+        unit_rows = pooled * jax.lax.rsqrt(jnp.square(pooled).sum(-1, keepdims=True) + 1e-12)
+        return unit_rows, tokens, fine
 
     def both(self, aerial: jax.Array, ground: jax.Array, train: bool = False):
         """Embeds a batch of pairs: two embeddings [B, D], unit length, float32."""
@@ -203,5 +229,5 @@ class SourceEncoder(nn.Module):
     view: str
 
     def __call__(self, images: jax.Array):
-        """As `Embedder.__call__` for this view."""
-        return self.embedder(images, self.view)
+        """As `Embedder.guide` for this view."""
+        return self.embedder.guide(images, self.view)

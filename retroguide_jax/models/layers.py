@@ -5,6 +5,7 @@ All maps are NHWC. Parameters are float32; `dtype` is the type of the computatio
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convolution import convolve
-from retroguide_jax.models.polar import to_polar
+from retroguide_jax.models.polar import polar_weights, to_polar
 
 Dtype = Any
 
@@ -313,6 +314,9 @@ class AttentionalAdaIN(nn.Module):
     * `channel`: the same with A per channel, from [e ; w];
     * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), (g, b) per position from [c_p ; w];
       with `position`, Q also reads the coordinates of p, which normalisation removes from h^;
+    * `rays`: as `tokens`, but of an aerial source, and p attends only to what lies in its own
+      direction: K and V are sampled at as many distances as the token grid is wide, and K also
+      reads the distance;
     * `plain`: AdaIN (Huang & Belongie, 2017) with (g, b) from [e ; w]: the ablation.
     """
 
@@ -333,7 +337,7 @@ class AttentionalAdaIN(nn.Module):
         both = jnp.concatenate([embedding, style], -1)
         if self.form == "plain":
             return _modulate(h, *affine(name="plain")(both))
-        if self.form == "tokens":
+        if self.form in ("tokens", "rays"):
             gamma, beta = affine(name="context")(self._attend(h, tokens), style)
             return gamma * h + beta
         if self.form == "mask":
@@ -349,16 +353,32 @@ class AttentionalAdaIN(nn.Module):
         return gate * semantic + (1.0 - gate) * visual
 
     def _attend(self, h: jax.Array, tokens: jax.Array) -> jax.Array:
-        """Single-head attention from every position of h to the tokens: [B, H, W, width]."""
+        """Single-head attention from every position of h to tokens: [B, H, W, width]."""
         dense = functools.partial(nn.Dense, self.attention_width, dtype=self.dtype)
         query = dense(name="query")(h)
         if self.position:
             place = harmonics(h.shape[1:3], self.circular).astype(self.dtype)
             query += dense(name="position", use_bias=False)(place)
-        logits = jnp.einsum("bhwd,bnd->bhwn", query, dense(name="key")(tokens))
+        key, value, seen = dense(name="key")(tokens), dense(name="value")(tokens), "bnd"
+        if self.form == "rays":
+            key, value = self._sample_rays(h.shape[2], key, value)
+            seen = "bnwd"
+        logits = jnp.einsum(f"bhwd,{seen}->bhwn", query, key)
         logits = logits.astype(jnp.float32) / jnp.sqrt(self.attention_width)
         weights = jax.nn.softmax(logits).astype(self.dtype)
-        return jnp.einsum("bhwn,bnd->bhwd", weights, dense(name="value")(tokens))
+        return jnp.einsum(f"bhwn,{seen}->bhwd", weights, value)
+
+    def _sample_rays(self, width: int, key: jax.Array, value: jax.Array):
+        """Both [B, N, D] at N^(1/2) distances in the directions of `width` columns."""
+        side = math.isqrt(key.shape[1])
+        weights = jnp.asarray(polar_weights(side, (side, width)), self.dtype)
+        key, value = (
+            jnp.einsum("nwij,bijd->bnwd", weights, x.reshape(-1, side, side, x.shape[-1]))
+            for x in (key, value)
+        )
+        init = nn.initializers.normal(0.5)
+        distance = self.param("distance", init, (side, self.attention_width))
+        return key + distance[:, None].astype(self.dtype), value
 
 
 def harmonics(size: Sequence[int], circular: bool, num: int = 4) -> jax.Array:

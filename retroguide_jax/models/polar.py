@@ -6,7 +6,7 @@ Source: SAFA (Shi et al., 2019), with this project's convention that the centre 
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 
 def to_polar(images: jax.Array, size: Sequence[int]) -> jax.Array:
@@ -23,13 +23,25 @@ def to_polar(images: jax.Array, size: Sequence[int]) -> jax.Array:
     Returns:
       [B, H, W, 3].
     """
-    height, width = size
-    angle = 2 * jnp.pi * (jnp.arange(width) + 0.5) / width - jnp.pi
-    radius = (images.shape[1] / 2) * (height - jnp.arange(height) - 0.5)[:, None] / height
-    centre = images.shape[1] / 2 - 0.5
-    rows, columns = centre - radius * jnp.cos(angle), centre + radius * jnp.sin(angle)
+    places = list(_locate(images.shape[1], size))
 
     def sample(channel: jax.Array) -> jax.Array:
-        return jax.scipy.ndimage.map_coordinates(channel, [rows, columns], 1, mode="nearest")
+        return jax.scipy.ndimage.map_coordinates(channel, places, 1, mode="nearest")
 
     return jax.vmap(jax.vmap(sample, -1, -1))(images)
+
+
+def polar_weights(side: int, size: Sequence[int]) -> np.ndarray:
+    """`to_polar` of maps of few positions as one product: its weights, [H, W, side, side]."""
+    places = (np.clip(place, 0, side - 1) for place in _locate(side, size))
+    rows, columns = (np.maximum(0, 1 - abs(x[..., None] - np.arange(side))) for x in places)
+    return np.einsum("hwi,hwj->hwij", rows, columns)
+
+
+def _locate(side: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column in the aerial image, [H, W] each; pixel i has its centre at i."""
+    height, width = size
+    angle = 2 * np.pi * (np.arange(width) + 0.5) / width - np.pi
+    radius = (side / 2) * (height - np.arange(height) - 0.5)[:, None] / height
+    centre = side / 2 - 0.5
+    return centre - radius * np.cos(angle), centre + radius * np.sin(angle)

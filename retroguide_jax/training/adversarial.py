@@ -103,7 +103,7 @@ def _look_up(recipe: Recipe, state: TrainState, guide, batch) -> tuple[Guidance,
         scale_pixels(_take(batch[view], num, part))
         for view in (networks.source_view, networks.target_view)
     )
-    embedding, tokens = networks.embedder.apply(guide, source, networks.source_view)
+    embedding, tokens = networks.embedder.apply(guide, source, networks.source_view, method="guide")
     place = _take(batch["place"], num, part) if "place" in batch else None
     return Guidance(embedding, tokens, source, place), target
 

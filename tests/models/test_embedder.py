@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -41,8 +42,9 @@ def make_embedder(**fields):
 @pytest.mark.parametrize(("depth", "expected"), [(11, 9_100_800), (22, 15_614_208)])
 def test_published_parameter_counts_of_saig(size, depth, expected):
     tower = SaigTower(grid=(size[0] // 16, size[1] // 16), depth=depth)
-    tokens, variables = shapes_of(tower, (1, *size, 3))
+    (tokens, fine), variables = shapes_of(tower, (1, *size, 3))
     assert tokens.shape == (1, 256, 384)
+    assert fine.shape == (1, size[0] // 8, size[1] // 8, 256)
     assert count(variables["params"]) == expected
 
 
@@ -54,8 +56,9 @@ def test_published_parameter_count_of_smd():
 
 def test_parameter_count_of_convnext_base():
     """timm's convnext_base without its head, final norm included; and the same by formula."""
-    tokens, variables = shapes_of(ConvNeXtTower(), (1, 64, 128, 3))
+    (tokens, fine), variables = shapes_of(ConvNeXtTower(), (1, 64, 128, 3))
     assert tokens.shape == (1, 2 * 4, 1024)
+    assert fine.shape == (1, 4, 8, 512)
     widths, depths = (128, 256, 512, 1024), (3, 3, 27, 3)
     # depthwise 7 x 7, norm, C -> 4C -> C, layer scale; all with biases
     blocks = sum(
@@ -65,6 +68,23 @@ def test_parameter_count_of_convnext_base():
     stem = (16 * 3 + 1) * 128 + 2 * 128
     downs = sum(2 * a + (4 * a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
     assert count(variables["params"]) == stem + downs + blocks + 2 * 1024 == 87_566_464
+
+
+def test_fine_tokens_are_tokens_beside_the_features_at_twice_the_resolution():
+    embedder = make_embedder(fine_tokens=True)
+    variables = jax.jit(functools.partial(embedder.init, method="both"))(
+        jax.random.key(0), AERIAL, GROUND
+    )
+    apply_fn = jax.jit(embedder.apply, static_argnums=2, static_argnames="method")
+    embedding, tokens = apply_fn(variables, AERIAL, "aerial")
+    guidance, fine = apply_fn(variables, AERIAL, "aerial", method="guide")
+    np.testing.assert_array_equal(guidance, embedding)
+    side, channels = round(tokens.shape[1] ** 0.5), tokens.shape[2]
+    fine = fine.reshape(len(fine), 2 * side, 2 * side, -1)
+    own = tokens.reshape(-1, side, side, channels)
+    np.testing.assert_allclose(fine[:, 1::2, ::2, :channels], own, atol=1e-5)
+    assert fine.shape[-1] > channels
+    assert np.abs(fine[:, 1::2, ::2, channels:] - fine[:, ::2, ::2, channels:]).max() > 1e-3
 
 
 def test_embeddings_are_unit_rows_of_the_readout():
@@ -117,7 +137,7 @@ def test_position_embedding_is_resized_for_other_inputs():
     variables = jax.jit(tower.init)(jax.random.key(0), AERIAL)
     assert variables["params"]["position"].shape == (4, 4, 8)
     larger = jnp.zeros((1, 24, 32, 3))
-    assert jax.eval_shape(tower.apply, variables, larger).shape == (1, 6 * 8, 8)
+    assert jax.eval_shape(tower.apply, variables, larger)[0].shape == (1, 6 * 8, 8)
     same_shapes = jax.eval_shape(tower.init, jax.random.key(0), larger)
     assert jax.tree.structure(same_shapes) == jax.tree.structure(variables)
 
@@ -129,8 +149,8 @@ def test_batch_norm_statistics_move_only_in_training():
         lambda train: tower.apply(variables, AERIAL, train, mutable=["batch_stats"]),
         static_argnums=0,
     )
-    trained, updated = apply_fn(True)
-    plain, kept = apply_fn(False)
+    (trained, _), updated = apply_fn(True)
+    (plain, _), kept = apply_fn(False)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), updated, dict(kept))
     assert all(jax.tree.leaves(moved))
     same = jax.tree.map(
@@ -144,7 +164,7 @@ def test_batch_norm_statistics_move_only_in_training():
 def test_stem_of_a_panorama_commutes_with_rolling(norm):
     stem = Stem((8, 8), (2, 2), 8, norm, circular=True)
     variables = jax.jit(stem.init, static_argnums=2)(jax.random.key(0), GROUND, True)
-    apply_fn = jax.jit(lambda x: stem.apply(variables, x, True, mutable=["batch_stats"])[0])
+    apply_fn = jax.jit(lambda x: stem.apply(variables, x, True, mutable=["batch_stats"])[0][0])
     out, rolled = apply_fn(GROUND), apply_fn(np.roll(GROUND, 3 * 4, 2))
     np.testing.assert_allclose(rolled, np.roll(out, 3, 2), rtol=1e-3, atol=1e-4)
 
@@ -158,8 +178,8 @@ def test_convnext_of_a_panorama_is_circular():
         lambda path, leaf: leaf + 1.0 if "layer_scale" in str(path) else leaf, variables
     )
     apply_fn = jax.jit(tower.apply)
-    out = np.asarray(apply_fn(variables, images)).reshape(1, 4, 8)
-    rolled = np.asarray(apply_fn(variables, np.roll(images, 32, 2))).reshape(1, 4, 8)
+    out = np.asarray(apply_fn(variables, images)[0]).reshape(1, 4, 8)
+    rolled = np.asarray(apply_fn(variables, np.roll(images, 32, 2))[0]).reshape(1, 4, 8)
     np.testing.assert_allclose(rolled, np.roll(out, 1, 1), rtol=1e-3, atol=1e-3)
 
 

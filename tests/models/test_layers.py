@@ -19,8 +19,8 @@ from retroguide_jax.models.layers import (
 RNG = np.random.default_rng(0)
 H = RNG.normal(2.0, 3.0, (2, 4, 8, 6)).astype(np.float32)
 EMBEDDING, STYLE = RNG.normal(size=(2, 2, 5)).astype(np.float32)
-TOKENS = RNG.normal(size=(2, 3, 7)).astype(np.float32)
-FORMS = ("mask", "channel", "tokens", "plain")
+TOKENS = RNG.normal(size=(2, 4, 7)).astype(np.float32)
+FORMS = ("mask", "channel", "tokens", "rays", "plain")
 
 
 def normalise(h):
@@ -137,8 +137,9 @@ def test_what_each_form_depends_on(form):
         changed = apply_fn({"params": params}, H, embedding, tokens, style)
         return np.abs(changed - base).max() > 1e-3
 
-    assert change(embedding=-EMBEDDING) == (form != "tokens")
-    assert change(tokens=-TOKENS) == (form == "tokens")
+    attends = form in ("tokens", "rays")
+    assert change(embedding=-EMBEDDING) != attends
+    assert change(tokens=-TOKENS) == attends
     assert change(style=-STYLE)
 
 
@@ -156,6 +157,18 @@ def test_gate_of_one_and_zero(form, open_to):
     gamma, beta = np.split(condition @ dense["kernel"] + dense["bias"], 2, -1)
     expected = (1 + gamma)[:, None, None] * normalise(H) + beta[:, None, None]
     np.testing.assert_allclose(apply(module, params, *args), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_rays_see_only_what_lies_in_their_direction():
+    module = AttentionalAdaIN("rays", attention_width=4)
+    tokens = RNG.normal(size=(2, 4, 4, 7)).astype(np.float32)
+    params = init(module, H, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
+    before = apply(module, params, H, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
+    tokens[:, 0, 3] += 1.0  # the north-east corner
+    after = apply(module, params, H, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
+    changed = np.abs(after - before).max((0, 1, 3)) > 1e-5
+    # Columns look 22.5 degrees beside S, SW, W, NW, N, NE, E and SE, clockwise.
+    assert changed.tolist() == [False] * 4 + [True, True] + [False] * 2
 
 
 def test_attention_is_that_of_the_formula():
