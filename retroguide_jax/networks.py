@@ -106,9 +106,14 @@ def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
     towers = {"saig": fields.pop("saig"), "convnext": fields.pop("convnext")}
     tower = towers[fields["backbone"]]
     if fields["backbone"] == "saig":
-        stride = math.prod(tower["stem_strides"])
+        stride, strides = math.prod(tower["stem_strides"]), tower["stem_strides"]
     else:
-        stride = find_stride(tower["widths"])
+        stride, strides = find_stride(tower["widths"]), [4] + [2] * (len(tower["widths"]) - 1)
+    if fields["fine_tokens"] and [s for s in strides if s > 1][-1:] != [2]:
+        raise UserError(
+            f"config.generator.fine_tokens=True: the embedder's strides are {tuple(strides)}, and "
+            "the last above 1 must be 2; set it to False, or change the strides"
+        )
     grids = {view: _divide(f"data.{view}_size", size, stride) for view, size in sizes.items()}
     return Embedder(
         grids=grids, tower=tower, panorama=bool(config.data.panorama), **common, **fields
@@ -128,6 +133,11 @@ def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet
             raise UserError(
                 f"config.generator.{field}: polar coordinates turn an aerial image into a "
                 f"panorama; set it to {other} for other pairs of views"
+            )
+        if used and len(set(sizes["aerial"])) > 1:
+            raise UserError(
+                f"config.data.aerial_size={sizes['aerial']}: config.generator.{field} needs a "
+                "square, with the camera in its middle"
             )
     target_view = DIRECTIONS[config.direction][1]
     name, size = f"data.{target_view}_size", sizes[target_view]

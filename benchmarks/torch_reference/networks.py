@@ -27,8 +27,7 @@ def build_networks(config: ConfigDict) -> Networks:
     """Builds the modules that `retroguide_jax.networks.make_networks` builds, with its names.
 
     Raises:
-      ValueError: the config asks for the backbone `convnext`, a baseline's guidance or a factored
-        start.
+      ValueError: the config asks for the backbone `convnext` or a baseline's guidance.
     """
     source_view, target_view = DIRECTIONS[config.direction]
     sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}

@@ -36,6 +36,7 @@ BUNDLES = {
         "direction": "g2a",
         "generator.aain_form": "tokens",
         "generator.query_position": True,
+        "generator.fine_tokens": True,
         "generator.normalise_last": True,
         "generator.unfold": 2,
         "discriminator.fold": 2,
@@ -146,7 +147,28 @@ def test_a_structure_stage_that_is_trained_first_must_exist():
         make_networks(make_tiny_config(**fields | {"train.structure_steps": 5}))
 
 
-def test_polar_coordinates_need_an_aerial_source():
-    fields = {"generator.guidance": "pixels", "generator.polar_source": True}
-    with pytest.raises(UserError, match="config.generator.polar_source=True: polar coordinates"):
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"generator.guidance": "pixels", "generator.polar_source": True}, "polar_source=True"),
+        ({"generator.aain_form": "rays"}, "aain_form='rays'"),
+    ],
+)
+def test_polar_coordinates_need_a_square_aerial_source(fields, named):
+    with pytest.raises(UserError, match=f"config.generator.{named}: polar coordinates"):
         make_networks(make_tiny_config("g2a", **fields))
+    with pytest.raises(UserError, match=rf"aerial_size=\(16, 32\): config.generator.{named} needs"):
+        make_networks(make_tiny_config(**fields | {"data.aerial_size": (16, 32)}))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"embedder.saig.stem_strides": (2, 4)},
+        {"embedder.backbone": "convnext", "embedder.convnext.widths": (4,)},
+    ],
+)
+def test_fine_tokens_need_a_last_halving(fields):
+    config = make_tiny_config(**fields | {"generator.fine_tokens": True})
+    with pytest.raises(UserError, match="fine_tokens=True: the embedder's strides are"):
+        make_networks(config)
