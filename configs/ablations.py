@@ -6,7 +6,8 @@ retroguide train --config=ablations:no_style --workdir=runs/no_style
 from ml_collections import ConfigDict
 from retroguide_jax.configs._changes import change_city
 
-_MASK = {"generator.aain_form": "mask", "generator.query_position": False}
+_TOKENS = {"generator.aain_form": "tokens", "generator.fine_tokens": False}
+_MASK = _TOKENS | {"generator.aain_form": "mask", "generator.query_position": False}
 CHANGES = {
     "full": {},
     "no_embedding": {"generator.use_embedding": False},
@@ -14,8 +15,8 @@ CHANGES = {
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
     "mode_seeking": {"losses.style": "mode_seeking"},
-    # Attention along lines of sight, to finer tokens: the geometry of the views is given.
-    "rays": {"generator.aain_form": "rays", "generator.fine_tokens": True},
+    # Attention to all tokens: the geometry of the views has to be learned.
+    "tokens": _TOKENS,
     "no_query_position": {"generator.query_position": False},
     "mask_adain": _MASK,
     "channel_adain": _MASK | {"generator.aain_form": "channel"},

@@ -18,4 +18,5 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.data.raw_dir = ""
     config.data.train_split = "train"
     config.data.val_split = "val"
+    city.forget_geometry(config)
     return config
