@@ -10,8 +10,10 @@ Exit status: 0 it fits, 1 it does not.
 """
 
 import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,6 @@ def run(args: argparse.Namespace) -> int:
         assumptions=planning.read_assumptions(args.assume),
         folder=Path(args.cache) if args.cache else compiling.default_folder(),
     )
-    clock = show_stage("compiling")
     if args.sweep:
         variants = search.list_variants(
             _read_list("sweep_fsdp", args.sweep_fsdp, int),
@@ -110,13 +111,13 @@ def run(args: argparse.Namespace) -> int:
             _read_list("sweep_remat", args.sweep_remat, str),
             args.per_device_batch,
         )
-        with clock:
+        with show_stage("compiling"), _ending_at_once():
             plan = planning.plan_sweep(planner, args.config, variants, print_line)
         print(search.format_sweep(plan), end="\n\n")
     else:
         parts = {name for name in ("baseline", "search") if getattr(args, name)}
         parts |= set() if args.skip_evaluation else {"evaluation"}
-        with clock:
+        with show_stage("compiling"), _ending_at_once():
             plan = planning.plan_run(planner, args.config, args.per_device_batch, parts, print_line)
     print(table.format_plan(plan, args.shardings, args.detail))
     if level != args.config.train.compiler_level:
@@ -127,6 +128,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _write_json(args.json, plan)
     return 0 if plan["fits"] else 1
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Lets Ctrl-C end the process: Python would see it only when the compiler returns."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _read_list(flag: str, text: str, kind: type) -> Sequence:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 
@@ -92,3 +93,19 @@ def test_a_small_config_is_planned(run_command, config_file, tmp_path, topology,
     assert "PREDICTION" in done.stdout and "Traceback" not in done.stderr
     again = run_command(*arguments)
     assert again.stdout == done.stdout, "the second time, what was kept is read"
+
+
+COMPILE = """
+import hashlib
+from retroguide_jax.commands import plan
+with plan._ending_at_once():
+    print("compiling", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in C, as the compiler
+"""
+
+
+def test_ctrl_c_ends_a_compilation_at_once():
+    process = subprocess.Popen([sys.executable, "-c", COMPILE], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"compiling\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == -signal.SIGINT
