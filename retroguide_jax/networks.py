@@ -86,7 +86,9 @@ def make_networks(config: ConfigDict) -> Networks:
                 f"config.{field}={attrgetter(field)(config)}: 1 (full size) or 2 (half)"
             )
     _check_structure_steps(config)
-    generator = _make_generator(config, sizes, common)
+    finer = 2 if config.generator.fine_tokens else 1
+    grid = tuple(finer * length for length in embedder.grids[source_view])
+    generator = _make_generator(config, sizes, grid, common)
     shrinks = config.discriminator.fold * 2 ** len(config.discriminator.features)
     _divide(f"data.{target_view}_size", sizes[target_view], shrinks)
     fields = _kwargs(config.discriminator)
@@ -120,19 +122,24 @@ def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
     )
 
 
-def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet:
+def _make_generator(config: ConfigDict, sizes, token_grid, common: dict) -> Generator | UNet:
     fields = _kwargs(config.generator)
     del fields["fine_tokens"]  # the embedder makes them
     guidance, features = fields.pop("guidance"), fields.pop("unet_features")
     polar = fields.pop("polar_source")
+    if polar and config.direction != "a2g":
+        raise UserError(
+            "config.generator.polar_source=True: polar coordinates turn an aerial image into a "
+            "panorama; set it to False for direction g2a"
+        )
     for field, used, other in (
         ("polar_source=True", polar, "False"),
         ("aain_form='rays'", fields["aain_form"] == "rays", "'tokens'"),
     ):
-        if used and (config.direction != "a2g" or not config.data.panorama):
+        if used and not config.data.panorama:
             raise UserError(
-                f"config.generator.{field}: polar coordinates turn an aerial image into a "
-                f"panorama; set it to {other} for other pairs of views"
+                f"config.generator.{field}: only the columns of a panorama have known directions; "
+                f"set it to {other}, or config.data.panorama to True"
             )
         if used and len(set(sizes["aerial"])) > 1:
             raise UserError(
@@ -151,7 +158,7 @@ def _make_generator(config: ConfigDict, sizes, common: dict) -> Generator | UNet
     doublings = max(0, num_blocks - fields["unfold"])
     encoder = _make_encoder(config, sizes) if guidance == "encoder" else None
     start = _divide(name, size, fields["unfold"] * 2**doublings)
-    return Generator(start=start, encoder=encoder, **common, **fields)
+    return Generator(start=start, encoder=encoder, token_grid=token_grid, **common, **fields)
 
 
 def _check_structure_steps(config: ConfigDict) -> None:

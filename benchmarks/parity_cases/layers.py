@@ -99,8 +99,10 @@ def _make_modulations() -> Iterator[Case]:
             {"h": draw("h", MAP)} | CONDITION,
             _call,
             _call,
-            layers.AttentionalAdaIN(form),
-            lambda form=form: twin.layers.AttentionalAdaIN(form, CHANNELS, WIDTH, 7, token_side=2),
+            layers.AttentionalAdaIN(form, False, True, (2, 2)),
+            lambda form=form: twin.layers.AttentionalAdaIN(
+                form, CHANNELS, WIDTH, 7, False, True, (2, 2)
+            ),
         )
     for regions in (1, 3):
         yield pair(

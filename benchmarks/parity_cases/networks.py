@@ -124,6 +124,7 @@ def _make_generators() -> Iterator[Case]:
             "generator.num_regions": 3,
         },
         "rays": {"generator.aain_form": "rays", "generator.query_position": True},
+        "rays, g2a": {"direction": "g2a", "generator.aain_form": "rays"},
         "one stage, learned start, no embedding": {
             "generator.facade_features": (),
             "generator.unfold": 2,

@@ -101,12 +101,12 @@ class StructureBlock(_Block):
         token_width,
         circular,
         position=False,
-        token_side=1,
+        token_grid=(1, 1),
     ):
         super().__init__(channels, features, circular)
         self.up = up
         self.adain = nn.ModuleList(
-            AttentionalAdaIN(form, size, width, token_width, position, circular, token_side)
+            AttentionalAdaIN(form, size, width, token_width, position, circular, token_grid)
             for size in (channels, features)
         )
 
@@ -159,7 +159,7 @@ class Generator(nn.Module):
         start: tuple[int, int],
         embedding_dim: int,
         token_width: int,
-        token_side: int,
+        token_grid: tuple[int, int],
         height: int,
         structure_features: tuple[int, ...],
         facade_features: tuple[int, ...],
@@ -211,7 +211,7 @@ class Generator(nn.Module):
                 token_width,
                 circular,
                 query_position,
-                token_side,
+                token_grid,
             )
             for i in range(num_structure)
         )

@@ -145,7 +145,7 @@ class Affine(nn.Module):
 class AttentionalAdaIN(nn.Module):
     """Instance normalisation whose modulation weighs retrieved semantics and style per position.
 
-    `form`: mask, channel, tokens, rays or plain; rays needs tokens on a square of `token_side`.
+    `form`: mask, channel, tokens, rays or plain; rays needs the rows and columns of the tokens.
     """
 
     def __init__(
@@ -156,14 +156,14 @@ class AttentionalAdaIN(nn.Module):
         token_width: int,
         position: bool = False,
         circular: bool = False,
-        token_side: int = 1,
+        token_grid: tuple[int, int] = (1, 1),
         attention_width: int = 64,
     ):
         super().__init__()
-        self.form, self.circular = form, circular
+        self.form, self.circular, self.token_grid = form, circular, token_grid
         self.distance = None
         if form == "rays":
-            self.distance = nn.Parameter(0.5 * torch.randn(token_side, attention_width))
+            self.distance = nn.Parameter(0.5 * torch.randn(token_grid[0], attention_width))
         self.position = nn.Linear(16, attention_width, bias=False) if position else None
         if form == "plain":
             self.plain = Affine(2 * width, channels)
@@ -203,13 +203,17 @@ class AttentionalAdaIN(nn.Module):
         key, value = self.key(tokens), self.value(tokens)
         if self.distance is None:
             context = F.scaled_dot_product_attention(query, key, value)
-        else:  # every column is a batch of its own
-            side = len(self.distance)
-            key, value = (_sample_rays(x, side, width) for x in (key, value))
+        elif self.circular:  # every column is a batch of its own
+            key, value = (_sample_rays(x, self.token_grid[0], width) for x in (key, value))
             key = key + self.distance.to(key.dtype)
             columns = query.unflatten(1, (height, width)).transpose(1, 2)
             context = F.scaled_dot_product_attention(columns, key, value)
             context = context.transpose(1, 2).flatten(1, 2)
+        else:  # every position is
+            size = (height, width)
+            key, value = (_sample_columns(x, self.token_grid, size) for x in (key, value))
+            key = key + self.distance.to(key.dtype)
+            context = F.scaled_dot_product_attention(query[:, :, None], key, value)[:, :, 0]
         styles = style[:, None].expand(-1, height * width, -1)
         maps = self.context(torch.cat([context, styles], -1))
         gamma, beta = (x.transpose(1, 2).view(batch, channels, height, width) for x in maps)
@@ -229,6 +233,22 @@ def _sample_rays(tokens: Tensor, side: int, width: int) -> Tensor:
     place = place.expand(len(maps), -1, -1, -1)
     sampled = F.grid_sample(maps, place, padding_mode="border", align_corners=False)
     return sampled.permute(0, 2, 3, 1)
+
+
+def _sample_columns(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Tokens [B, N, D] of a panorama in the directions of an aerial image: [B, H * W, rows, D].
+
+    The centre column is north; so is the top of the aerial image.
+    """
+    like = {"dtype": tokens.dtype, "device": tokens.device}
+    south, east = (torch.arange(length, **like) - (length - 1) / 2 for length in size)
+    turn = torch.atan2(east[None], -south[:, None]) / (2 * math.pi) + 0.5
+    place = (turn * grid[1] - 0.5).flatten()
+    before = place.floor()
+    share = (place - before)[:, None, None]
+    maps = tokens.unflatten(1, grid).transpose(1, 2)
+    left, right = (maps[:, (before.long() + step) % grid[1]] for step in (0, 1))
+    return torch.lerp(left, right, share)
 
 
 def harmonics(size: tuple[int, int], circular: bool, like: Tensor, num: int = 4) -> Tensor:

@@ -63,7 +63,7 @@ def build_networks(config: ConfigDict) -> Networks:
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
         token_width=width + fine_width,
-        token_side=grids[source_view][0] * (2 if fine_tokens else 1),
+        token_grid=tuple((2 if fine_tokens else 1) * length for length in grids[source_view]),
         height=height,
         **common,
         **guided,

@@ -85,6 +85,7 @@ class StructureBlock(nn.Module):
     dtype: Dtype = jnp.float32
     number: int = 0
     position: bool = False
+    token_grid: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, h, embedding, tokens, style, keys) -> jax.Array:
@@ -93,7 +94,9 @@ class StructureBlock(nn.Module):
         if h.shape[-1] != self.features:
             shortcut = Conv(self.features, 1, use_bias=False, dtype=self.dtype)(h)
         for index in range(2):
-            adain = AttentionalAdaIN(self.form, self.position, self.circular, dtype=self.dtype)
+            adain = AttentionalAdaIN(
+                self.form, self.position, self.circular, self.token_grid, dtype=self.dtype
+            )
             h = adain(h, embedding, tokens, style)
             h = Conv(self.features, circular=self.circular, dtype=self.dtype)(leaky_relu(h))
             if self.up and index == 0:
@@ -139,7 +142,8 @@ class Generator(nn.Module):
 
     `normalise_last` puts an RMS norm (Zhang & Sennrich, 2019) over the channels of each position
     before the RGB heads: blocks normalise inside their branches only, so the sum of the branches
-    may grow until tanh saturates. `query_position` is `position` of `AttentionalAdaIN`.
+    may grow until tanh saturates. `query_position` is `position` of `AttentionalAdaIN`;
+    `token_grid` (rows, columns) is that of the source's tokens, which only `rays` reads.
 
     Ablations: `use_embedding` or `use_style` False replaces that input by zeros;
     `start_from_embedding` False starts from a learned constant; `aain_form` `plain`; `num_regions`
@@ -173,6 +177,7 @@ class Generator(nn.Module):
     use_embedding: bool = True
     use_style: bool = True
     circular: bool = True
+    token_grid: tuple[int, int] = (1, 1)
     encoder: nn.Module | None = None
     remat: str = "none"
     dtype: Dtype = jnp.float32
@@ -203,6 +208,7 @@ class Generator(nn.Module):
                 self.dtype,
                 number,
                 self.query_position,
+                self.token_grid,
             )
             for number, features in enumerate(self.structure_features)
         ]

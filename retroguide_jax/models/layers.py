@@ -5,7 +5,6 @@ All maps are NHWC. Parameters are float32; `dtype` is the type of the computatio
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.convolution import convolve
-from retroguide_jax.models.polar import polar_weights, to_polar
+from retroguide_jax.models.polar import bearing_weights, polar_weights, to_polar
 
 Dtype = Any
 
@@ -314,15 +313,17 @@ class AttentionalAdaIN(nn.Module):
     * `channel`: the same with A per channel, from [e ; w];
     * `tokens`: c_p = softmax(Q(h^_p) K(T)^T / sqrt(d)) V(T), (g, b) per position from [c_p ; w];
       with `position`, Q also reads the coordinates of p, which normalisation removes from h^;
-    * `rays`: as `tokens`, but of an aerial source, and p attends only to what lies in its own
-      direction: K and V are sampled at as many distances as the token grid is wide, and K also
-      reads the distance;
+    * `rays`: as `tokens`, but p attends only to what lies in its own direction. Where h is a
+      panorama (`circular`), K and V are sampled from the square `token_grid` of the aerial source,
+      at as many distances as it is high; where h is an aerial image, from the column of the
+      panorama's `token_grid` in the direction of p. K also reads the distance, or the row;
     * `plain`: AdaIN (Huang & Belongie, 2017) with (g, b) from [e ; w]: the ablation.
     """
 
     form: str = "mask"
     position: bool = False
     circular: bool = False
+    token_grid: tuple[int, int] = (1, 1)
     attention_width: int = 64
     dtype: Dtype = jnp.float32
 
@@ -361,24 +362,26 @@ class AttentionalAdaIN(nn.Module):
             query += dense(name="position", use_bias=False)(place)
         key, value, seen = dense(name="key")(tokens), dense(name="value")(tokens), "bnd"
         if self.form == "rays":
-            key, value = self._sample_rays(h.shape[2], key, value)
-            seen = "bnwd"
+            key, value = self._sample_rays(h.shape[1:3], key, value)
+            seen = "bnwd" if self.circular else "bnhwd"
         logits = jnp.einsum(f"bhwd,{seen}->bhwn", query, key)
         logits = logits.astype(jnp.float32) / jnp.sqrt(self.attention_width)
         weights = jax.nn.softmax(logits).astype(self.dtype)
         return jnp.einsum(f"bhwn,{seen}->bhwd", weights, value)
 
-    def _sample_rays(self, width: int, key: jax.Array, value: jax.Array):
-        """Both [B, N, D] at N^(1/2) distances in the directions of `width` columns."""
-        side = math.isqrt(key.shape[1])
-        weights = jnp.asarray(polar_weights(side, (side, width)), self.dtype)
-        key, value = (
-            jnp.einsum("nwij,bijd->bnwd", weights, x.reshape(-1, side, side, x.shape[-1]))
-            for x in (key, value)
-        )
+    def _sample_rays(self, size: Sequence[int], key: jax.Array, value: jax.Array):
+        """Both [B, N, D] along the rays of a map of `size`: [B, n, W, D] or [B, n, H, W, D]."""
+        rows, columns = self.token_grid
+        if self.circular:  # one ray per column
+            weights, rule = polar_weights(rows, (rows, size[1])), "nwij,bijd->bnwd"
+        else:
+            weights, rule = bearing_weights(columns, size), "hwj,bnjd->bnhwd"
+        weights = jnp.asarray(weights, self.dtype)
+        maps = (x.reshape(-1, rows, columns, x.shape[-1]) for x in (key, value))
+        key, value = (jnp.einsum(rule, weights, x) for x in maps)
         init = nn.initializers.normal(0.5)
-        distance = self.param("distance", init, (side, self.attention_width))
-        return key + distance[:, None].astype(self.dtype), value
+        distance = self.param("distance", init, (rows, self.attention_width)).astype(self.dtype)
+        return key + distance.reshape(rows, *[1] * (key.ndim - 3), -1), value
 
 
 def harmonics(size: Sequence[int], circular: bool, num: int = 4) -> jax.Array:

@@ -1,6 +1,7 @@
-"""Aerial images in polar coordinates, which resemble panoramas: the preprocessing of baselines.
+"""Which places of an aerial image and of a panorama lie in the same direction from the camera.
 
-Source: SAFA (Shi et al., 2019), with this project's convention that the centre column is north.
+An aerial image in polar coordinates resembles a panorama: the preprocessing of baselines. Source:
+SAFA (Shi et al., 2019), with this project's convention that the centre column is north.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,22 @@ def polar_weights(side: int, size: Sequence[int]) -> np.ndarray:
     places = (np.clip(place, 0, side - 1) for place in _locate(side, size))
     rows, columns = (np.maximum(0, 1 - abs(x[..., None] - np.arange(side))) for x in places)
     return np.einsum("hwi,hwj->hwij", rows, columns)
+
+
+def bearing_weights(columns: int, size: Sequence[int]) -> np.ndarray:
+    """Weights of a panorama's columns in the direction of each place of an aerial image.
+
+    Args:
+      columns: of the panorama; the directions between two of their centres are interpolated.
+      size: (H, W) of the aerial image, north up, the camera in its middle.
+
+    Returns:
+      [H, W, columns], of sum 1 over the columns.
+    """
+    rows, others = (np.arange(length) - (length - 1) / 2 for length in size)
+    turn = np.arctan2(others[None], -rows[:, None]) / (2 * np.pi) + 0.5
+    far = abs((turn * columns - 0.5)[..., None] - np.arange(columns))
+    return np.maximum(0, 1 - np.minimum(far, columns - far))
 
 
 def _locate(side: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

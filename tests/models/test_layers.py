@@ -112,9 +112,13 @@ def test_instance_norm_takes_statistics_in_float32():
     np.testing.assert_allclose(out.astype(np.float32), normalise(large), rtol=1e-2, atol=1e-2)
 
 
+def make_adain(form):
+    return AttentionalAdaIN(form, circular=True, token_grid=(2, 2))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_zero_modulation_is_identity(form):
-    module = AttentionalAdaIN(form)
+    module = make_adain(form)
     args = (H, EMBEDDING, TOKENS, STYLE)
     params = init(module, *args)
     affine = {"plain", "context", "semantic", "style"}
@@ -128,7 +132,7 @@ def test_zero_modulation_is_identity(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_each_form_depends_on(form):
-    module = AttentionalAdaIN(form)
+    module = make_adain(form)
     params = init(module, H, EMBEDDING, TOKENS, STYLE)
     apply_fn = jax.jit(module.apply)
     base = apply_fn({"params": params}, H, EMBEDDING, TOKENS, STYLE)
@@ -160,7 +164,7 @@ def test_gate_of_one_and_zero(form, open_to):
 
 
 def test_rays_see_only_what_lies_in_their_direction():
-    module = AttentionalAdaIN("rays", attention_width=4)
+    module = AttentionalAdaIN("rays", circular=True, token_grid=(4, 4), attention_width=4)
     tokens = RNG.normal(size=(2, 4, 4, 7)).astype(np.float32)
     params = init(module, H, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
     before = apply(module, params, H, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
@@ -169,6 +173,20 @@ def test_rays_see_only_what_lies_in_their_direction():
     changed = np.abs(after - before).max((0, 1, 3)) > 1e-5
     # Columns look 22.5 degrees beside S, SW, W, NW, N, NE, E and SE, clockwise.
     assert changed.tolist() == [False] * 4 + [True, True] + [False] * 2
+
+
+def test_places_of_an_aerial_image_see_the_column_in_their_direction():
+    module = AttentionalAdaIN("rays", token_grid=(2, 8), attention_width=4)
+    h = RNG.normal(size=(2, 4, 4, 6)).astype(np.float32)
+    tokens = RNG.normal(size=(2, 2, 8, 7)).astype(np.float32)
+    params = init(module, h, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
+    before = apply(module, params, h, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
+    tokens[:, 0, 4] += 1.0  # north to north-east
+    after = apply(module, params, h, EMBEDDING, tokens.reshape(2, 16, 7), STYLE)
+    changed = np.abs(after - before).max((0, 3)) > 1e-5
+    # Its centre is at 22.5 degrees; directions within 45 degrees of it take part in it.
+    expected = [[False, True, True, True], [False, False, True, False], [False] * 4, [False] * 4]
+    assert changed.tolist() == expected
 
 
 def test_attention_is_that_of_the_formula():

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from retroguide_jax.models.polar import polar_weights, to_polar
+from retroguide_jax.models.polar import bearing_weights, polar_weights, to_polar
 
 
 def test_north_is_in_the_centre_east_to_the_right_and_the_camera_at_the_bottom():
@@ -29,3 +29,12 @@ def test_weights_sample_as_the_image_is_sampled():
     maps = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
     sampled = np.einsum("hwij,bijc->bhwc", polar_weights(8, (8, 32)), maps)
     np.testing.assert_allclose(sampled, to_polar(jnp.asarray(maps), (8, 32)), atol=1e-5)
+
+
+def test_a_panorama_that_rolls_by_a_quarter_turns_the_aerial_image():
+    weights = bearing_weights(8, (4, 4))
+    np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(np.roll(weights, 2, -1), np.rot90(weights), atol=1e-12)
+    # North-west and north-east of the camera lie halfway between the columns beside them.
+    np.testing.assert_allclose(weights[1, 1], [0, 0, 0.5, 0.5, 0, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(weights[1, 2], [0, 0, 0, 0, 0.5, 0.5, 0, 0], atol=1e-12)

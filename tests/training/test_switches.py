@@ -147,16 +147,21 @@ def test_a_structure_stage_that_is_trained_first_must_exist():
         make_networks(make_tiny_config(**fields | {"train.structure_steps": 5}))
 
 
+_POLAR = {"generator.guidance": "pixels", "generator.polar_source": True}
+
+
+def test_polar_coordinates_are_those_of_an_aerial_source():
+    with pytest.raises(UserError, match="config.generator.polar_source=True: polar coordinates"):
+        make_networks(make_tiny_config("g2a", **_POLAR))
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
-    [
-        ({"generator.guidance": "pixels", "generator.polar_source": True}, "polar_source=True"),
-        ({"generator.aain_form": "rays"}, "aain_form='rays'"),
-    ],
+    [(_POLAR, "polar_source=True"), ({"generator.aain_form": "rays"}, "aain_form='rays'")],
 )
-def test_polar_coordinates_need_a_square_aerial_source(fields, named):
-    with pytest.raises(UserError, match=f"config.generator.{named}: polar coordinates"):
-        make_networks(make_tiny_config("g2a", **fields))
+def test_directions_are_known_of_panoramas_and_square_aerial_images(fields, named):
+    with pytest.raises(UserError, match=f"config.generator.{named}: only the columns of a panor"):
+        make_networks(make_tiny_config(**fields | {"data.panorama": False}))
     with pytest.raises(UserError, match=rf"aerial_size=\(16, 32\): config.generator.{named} needs"):
         make_networks(make_tiny_config(**fields | {"data.aerial_size": (16, 32)}))
 
