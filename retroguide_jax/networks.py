@@ -56,11 +56,15 @@ class DiscriminatorNetwork(Network, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The modules of one run; generator and discriminator are None in mode `contrastive`."""
+    """The modules of one run.
+
+    In mode `contrastive` generator and discriminator are None. Their types do not say so, because
+    code that trains G and D is not reached in that mode.
+    """
 
     embedder: Network
-    generator: GeneratorNetwork | None
-    discriminator: DiscriminatorNetwork | None
+    generator: GeneratorNetwork
+    discriminator: DiscriminatorNetwork
     source_view: str
     target_view: str
     sizes: dict[str, tuple[int, int]]  # view -> (height, width) in pixels
@@ -78,7 +82,7 @@ def make_networks(config: ConfigDict) -> Networks:
     sizes = {"aerial": tuple(config.data.aerial_size), "ground": tuple(config.data.ground_size)}
     embedder = _make_embedder(config, sizes, common)
     if config.mode == "contrastive":
-        return Networks(embedder, None, None, source_view, target_view, sizes)
+        return Networks(embedder, None, None, source_view, target_view, sizes)  # pyright: ignore[reportArgumentType]
     common["circular"] = bool(config.data.panorama) and target_view == "ground"
     for field in ("generator.unfold", "discriminator.fold"):
         if attrgetter(field)(config) not in (1, 2):

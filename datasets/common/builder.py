@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,7 +24,7 @@ from .workers import OrderedPool
 _FEW = 50  # storing up to this many pairs takes less time than starting worker processes
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class PairsConfig(tfds.core.BuilderConfig):
     """Builder config of one folder of pairs: its listing and the recipe for storing it.
 
@@ -35,8 +34,8 @@ class PairsConfig(tfds.core.BuilderConfig):
       allow_bad: leave unusable files out instead of stopping.
     """
 
-    found: Listing | None = dataclasses.field(default=None, repr=False)
-    recipe: storing.Recipe | None = None
+    found: Listing = dataclasses.field(repr=False)
+    recipe: storing.Recipe
     allow_bad: bool = False
 
 
@@ -79,6 +78,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     position [2], heading and vertical_fov in degrees. See `listing.Pair`.
     """
 
+    builder_config: PairsConfig
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {
         "1.0.0": "First version.",
@@ -188,7 +188,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager) -> dict:
         del dl_manager  # nothing is downloaded
-        config: Any = self.builder_config
+        config = self.builder_config
         kept, problems = self._check()
         serious = [problem for problem in problems if problem.kind not in checking.MILD_KINDS]
         if serious:
@@ -236,7 +236,7 @@ class PairsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for example in self._pool.map(make, pairs):
             self._bar.update()
             if isinstance(example, Problem):  # its header is intact, its pixels are damaged
-                report_problems([example], self.builder_config)  # pyright: ignore[reportArgumentType]
+                report_problems([example], self.builder_config)
                 self._skipped.append(example)
             else:
                 yield example["id"], example

@@ -129,7 +129,7 @@ def _check_pair(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool])
     """The problems of a pair; the facts of both views, and "seam" and "heading" if decoded."""
     pair, decode = work
     seen: dict[str, Any] = {}
-    problems = checking.check_names(pair)
+    problems, picture = checking.check_names(pair), None
     for view, check in checking.check_files(recipe, pair, decode=decode).items():
         problems += check.problems
         facts, picture = check.facts, check.picture
@@ -140,7 +140,7 @@ def _check_pair(recipe: storing.Recipe, panorama: bool, work: tuple[Pair, bool])
             if picture is not None and not picture.describe_flatness():
                 seen[f"{view} thumbnail"] = (check.path, lookalikes.make_thumbnail(picture.pixels))
     problems = list(dict.fromkeys(problems))
-    if panorama and decode and checking.is_usable(problems):
+    if panorama and picture is not None and checking.is_usable(problems):
         box, pixels = pair.ground_box, picture.pixels
         seen["seam"] = measure_seam(pixels if box is None else storing.crop_image(pixels, box))
         seen["heading"] = (pair.ground, pair.heading, read_heading(pair.ground))

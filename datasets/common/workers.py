@@ -69,5 +69,7 @@ def _prepare_worker() -> None:
 
 def _exit_with_parent() -> None:
     """Exits when the parent ends, because a killed parent cannot stop its workers."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)

@@ -17,7 +17,7 @@ from . import materials
 from .pairs import SPLITS, Split, View, render_pair
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class CityConfig(tfds.core.BuilderConfig):
     """Sizes of one variant.
 
@@ -26,8 +26,8 @@ class CityConfig(tfds.core.BuilderConfig):
       num_pairs: pairs in train, test and test_cross.
     """
 
-    view: View | None = None
-    num_pairs: tuple[int, int, int] = (0, 0, 0)
+    view: View
+    num_pairs: tuple[int, int, int]
 
 
 _VIEW_64 = View(aerial_size=64, ground_size=(32, 128), vertical_fov=90.0, cell_size=0.25)
@@ -40,6 +40,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     # TFDS would look for README.md under the import path, which an editable install maps elsewhere.
     pkg_dir_path = epath.Path(__file__).parent
+    builder_config: CityConfig
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {
         "1.0.0": "First version.",
@@ -112,7 +113,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """
         if num_workers is None:
             num_workers = min(len(os.sched_getaffinity(0)), 32)
-        with OrderedPool(num_workers) as self._pool, _own_bar(self.builder_config) as self._bar:  # pyright: ignore[reportArgumentType]
+        with OrderedPool(num_workers) as self._pool, _own_bar(self.builder_config) as self._bar:
             super().download_and_prepare(**kwargs)
 
     def _split_generators(self, dl_manager):

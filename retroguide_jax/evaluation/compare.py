@@ -178,8 +178,8 @@ def _read(path: Path) -> PerImage:
         cells = dict(zip(names, zip(*rows, strict=True), strict=bool(rows)))
         ids = list(cells.pop("id", ()))
         protocol = json.loads(next(filter(None, cells.pop(results.PROTOCOL, ())), "null"))
-        if not isinstance(protocol, dict | None) or not all(
-            isinstance(protocol.get(part), dict) for part in (_PARTS if protocol else ())
+        if not isinstance(protocol, dict | None) or (
+            protocol and not all(isinstance(protocol.get(part), dict) for part in _PARTS)
         ):
             raise ValueError("its protocol is none")
         numbers = {

@@ -150,7 +150,7 @@ def compile_lowered(lowered: jax.stages.Lowered, options: dict[str, str]) -> Com
                 f"the compiler fails: {one_line(error)}; try another --topology"
             ) from error
         return Compiled("", {}, 0.0, time.monotonic() - start, read_needed_bytes(str(error)))
-    stats = compiled.memory_analysis()
+    stats: Any = compiled.memory_analysis()
     sizes = {
         "arguments": stats.argument_size_in_bytes,
         "outputs": stats.output_size_in_bytes,

@@ -97,7 +97,7 @@ class Reporter:
 
     def __post_init__(self, start: Progress):
         self.is_writer = jax.process_index() == 0
-        self.writer: MetricWriter | None = None
+        self.writer: MetricWriter | None = None  # of process 0
         self.thread = concurrent.futures.ThreadPoolExecutor(1)
         self.timer = StepTimer(self.thread)
         self.speed = Speed(self.config, self.timer)
@@ -156,7 +156,7 @@ class Reporter:
         self.bar.n = step
 
     def _find_events(self) -> Path:
-        return self.writer.events_folder
+        return self.writer.events_folder  # pyright: ignore[reportOptionalMemberAccess]  process 0
 
     def after_step(self, step: int, state: TrainState, metrics: dict) -> None:
         """Logs, draws and scores where due.
@@ -175,7 +175,7 @@ class Reporter:
             self._sample(step, state)
             self.timer.resume()
         if self.validation and (last or step % self.config.eval.every == 0):
-            self._evaluate(step, state)
+            self._evaluate(step, state, self.validation)
             self.timer.resume()
         if last:
             self._settle()
@@ -192,7 +192,7 @@ class Reporter:
                 write_png(self.workdir / "samples" / f"step_{step:06d}.png", picture)
         values = self.probe.measure(state)
         self._settle()
-        if self.is_writer and values:
+        if self.writer is not None and values:
             self.writer.write(step, values)
 
     def _put(self) -> None:
@@ -239,7 +239,7 @@ class Reporter:
             )
 
     def _show(self, step: int, scalars: dict[str, float]) -> None:
-        if not self.is_writer:
+        if self.writer is None:
             return
         self.writer.write(step, scalars)
         brief = [
@@ -262,21 +262,21 @@ class Reporter:
         self.model.load(state.ema, step)
         return self.model
 
-    def _evaluate(self, step: int, state: TrainState) -> None:
+    def _evaluate(self, step: int, state: TrainState, validation: Validation) -> None:
         """Scores the validation split and keeps the best checkpoint."""
         self._use(step, state)
-        self._print(f"step {step}: scoring {self.validation.num} validation pairs")
+        self._print(f"step {step}: scoring {validation.num} validation pairs")
 
         def beat(num_done: int, num_total: int) -> None:
             self.beat_fn(f"evaluating at step {step}: {num_done} of {num_total} examples")
 
-        beat(0, self.validation.num)
-        with show_stage(f"scoring {self.validation.num} pairs", shown=self.is_writer):
-            values, merit = self.validation.score(beat)
+        beat(0, validation.num)
+        with show_stage(f"scoring {validation.num} pairs", shown=self.is_writer):
+            values, merit = validation.score(beat)
         self._settle()
         self._show(step, {f"val/{name}": value for name, value in values.items()})
         if merit is not None:
-            self.checkpoints.save_best(state, merit, self.validation.best.text)
+            self.checkpoints.save_best(state, merit, validation.best.text)
 
     def close(self) -> None:
         """Waits for the last report and for checkpoints under way; closes the files."""
