@@ -81,7 +81,7 @@ def test_other_networks(tmp_path):
         "embedder.head": "gap",
         "data.aerial_size": (32, 32),
         "data.ground_size": (32, 64),
-        "generator.aain_form": "tokens",
+        "generator.aain_form": "rays",
         "generator.num_regions": 2,
         "train.remat": "blocks",
     }

@@ -195,8 +195,9 @@ def test_a_pair_on_another_grid_is_refused(tmp_path):
         {"embedder.saig.stem_norm": "batch", "embedder.learned_temperature": True},
         {"embedder.shared": True, "embedder.head": "gap", "generator.aain_form": "tokens"},
         {
-            "generator.aain_form": "tokens",
+            "generator.aain_form": "rays",
             "generator.query_position": True,
+            "generator.fine_tokens": True,
             "generator.normalise_last": True,
         },
         {"generator.aain_form": "channel", "generator.start_from_embedding": False},
