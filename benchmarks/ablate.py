@@ -54,7 +54,10 @@ def main() -> int:
     if wrong := [name for name in names if name not in NAMES]:
         parser.error(f"--names: no {', '.join(wrong)}; there are {', '.join(NAMES)}")
     failed = [] if args.table else _run_all(args, names, overrides)
-    print(table.format_tables(table.read_scores(args.output)))
+    scores = table.read_scores(args.output)
+    if args.table and not scores:
+        sys.exit(f"error: no scores in {args.output}; name another --output, or leave --table out")
+    print(table.format_tables(scores))
     for place in dict.fromkeys(failed):
         print(f"failed: see {place / 'log.txt'}", file=sys.stderr)
     return 1 if failed else 0

@@ -127,3 +127,11 @@ def test_what_fails_is_reported_and_only_what_needs_it_left_out(
     assert "1/4 bad" in out and "FAILED" in out
     assert f"2/4 last: left out for {bad.place}" in out
     assert f"3/4 deeper: left out for {last.place}" in out
+
+
+def test_a_folder_without_scores_has_no_table(ablation, monkeypatch, tmp_path):
+    import ablate
+
+    monkeypatch.setattr("sys.argv", ["ablate.py", f"--output={tmp_path}", "--table"])
+    with pytest.raises(SystemExit, match=f"error: no scores in {tmp_path}"):
+        ablate.main()
