@@ -77,8 +77,6 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.sample_every = 1000
     config.train.checkpoint_every = 1000
     config.eval.every = 3850  # once, at the end: a pass costs as much as 100 steps
-    if direction == "g2a":  # an aerial image has no lines of sight
-        forget_geometry(config)
     return config
 
 
