@@ -88,7 +88,8 @@ def test_a_packaged_model_has_a_card_and_works(name, tmp_path, monkeypatch):
     folder = copies.PACKAGED / name
     card = (folder / "README.md").read_text()
     assert "license: apache-2.0" in card and "under Apache-2.0" in card
-    assert "retroguide train --config=" in card and re.search(r"commit [0-9a-f]{7,}\b(?!-)", card)
+    assert re.search(r"retroguide(_jax)? train --config=", card)
+    assert re.search(r"commit [0-9a-f]{7,}\b(?!-)", card)
     assert "retroguide evaluate" in card and "Not measured" not in card
     for path in folder.glob("*.[jm]*"):
         assert not re.search(r"[\s=\"']/\w", path.read_text()), f"{path}: a path of a machine"
