@@ -14,6 +14,7 @@ CHANGES = {
     # Without a style to explain the target, all rows should reconstruct it.
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
+    "few_style_draws": {"losses.style_draws": 0},
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
     "tokens": _TOKENS,

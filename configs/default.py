@@ -111,6 +111,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.losses.style_noise = 0.2  # std added to an encoded style, whose dimensions have unit std
     config.losses.style_consistency_weight = 0.5
     config.losses.style_matching_weight = 1.0
+    config.losses.style_draws = 0  # codes of noise to match per update; at least one per image
     config.losses.mode_seeking_weight = 1.0
 
     config.optimizer = ConfigDict()

@@ -42,7 +42,8 @@ def draw_step(config, generator, step: int):
     key = jax.random.fold_in(jax.random.key(config.seed), step)
     keys = jax.random.split(jax.random.fold_in(key, 0), num)
     first, second = jax.random.split(jax.random.fold_in(key, 1), 2)
-    z = jax.random.normal(first, (num, generator.z_dim))
+    num_codes = max(num, config.losses.style_draws)
+    z = jax.random.normal(first, (num_codes, generator.z_dim))
     widths = {"encoder": config.generator.style_dim, "mode_seeking": generator.z_dim}
     other = jax.random.normal(second, (num, widths[style])) if style in widths else None
     other = None if other is None else np.array(other)

@@ -22,8 +22,8 @@ from torch_reference.switches import Switches
 class Noise(NamedTuple):
     """The random numbers of one step with n adversarial rows.
 
-    z: [n, Z]. other: the jitter of encoded styles, [n, S]; with mode seeking the second z, [n, Z];
-    else None. maps: noise maps from `Generator.draw_noise(n)`.
+    z: [m, Z], m = max(n, `style_draws`). other: the jitter of encoded styles, [n, S]; with mode
+    seeking the second z, [n, Z]; else None. maps: noise maps from `Generator.draw_noise(n)`.
     """
 
     z: Tensor
@@ -81,9 +81,10 @@ class AdversarialUpdate:
             "encoder": self.config.generator.style_dim,
             "mode_seeking": self.generator.z_dim,
         }
+        num_codes = max(num, self.config.losses.style_draws)
         z, other = (
-            torch.randn(num, width, device=like.device, dtype=like.dtype) if width else None
-            for width in (self.generator.z_dim, widths.get(style))
+            torch.randn(count, width, device=like.device, dtype=like.dtype) if width else None
+            for count, width in ((num_codes, self.generator.z_dim), (num, widths.get(style)))
         )
         return Noise(z, other, self.generator.draw_noise(num))
 
@@ -149,7 +150,7 @@ class AdversarialUpdate:
             embedding, tokens = self.embed(source)
         with self.switches.cast(target.device):
             mapped = self.generator.mapping(noise.z)
-            code = mapped
+            code = mapped[: len(target)]
             if weights.style == "encoder":
                 encoded = self.generator.style_encoder(target)
                 code = encoded + weights.style_noise * noise.other
@@ -187,7 +188,8 @@ class AdversarialUpdate:
         """Generates images; a style encoder gives even rows their target's style, odd ones F(z)."""
         generator, style = self.generator, self.config.losses.style
         with self.switches.cast(target.device):
-            mapped = generator.mapping(noise.z)
+            codes = generator.mapping(noise.z)
+            mapped = codes[: len(target)]
             encoded, code = mapped.detach(), mapped
             if style == "encoder":
                 encoded = generator.style_encoder(target)
@@ -196,7 +198,7 @@ class AdversarialUpdate:
                 # F learns only to match the encoder's distribution: D's gradient must not reach it.
                 code = torch.where(rows > 0, jittered, mapped.detach())
             image, low = generator.synthesize(embedding, tokens, code, noise.maps)
-            drawn = Drawn(image, low, code, encoded, mapped)
+            drawn = Drawn(image, low, code, encoded, codes)
             if style == "mode_seeking":
                 other = generator.mapping(noise.other)
                 second, _ = generator.synthesize(embedding, tokens, other, noise.maps)

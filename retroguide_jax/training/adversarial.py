@@ -132,15 +132,16 @@ def draw_images(
 
     Returns:
       params -> {image [n, H, W, 3], or None with `structure`; low (the structure stage's image, or
-      None); rows [n], 1 where the target should be reconstructed; code [n, S] the styles used,
-      encoded and mapped [n, S] for the matching term; with mode seeking also second, second_code:
-      another image of each source}.
+      None); rows [n], 1 where the target should be reconstructed; code [n, S] the styles used;
+      encoded [n, S] and mapped [m, S], m >= n, for the matching term; with mode seeking also
+      second, second_code: another image of each source}.
     """
     config, generator = recipe.config, recipe.networks.generator
     num = target.shape[0]
     layer_keys = jax.random.split(jax.random.fold_in(key, 0), num)
     noise_keys = jax.random.split(jax.random.fold_in(key, 1), 2)
-    z = jax.random.normal(noise_keys[0], (num, generator.z_dim))
+    num_codes = max(num, config.losses.style_draws)
+    z = jax.random.normal(noise_keys[0], (num_codes, generator.z_dim))
 
     def draw(params):
         def run(method, *args):
@@ -153,7 +154,8 @@ def draw_images(
             return run("synthesize", *inputs)
 
         rows = jnp.ones(num) if structure else reconstruction_rows(config, num)
-        mapped = run("map_noise", z)
+        codes = run("map_noise", z)
+        mapped = codes[:num]
         encoded, code = jax.lax.stop_gradient(mapped), mapped
         if config.losses.style == "encoder":
             encoded = run("encode_style", target)
@@ -162,9 +164,9 @@ def draw_images(
             code = jnp.where(rows[:, None] > 0, encoded + jitter, jax.lax.stop_gradient(mapped))
         image, low = synthesize(code)
         drawn = {"image": image, "low": low, "rows": rows}
-        drawn |= {"code": code, "encoded": encoded, "mapped": mapped}
+        drawn |= {"code": code, "encoded": encoded, "mapped": codes}
         if config.losses.style == "mode_seeking" and not structure:
-            other = run("map_noise", jax.random.normal(noise_keys[1], z.shape))
+            other = run("map_noise", jax.random.normal(noise_keys[1], z[:num].shape))
             second, _ = synthesize(other)
             drawn |= {"second": second, "second_code": other}
         return drawn

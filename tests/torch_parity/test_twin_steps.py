@@ -14,6 +14,7 @@ FIELDS = {
     "losses.retrieval_bank": 8,
     "losses.token_weight": 2.0,
     "losses.guide_blur": True,
+    "losses.style_draws": 6,
     "train.contrastive_warmup_steps": 2,
     "train.structure_steps": 2,
     "train.batch_size": 8,
