@@ -21,7 +21,7 @@ class Drawer:
         rng = np.random.default_rng(0)
         self.inputs = {
             "embedding": rng.normal(size=(NUM, 16)).astype(np.float32),
-            "tokens": rng.normal(size=(NUM, 4, 8)).astype(np.float32),
+            "tokens": rng.normal(size=(NUM, 16, 8)).astype(np.float32),
             "style": rng.normal(size=(NUM, 4)).astype(np.float32),
             "keys": jax.random.split(jax.random.key(0), NUM),
         }
@@ -73,7 +73,7 @@ def test_images_lie_in_range_and_low_is_half_as_large(drawer):
 def test_an_image_does_not_depend_on_the_batch(drawer):
     together, _ = drawer.draw()
     alone, _ = drawer.draw(**{name: value[1:2] for name, value in drawer.inputs.items()})
-    np.testing.assert_allclose(alone[0], together[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone[0], together[1], rtol=1e-3, atol=1e-4)
 
 
 def test_layer_noise_changes_the_image(drawer):
@@ -184,7 +184,9 @@ def test_packaged_configs_draw_their_target_size_with_float32_parameters(name, t
 
     def run():
         key, keys = jax.random.key(0), jax.random.split(jax.random.key(0), 2)
-        (embedding, tokens), _ = embedder.init_with_output(key, source, networks.source_view)
+        (embedding, tokens), _ = embedder.init_with_output(
+            key, source, networks.source_view, method="guide"
+        )
         z = jnp.zeros((2, generator.z_dim))
         drawn, variables = generator.init_with_output(key, embedding, tokens, z, images, keys)
         (logits,), disc_variables = networks.discriminator.init_with_output(
