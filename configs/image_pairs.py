@@ -2,8 +2,9 @@
 
     retroguide train --config=image_pairs --config.data.raw_dir=my_pairs --workdir=runs/mine
 
-The networks are those of `city`, so that a dozen pairs train on a laptop; for real work start from
-`default` and its sizes. Set --config.data.panorama=false if the ground views are not 360 degrees.
+The networks are those of `city`, without its lines of sight, so that a dozen pairs train on a
+laptop; for real work start from `default` and its sizes. Set --config.data.panorama=false if the
+ground views are not 360 degrees.
 """
 
 from ml_collections import ConfigDict
