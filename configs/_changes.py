@@ -1,4 +1,4 @@
-"""Named variants of `city`, with a few fields changed."""
+"""Changes to `city`: named variants with a few fields changed, and what unknown geometry needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,3 +18,10 @@ def change_city(changes: Mapping[str, Mapping[str, Any]], name: str) -> ConfigDi
     config = city.get_config()
     config.update_from_flattened_dict(changes[name])
     return config
+
+
+def forget_geometry(config: ConfigDict) -> None:
+    """Lets positions attend to all tokens, in place: for views whose geometry is not known."""
+    config.generator.aain_form = "tokens"
+    config.generator.fine_tokens = False
+    config.losses.token_weight = 10.0

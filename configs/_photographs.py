@@ -1,7 +1,8 @@
 """Shared by the full-size configs; and by those of photographed data sets, with a smoke variant."""
 
 from ml_collections import ConfigDict
-from retroguide_jax.configs import city, city_smoke, default
+from retroguide_jax.configs import city_smoke, default
+from retroguide_jax.configs._changes import forget_geometry
 
 
 def get_full_size(direction: str, published: bool = False) -> ConfigDict:
@@ -78,7 +79,7 @@ def get_config(name: str, variant: str, argument: str) -> ConfigDict:
     if "smoke" in words:
         # Tiny networks and images: the code paths in seconds, for tests and for a new folder.
         config = city_smoke.get_config(directions[0])
-        city.forget_geometry(config)
+        forget_geometry(config)
         config.data.train_split, config.data.val_split = "train[8:]", "train[:8]"
     else:
         config = get_full_size(directions[0], "published" in words)

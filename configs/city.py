@@ -79,10 +79,3 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.train.checkpoint_every = 1000
     config.eval.every = 3850  # once, at the end: a pass costs as much as 100 steps
     return config
-
-
-def forget_geometry(config: ConfigDict) -> None:
-    """Lets positions attend to all tokens, in place: for views whose geometry is not known."""
-    config.generator.aain_form = "tokens"
-    config.generator.fine_tokens = False
-    config.losses.token_weight = 10.0

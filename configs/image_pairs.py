@@ -9,6 +9,7 @@ ground views are not 360 degrees.
 
 from ml_collections import ConfigDict
 from retroguide_jax.configs import city
+from retroguide_jax.configs._changes import forget_geometry
 
 
 def get_config(direction: str = "a2g") -> ConfigDict:
@@ -19,5 +20,5 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.data.raw_dir = ""
     config.data.train_split = "train"
     config.data.val_split = "val"
-    city.forget_geometry(config)
+    forget_geometry(config)
     return config

@@ -7,7 +7,9 @@ import jax
 from parity_cases.arrays import draw
 from parity_cases.case import Case, pair, twin
 from parity_cases.noise import draw_map, draw_maps
-from retroguide_jax.models import discriminator, embedder, generator, layers
+from retroguide_jax.models import discriminator, embedder, generator, layers, resampling
+from retroguide_jax.models.attentional_adain import AttentionalAdaIN
+from retroguide_jax.models.region_modulation import RegionMask, RegionModulation
 
 KEYS = jax.random.split(jax.random.key(1), 2)
 CHANNELS, WIDTH = 8, 6
@@ -64,18 +66,18 @@ def _make_convolutions() -> Iterator[Case]:
 
 def _make_functions() -> Iterator[Case]:
     functions = {
-        "upsample": ("upsample",),
-        "upsample, circular": ("upsample", True),
-        "downsample": ("downsample",),
-        "instance norm": ("instance_norm",),
+        "upsample": (resampling.upsample,),
+        "upsample, circular": (resampling.upsample, True),
+        "downsample": (resampling.downsample,),
+        "instance norm": (layers.instance_norm,),
     }
     for name, (function, *args) in functions.items():
         yield pair(
             name,
             {"x": draw("x", MAP)},
-            lambda x, function=function, args=args: {"out": getattr(layers, function)(x, *args)},
+            lambda x, function=function, args=args: {"out": function(x, *args)},
             lambda x, function=function, args=args: {
-                "out": getattr(twin.layers, function)(x, *args)
+                "out": getattr(twin.layers, function.__name__)(x, *args)
             },
         )
 
@@ -99,7 +101,7 @@ def _make_modulations() -> Iterator[Case]:
             {"h": draw("h", MAP)} | CONDITION,
             _call,
             _call,
-            layers.AttentionalAdaIN(form, False, True, (2, 2)),
+            AttentionalAdaIN(form, False, True, (2, 2)),
             lambda form=form: twin.layers.AttentionalAdaIN(
                 form, CHANNELS, WIDTH, 7, False, True, (2, 2)
             ),
@@ -110,7 +112,7 @@ def _make_modulations() -> Iterator[Case]:
             {"h": draw("h", MAP)},
             _call,
             _call,
-            layers.RegionMask(regions, 6, True),
+            RegionMask(regions, 6, True),
             lambda regions=regions: twin.layers.RegionMask(CHANNELS, regions, 6, True),
         )
     for regions in (1, 3):
@@ -123,7 +125,7 @@ def _make_modulations() -> Iterator[Case]:
             },
             _call,
             _call,
-            layers.RegionModulation(6),
+            RegionModulation(6),
             lambda regions=regions: twin.layers.RegionModulation(CHANNELS, regions, WIDTH, 6),
         )
 

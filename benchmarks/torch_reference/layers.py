@@ -1,7 +1,7 @@
 """Layers shared by the networks: convolution on panoramas, resampling, normalisation, modulation.
 
-All maps are NCHW. Unless a layer's docstring says otherwise, formulas are those of
-`retroguide_jax.models.layers`.
+All maps are NCHW. Unless a layer's docstring says otherwise, formulas are those of `layers`,
+`resampling`, `attentional_adain` and `region_modulation` in `retroguide_jax.models`.
 """
 
 import math

@@ -9,14 +9,8 @@ import jax.numpy as jnp
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.folding import fold_images
-from retroguide_jax.models.layers import (
-    Conv,
-    Dtype,
-    downsample,
-    fit_to,
-    leaky_relu,
-    rematerialise,
-)
+from retroguide_jax.models.layers import Conv, Dtype, leaky_relu, rematerialise
+from retroguide_jax.models.resampling import downsample, fit_to
 
 
 class ResidualDown(nn.Module):

@@ -11,19 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from retroguide_jax.models.attentional_adain import AttentionalAdaIN
 from retroguide_jax.models.folding import unfold_images
-from retroguide_jax.models.layers import (
-    AttentionalAdaIN,
-    Conv,
-    Dtype,
-    NoiseInjection,
-    RegionMask,
-    RegionModulation,
-    downsample,
-    leaky_relu,
-    rematerialise,
-    upsample,
-)
+from retroguide_jax.models.layers import Conv, Dtype, NoiseInjection, leaky_relu, rematerialise
+from retroguide_jax.models.region_modulation import RegionMask, RegionModulation
+from retroguide_jax.models.resampling import downsample, upsample
 
 
 def _to_sphere(code: jax.Array) -> jax.Array:

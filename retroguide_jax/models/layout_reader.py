@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from retroguide_jax.models.folding import fold, unfold
-from retroguide_jax.models.layers import Conv, leaky_relu, upsample
+from retroguide_jax.models.layers import Conv, leaky_relu
+from retroguide_jax.models.resampling import upsample
 
 _PATCH = 2  # side, in pixels, of the patch behind one position of the finest map
 

@@ -8,15 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from retroguide_jax.models.layers import (
-    Conv,
-    Dtype,
-    NoiseInjection,
-    fit_to,
-    instance_norm,
-    leaky_relu,
-    upsample,
-)
+from retroguide_jax.models.layers import Conv, Dtype, NoiseInjection, instance_norm, leaky_relu
+from retroguide_jax.models.resampling import fit_to, upsample
 
 
 class UNet(nn.Module):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from retroguide_jax.bank import Bank
-from retroguide_jax.models.layers import downsample, upsample
+from retroguide_jax.models.resampling import downsample, upsample
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.training import losses, pairwise
 from retroguide_jax.training.updates import Recipe

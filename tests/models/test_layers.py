@@ -5,16 +5,11 @@ import numpy as np
 import pytest
 
 from retroguide_jax.errors import UserError
-from retroguide_jax.models import layers
-from retroguide_jax.models.layers import (
-    AttentionalAdaIN,
-    Conv,
-    NoiseInjection,
-    RegionMask,
-    RegionModulation,
-    instance_norm,
-    upsample,
-)
+from retroguide_jax.models import attentional_adain, resampling
+from retroguide_jax.models.attentional_adain import AttentionalAdaIN
+from retroguide_jax.models.layers import Conv, NoiseInjection, instance_norm
+from retroguide_jax.models.region_modulation import RegionMask, RegionModulation
+from retroguide_jax.models.resampling import upsample
 
 RNG = np.random.default_rng(0)
 H = RNG.normal(2.0, 3.0, (2, 4, 8, 6)).astype(np.float32)
@@ -76,20 +71,20 @@ def test_upsample_is_bilinear_and_wraps():
 
 @pytest.mark.parametrize(("axis", "circular"), [(1, False), (2, False), (2, True)])
 def test_tpus_upsample_by_products_with_the_same_result(axis, circular):
-    doubled = layers._double_by_shifts(H, axis, circular)
+    doubled = resampling._double_by_shifts(H, axis, circular)
     np.testing.assert_allclose(
-        layers._double_by_product(H, axis, circular), doubled, rtol=1e-5, atol=1e-5
+        resampling._double_by_product(H, axis, circular), doubled, rtol=1e-5, atol=1e-5
     )
-    halved = layers._halve_by_product(doubled, axis, circular)
-    expected = layers._halve_by_shifts(doubled, axis, circular)
+    halved = resampling._halve_by_product(doubled, axis, circular)
+    expected = resampling._halve_by_shifts(doubled, axis, circular)
     np.testing.assert_allclose(halved, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_downsample_is_the_mean_of_blocks():
     expected = np.stack([H[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]).mean(0)
-    np.testing.assert_allclose(layers.downsample(H), expected, rtol=1e-5)
+    np.testing.assert_allclose(resampling.downsample(H), expected, rtol=1e-5)
     # As TPUs compute it for images.
-    np.testing.assert_allclose(layers._mean_by_products(H), expected, rtol=1e-5)
+    np.testing.assert_allclose(resampling._mean_by_products(H), expected, rtol=1e-5)
 
 
 def test_joined_dense_is_dense_of_both():
@@ -98,7 +93,7 @@ def test_joined_dense_is_dense_of_both():
     dense = nn.Dense(4)
     params = init(dense, np.concatenate([H, everywhere], -1))
     expected = apply(dense, params, np.concatenate([H, everywhere], -1))
-    joined = layers.JoinedDense(4, nn.initializers.zeros)
+    joined = attentional_adain.JoinedDense(4, nn.initializers.zeros)
     assert jax.tree.map(np.shape, init(joined, H, STYLE)) == jax.tree.map(np.shape, params)
     np.testing.assert_allclose(apply(joined, params, H, STYLE), expected, rtol=1e-4, atol=1e-5)
 
