@@ -2,18 +2,19 @@
 
     python benchmarks/perfect_generator.py [--config=city] [--num_places=512] [--num_noises=3]
 
-The aerial image does not show the weather, so no generator can score better than these images in
-spread over noise, and one that varies the weather as the world does scores the same. They do show
-the place's own facades, cars and people, which the aerial image hides too: where those count
-(facades, label agreement and consistency, PSNR, SSIM), the best possible score is somewhat lower.
+The aerial image does not show the weather, so a generator that varies it as the world does scores
+the same in the spread of sky and light. These images also show the place's own facades and cars,
+which the aerial image hides: where they count (facades, labels, PSNR, SSIM), the best possible
+scores are lower than these.
 Results: docs/results.md.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 from retroguide_jax.datasets.procedural_city.materials import SKY
-from retroguide_jax.datasets.procedural_city.pairs import SPLITS
+from retroguide_jax.datasets.procedural_city.pairs import SPLITS, View
 from retroguide_jax.datasets.procedural_city.render_ground import render_ground
 from retroguide_jax.datasets.procedural_city.town import make_scene
 from retroguide_jax.datasets.procedural_city.weather import sample_weather
@@ -43,19 +44,19 @@ def main() -> None:
     real = np.stack([example["ground"] for example in examples])
     labels = np.stack([example["labels"][..., 0] for example in examples])
     view = builder.builder_config.view
-    again = np.stack([_render(view, int(e["seed"]), args.num_noises) for e in examples], axis=1)
+    weathers = range(2, 2 + args.num_noises)
+    again = np.stack([render_again(view, int(e["seed"]), weathers) for e in examples], axis=1)
     for name, found in _score(again, real, labels, reader).items():
         print(f"{name}: {found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
 
 
-def _render(view, seed: int, num: int) -> np.ndarray:
-    """The panorama of one place in `num` weathers that are not its own, uint8 [num, H, W, 3]."""
+def render_again(view: View, seed: int, weathers: Sequence[int]) -> np.ndarray:
+    """Panoramas of one place, uint8 [K, H, W, 3], one per weather; 1 is the data set's own."""
     scene = make_scene(seed, SPLIT.style, cell_size=view.cell_size)
-    # The data set draws a place's own weather from [seed, 1].
-    streams = (np.random.SeedSequence([seed, 2 + k]) for k in range(num))
-    weathers = (sample_weather(np.random.default_rng(stream)) for stream in streams)
+    streams = (np.random.SeedSequence([seed, number]) for number in weathers)
+    drawn = (sample_weather(np.random.default_rng(stream)) for stream in streams)
     size, fov = view.ground_size, view.vertical_fov
-    return np.stack([render_ground(scene, w, size=size, vertical_fov=fov).image for w in weathers])
+    return np.stack([render_ground(scene, w, size=size, vertical_fov=fov).image for w in drawn])
 
 
 def _score(again: np.ndarray, real: np.ndarray, labels: np.ndarray, reader) -> dict[str, Interval]:
