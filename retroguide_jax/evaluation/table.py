@@ -15,8 +15,6 @@ _PERFECT_SCORES = {
     "ssim_rgb_nosky": 1.0,
     "sharpness_ratio": 1.0,
     "sky_spread_ratio": 1.0,
-    "light_spread_ratio": 1.0,
-    "facade_spread_ratio": 1.0,
 }
 
 
