@@ -170,7 +170,7 @@ METRICS: dict[str, Metric] = {
         "layout",
         "higher",
         "labels and depth read off the image against the true ones and between two noises; the "
-        "light's and the facades' spread as sky_spread_ratio, below 1 even of a perfect generator",
+        "light's and the facades' spread as sky_spread_ratio",
         parts={
             "label_agreement": "higher",
             "mean_iou": "higher",
