@@ -23,5 +23,5 @@ def change_city(changes: Mapping[str, Mapping[str, Any]], name: str) -> ConfigDi
 def forget_geometry(config: ConfigDict) -> None:
     """Lets positions attend to all tokens, in place: for views whose geometry is not known."""
     config.generator.aain_form = "tokens"
-    config.generator.fine_tokens = False
+    config.generator.fine_tokens = 0
     config.losses.token_weight = 10.0

@@ -6,7 +6,7 @@ retroguide train --config=ablations:no_style --workdir=runs/no_style
 from ml_collections import ConfigDict
 from retroguide_jax.configs._changes import change_city
 
-_TOKENS = {"generator.aain_form": "tokens", "generator.fine_tokens": False}
+_TOKENS = {"generator.aain_form": "tokens", "generator.fine_tokens": 0}
 _MASK = _TOKENS | {"generator.aain_form": "mask", "generator.query_position": False}
 CHANGES = {
     "full": {},
@@ -18,6 +18,8 @@ CHANGES = {
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
     "tokens": _TOKENS,
+    # The features of two halvings beside each token, which show where things stand within it.
+    "finer_tokens": {"generator.fine_tokens": 2},
     "no_query_position": {"generator.query_position": False},
     "mask_adain": _MASK,
     "channel_adain": _MASK | {"generator.aain_form": "channel"},

@@ -39,7 +39,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.modulation_hidden = 64
     config.generator.aain_form = "rays"
     config.generator.query_position = True
-    config.generator.fine_tokens = True
+    config.generator.fine_tokens = 1
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128

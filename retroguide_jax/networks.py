@@ -90,7 +90,7 @@ def make_networks(config: ConfigDict) -> Networks:
                 f"config.{field}={attrgetter(field)(config)}: 1 (full size) or 2 (half)"
             )
     _check_structure_steps(config)
-    finer = 2 if config.generator.fine_tokens else 1
+    finer = 2**config.generator.fine_tokens
     grid = tuple(finer * length for length in embedder.grids[source_view])
     generator = _make_generator(config, sizes, grid, common)
     shrinks = config.discriminator.fold * 2 ** len(config.discriminator.features)
@@ -115,10 +115,12 @@ def _make_embedder(config: ConfigDict, sizes, common: dict) -> Embedder:
         stride, strides = math.prod(tower["stem_strides"]), tower["stem_strides"]
     else:
         stride, strides = find_stride(tower["widths"]), [4] + [2] * (len(tower["widths"]) - 1)
-    if fields["fine_tokens"] and [s for s in strides if s > 1][-1:] != [2]:
+    levels = fields["fine_tokens"]
+    if levels < 0 or [s for s in strides if s > 1][::-1][:levels] != [2] * levels:
         raise UserError(
-            f"config.generator.fine_tokens=True: the embedder's strides are {tuple(strides)}, and "
-            "the last above 1 must be 2; set it to False, or change the strides"
+            f"config.generator.fine_tokens={levels}: it counts halvings, the embedder's strides "
+            f"are {tuple(strides)}, and as many of the last above 1 must be 2; set it to 0, or "
+            "change the strides"
         )
     grids = {view: _divide(f"data.{view}_size", size, stride) for view, size in sizes.items()}
     return Embedder(

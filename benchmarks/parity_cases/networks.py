@@ -32,7 +32,7 @@ _FIELDS = {
     "generator.mask_width": 4,
     "generator.aain_form": "mask",
     "generator.query_position": False,
-    "generator.fine_tokens": False,
+    "generator.fine_tokens": 0,
     "generator.modulation_hidden": 8,
     "discriminator.features": (6, 8),
     "discriminator.fold": 1,
@@ -73,7 +73,8 @@ def _make_embedders() -> Iterator[Case]:
     forms = {
         "group norm": {},
         "batch norm": {"embedder.saig.stem_norm": "batch"},
-        "fine tokens": {"generator.fine_tokens": True},
+        "fine tokens": {"generator.fine_tokens": 1},
+        "finer tokens": {"generator.fine_tokens": 2},
         "shared, mean, learned temperature": {
             "embedder.shared": True,
             "embedder.head": "gap",

@@ -27,16 +27,17 @@ class Stem(nn.Module):
             for size in features
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[B, 3, H, W] to [B, width, H / s, W / s], s the product of the strides.
 
-        Also returns the features before the last halving.
+        Also returns the features before each halving, from the last to the first.
         """
-        fine = x
+        finer: list[Tensor] = []
         for conv, norm, stride in zip(self.conv, self.norm, self.strides, strict=False):
-            fine = x if stride > 1 else fine
+            if stride > 1:
+                finer.insert(0, x)
             x = F.relu(norm(conv(x)))
-        return self.conv[-1](x), fine
+        return self.conv[-1](x), finer
 
 
 class SelfAttentionBlock(nn.Module):
@@ -79,14 +80,14 @@ class SaigTower(nn.Module):
         self.block = nn.ModuleList(SelfAttentionBlock(width, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W] in [-1, 1] to tokens [B, N, width], and the stem's fine features."""
-        x, fine = self.stem(images)
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Images [B, 3, H, W] in [-1, 1] to tokens [B, N, width], and the stem's finer features."""
+        x, finer = self.stem(images)
         x = x.flatten(2).transpose(1, 2)
         x = x + self.position.flatten(0, 1).to(x.dtype)
         for block in self.block:
             x = block(x)
-        return self.norm(x), fine
+        return self.norm(x), finer
 
 
 class SmdHead(nn.Module):
@@ -118,7 +119,7 @@ class Embedder(nn.Module):
         panorama: bool,
         learned_temperature: bool,
         temperature: float,
-        fine_tokens: bool,
+        fine_tokens: int,
     ):
         super().__init__()
         self.shared, self.temperature, self.fine_tokens = shared, temperature, fine_tokens
@@ -139,20 +140,23 @@ class Embedder(nn.Module):
         return self._embed(images, view)[:2]
 
     def guide(self, images: Tensor, view: str) -> tuple[Tensor, Tensor]:
-        """The same, with fine tokens if so configured: [B, 4 N, C + F]."""
-        embedding, tokens, fine = self._embed(images, view)
+        """The same, with `fine_tokens` k finer maps beside the tokens: [B, 4^k N, C + F]."""
+        embedding, tokens, finer = self._embed(images, view)
         if self.fine_tokens:
-            size = [length // 2 for length in fine.shape[2:]]
-            enlarged = F.interpolate(tokens.transpose(1, 2).unflatten(2, size), scale_factor=2)
-            tokens = torch.cat([enlarged, fine], 1).flatten(2).transpose(1, 2)
+            finer = finer[: self.fine_tokens]
+            size = finer[-1].shape[2:]
+            coarse = [length // 2**self.fine_tokens for length in size]
+            maps = [tokens.transpose(1, 2).unflatten(2, coarse), *finer]
+            maps = [F.interpolate(x, size=size) for x in maps]
+            tokens = torch.cat(maps, 1).flatten(2).transpose(1, 2)
         return embedding, tokens
 
-    def _embed(self, images: Tensor, view: str) -> tuple[Tensor, Tensor, Tensor]:
-        tokens, fine = self.towers[VIEWS[0] if self.shared else view](images)
+    def _embed(self, images: Tensor, view: str) -> tuple[Tensor, Tensor, list[Tensor]]:
+        tokens, finer = self.towers[VIEWS[0] if self.shared else view](images)
         pooled = self.heads[view](tokens) if self.heads else tokens.mean(1)
         pooled = at_least_float32(pooled)
         unit_rows = pooled * torch.rsqrt(pooled.square().sum(-1, keepdim=True) + 1e-12)
-        return unit_rows, tokens, fine
+        return unit_rows, tokens, finer
 
     def both(self, aerial: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
         """Embeds a batch of pairs: two arrays of unit rows [B, D]."""

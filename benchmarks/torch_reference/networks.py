@@ -39,7 +39,7 @@ def build_networks(config: ConfigDict) -> Networks:
     stride = math.prod(tower["stem_strides"])
     grids = {view: (size[0] // stride, size[1] // stride) for view, size in sizes.items()}
     panorama = bool(config.data.panorama)
-    fine_tokens = bool(config.generator.fine_tokens)
+    fine_tokens = int(config.generator.fine_tokens)
     embedder = Embedder(
         grids=grids, tower=tower, panorama=panorama, fine_tokens=fine_tokens, **fields
     )
@@ -55,15 +55,16 @@ def build_networks(config: ConfigDict) -> Networks:
     guided = dict(config.generator.to_dict())
     del guided["unet_features"], guided["polar_source"]  # both are for guidance by pixels
     del guided["fine_tokens"]
-    halving = max(i for i, stride in enumerate(tower["stem_strides"]) if stride > 1)
-    fine_width = (3, *tower["stem_features"])[halving] if fine_tokens else 0
+    halvings = [i for i, stride in enumerate(tower["stem_strides"]) if stride > 1][::-1]
+    widths = (3, *tower["stem_features"])
+    fine_width = sum(widths[halving] for halving in halvings[:fine_tokens])
     if guided.pop("guidance") != "embedder":
         raise ValueError("config.generator.guidance: the PyTorch twin has only embedder")
     # Blocks and RGB head together double the start map one time less than there are blocks.
     generator = Generator(
         start=(height >> blocks - 1, columns >> blocks - 1),
         token_width=width + fine_width,
-        token_grid=tuple((2 if fine_tokens else 1) * length for length in grids[source_view]),
+        token_grid=tuple(2**fine_tokens * length for length in grids[source_view]),
         height=height,
         **common,
         **guided,

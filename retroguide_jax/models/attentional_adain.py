@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from retroguide_jax.choices import check_choice
 from retroguide_jax.models.layers import Conv, Dtype, instance_norm
-from retroguide_jax.models.polar import bearing_weights, polar_weights
+from retroguide_jax.models.polar import bearing_weights, to_polar
 
 
 class JoinedDense(nn.Module):
@@ -104,18 +104,20 @@ class AttentionalAdaIN(nn.Module):
         if self.position:
             place = harmonics(h.shape[1:3], self.circular).astype(self.dtype)
             query += dense(name="position", use_bias=False)(place)
-        key, value, seen = dense(name="key")(tokens), dense(name="value")(tokens), "bnd"
+        seen = "bnd"
         if self.form == "rays":
             rows, columns = self.token_grid
-            key, value = (x.reshape(-1, rows, columns, x.shape[-1]) for x in (key, value))
+            tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1])
+            if self.circular:
+                tokens, seen = to_polar(tokens, (rows, h.shape[2])), "bnwd"
+        key, value = dense(name="key")(tokens), dense(name="value")(tokens)
+        if self.form == "rays":
             init = nn.initializers.normal(0.5)
             distance = self.param("distance", init, (rows, self.attention_width))
             distance = distance.astype(self.dtype)
             if not self.circular:
                 return self._see_columns(query, key, value, distance)
-            weights = jnp.asarray(polar_weights(rows, (rows, h.shape[2])), self.dtype)
-            key, value = (jnp.einsum("nwij,bijd->bnwd", weights, x) for x in (key, value))
-            key, seen = key + distance[:, None], "bnwd"
+            key += distance[:, None]
         weights = self._weigh(jnp.einsum(f"bhwd,{seen}->bhwn", query, key))
         return jnp.einsum(f"bhwn,{seen}->bhwd", weights, value)
 

@@ -60,13 +60,14 @@ class ConvNeXtTower(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
         """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / stride^2, widths[-1]].
 
-        Also returns the features of the stage before, [B, 2 H / stride, 2 W / stride, widths[-2]].
+        Also returns the features before each halving, from the last to the first.
         """
         del train  # LayerNorm only: nothing differs between training and inference.
-        fine = x = images.astype(self.dtype)
+        finer: list[jax.Array] = []
+        x = images.astype(self.dtype)
         block = rematerialise(ConvNeXtBlock, self.remat)
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             if stage == 0:
@@ -74,13 +75,14 @@ class ConvNeXtTower(nn.Module):
                 x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="stem_norm")(x)
             else:
                 name = f"downsample_{stage}"
-                fine = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"{name}_norm")(x)
-                x = Conv(width, 2, strides=2, dtype=self.dtype, name=name)(fine)
+                x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"{name}_norm")(x)
+                finer.insert(0, x)
+                x = Conv(width, 2, strides=2, dtype=self.dtype, name=name)(x)
             for index in range(depth):
                 name = f"stage_{stage}_block_{index}"
                 x = block(self.circular, self.dtype, name=name)(x)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x), fine
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x), finer
 
 
 def find_stride(widths: tuple[int, ...]) -> int:

@@ -34,14 +34,16 @@ class Stem(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """[B, H, W, 3] to [B, H / s, W / s, width], s the product of `strides`.
 
-        Also returns the features before the last halving, [B, 2 H / s, 2 W / s, F].
+        Also returns the features before each halving, from the last to the first, which reads the
+        image itself.
         """
-        fine = x
+        finer: list[jax.Array] = []
         for features, stride in zip(self.features, self.strides, strict=True):
-            fine = x if stride > 1 else fine
+            if stride > 1:
+                finer.insert(0, x)
             x = Conv(features, strides=stride, circular=self.circular, dtype=self.dtype)(x)
             if self.norm == "batch":
                 x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)(x)
@@ -49,7 +51,7 @@ class Stem(nn.Module):
                 check_choice("embedder.saig.stem_norm", self.norm)
                 x = nn.GroupNorm(num_groups=None, group_size=8, dtype=self.dtype)(x)
             x = nn.relu(x)
-        return Conv(self.width, 1, dtype=self.dtype)(x), fine
+        return Conv(self.width, 1, dtype=self.dtype)(x), finer
 
 
 class SelfAttentionBlock(nn.Module):
@@ -90,12 +92,12 @@ class SaigTower(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
         """Images [B, H, W, 3] in [-1, 1] to tokens [B, N, width], N = H W / stride^2.
 
-        Also returns the stem's features at twice the resolution, [B, 2 H / s, 2 W / s, F].
+        Also returns the stem's finer features, as `Stem`.
         """
-        x, fine = rematerialise(Stem, self.remat, static_argnums=(2,))(
+        x, finer = rematerialise(Stem, self.remat, static_argnums=(2,))(
             self.stem_features,
             self.stem_strides,
             self.width,
@@ -112,7 +114,7 @@ class SaigTower(nn.Module):
         block = rematerialise(SelfAttentionBlock, self.remat)
         for index in range(self.depth):
             x = block(self.num_heads, self.dtype, name=f"block_{index}")(x)
-        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x), fine
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x), finer
 
 
 class SmdHead(nn.Module):
@@ -153,7 +155,7 @@ class Embedder(nn.Module):
     panorama: bool = True
     learned_temperature: bool = False
     temperature: float = 0.02
-    fine_tokens: bool = False
+    fine_tokens: int = 0
     remat: str = "none"
     dtype: Dtype = jnp.float32
 
@@ -194,22 +196,26 @@ class Embedder(nn.Module):
     def guide(self, images: jax.Array, view: str):
         """What guides G: the embedding, and tokens.
 
-        With `fine_tokens` these are [B, 4 N, C + F]: each token four times, beside the tower's
-        features at twice the resolution, which distinguish what lies within one token.
+        With `fine_tokens` k these are [B, 4^k N, C + F]: each token, repeated, beside the tower's
+        features before its last k halvings, which distinguish what lies within one token.
         """
-        embedding, tokens, fine = self._embed(images, view, False)
+        embedding, tokens, finer = self._embed(images, view, False)
         if not self.fine_tokens:
             return embedding, tokens
-        batch, height, width, _ = fine.shape
-        tokens = tokens.reshape(batch, height // 2, width // 2, -1).repeat(2, 1).repeat(2, 2)
-        return embedding, jnp.concatenate([tokens, fine], -1).reshape(batch, height * width, -1)
+        finer = finer[: self.fine_tokens]
+        batch, height, width, _ = finer[-1].shape
+        times = 2**self.fine_tokens
+        grid = tokens.reshape(batch, height // times, width // times, -1)
+        repeats = [times // 2**level for level in range(self.fine_tokens + 1)]
+        maps = [x.repeat(n, 1).repeat(n, 2) for x, n in zip([grid, *finer], repeats, strict=True)]
+        return embedding, jnp.concatenate(maps, -1).reshape(batch, height * width, -1)
 
     def _embed(self, images: jax.Array, view: str, train: bool):
-        tokens, fine = self.towers[VIEWS[0] if self.shared else view](images, train)
+        tokens, finer = self.towers[VIEWS[0] if self.shared else view](images, train)
         pooled = self.heads[view](tokens) if self.head == "smd" else tokens.mean(1)
         pooled = pooled.astype(jnp.float32)
         unit_rows = pooled * jax.lax.rsqrt(jnp.square(pooled).sum(-1, keepdims=True) + 1e-12)
-        return unit_rows, tokens, fine
+        return unit_rows, tokens, finer
 
     def both(self, aerial: jax.Array, ground: jax.Array, train: bool = False):
         """Embeds a batch of pairs: two embeddings [B, D], unit length, float32."""

@@ -197,7 +197,7 @@ def test_a_pair_on_another_grid_is_refused(tmp_path):
         {
             "generator.aain_form": "rays",
             "generator.query_position": True,
-            "generator.fine_tokens": True,
+            "generator.fine_tokens": 1,
             "generator.normalise_last": True,
         },
         {"generator.aain_form": "channel", "generator.start_from_embedding": False},

@@ -42,9 +42,11 @@ def make_embedder(**fields):
 @pytest.mark.parametrize(("depth", "expected"), [(11, 9_100_800), (22, 15_614_208)])
 def test_published_parameter_counts_of_saig(size, depth, expected):
     tower = SaigTower(grid=(size[0] // 16, size[1] // 16), depth=depth)
-    (tokens, fine), variables = shapes_of(tower, (1, *size, 3))
+    (tokens, finer), variables = shapes_of(tower, (1, *size, 3))
     assert tokens.shape == (1, 256, 384)
-    assert fine.shape == (1, size[0] // 8, size[1] // 8, 256)
+    height, width = size
+    stages = [(8, 256), (4, 128), (2, 64), (1, 3)]
+    assert [x.shape for x in finer] == [(1, height // s, width // s, c) for s, c in stages]
     assert count(variables["params"]) == expected
 
 
@@ -56,9 +58,9 @@ def test_published_parameter_count_of_smd():
 
 def test_parameter_count_of_convnext_base():
     """timm's convnext_base without its head, final norm included; and the same by formula."""
-    (tokens, fine), variables = shapes_of(ConvNeXtTower(), (1, 64, 128, 3))
+    (tokens, finer), variables = shapes_of(ConvNeXtTower(), (1, 64, 128, 3))
     assert tokens.shape == (1, 2 * 4, 1024)
-    assert fine.shape == (1, 4, 8, 512)
+    assert [x.shape for x in finer] == [(1, 4, 8, 512), (1, 8, 16, 256), (1, 16, 32, 128)]
     widths, depths = (128, 256, 512, 1024), (3, 3, 27, 3)
     # depthwise 7 x 7, norm, C -> 4C -> C, layer scale; all with biases
     blocks = sum(
@@ -70,8 +72,9 @@ def test_parameter_count_of_convnext_base():
     assert count(variables["params"]) == stem + downs + blocks + 2 * 1024 == 87_566_464
 
 
-def test_fine_tokens_are_tokens_beside_the_features_at_twice_the_resolution():
-    embedder = make_embedder(fine_tokens=True)
+@pytest.mark.parametrize("levels", [1, 2])
+def test_fine_tokens_are_tokens_beside_finer_features(levels):
+    embedder = make_embedder(fine_tokens=levels)
     variables = jax.jit(functools.partial(embedder.init, method="both"))(
         jax.random.key(0), AERIAL, GROUND
     )
@@ -80,11 +83,14 @@ def test_fine_tokens_are_tokens_beside_the_features_at_twice_the_resolution():
     guidance, fine = apply_fn(variables, AERIAL, "aerial", method="guide")
     np.testing.assert_array_equal(guidance, embedding)
     side, channels = round(tokens.shape[1] ** 0.5), tokens.shape[2]
-    fine = fine.reshape(len(fine), 2 * side, 2 * side, -1)
+    times = 2**levels
+    fine = fine.reshape(len(fine), times * side, times * side, -1)
     own = tokens.reshape(-1, side, side, channels)
-    np.testing.assert_allclose(fine[:, 1::2, ::2, :channels], own, atol=1e-5)
-    assert fine.shape[-1] > channels
-    assert np.abs(fine[:, 1::2, ::2, channels:] - fine[:, ::2, ::2, channels:]).max() > 1e-3
+    np.testing.assert_allclose(fine[:, 1::times, ::times, :channels], own, atol=1e-5)
+    # The last channels differ from place to place, those of coarser maps between blocks of them.
+    assert np.abs(fine[:, 1::2, :, -1] - fine[:, ::2, :, -1]).max() > 1e-3
+    if levels > 1:
+        np.testing.assert_array_equal(fine[:, 1::2, :, channels], fine[:, ::2, :, channels])
 
 
 def test_embeddings_are_unit_rows_of_the_readout():

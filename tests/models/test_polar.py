@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from retroguide_jax.models.polar import bearing_weights, polar_weights, to_polar
+from retroguide_jax.models.polar import bearing_weights, to_polar
 
 
 def test_north_is_in_the_centre_east_to_the_right_and_the_camera_at_the_bottom():
@@ -23,12 +23,6 @@ def test_turning_the_aerial_image_rolls_its_polar_image():
     turned = np.rot90(image, axes=(1, 2)).copy()  # counter-clockwise: north comes from east
     polar, other = (np.asarray(to_polar(jnp.asarray(x), (8, 64))) for x in (image, turned))
     np.testing.assert_allclose(other, np.roll(polar, -16, axis=2), atol=1e-5)
-
-
-def test_weights_sample_as_the_image_is_sampled():
-    maps = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    sampled = np.einsum("hwij,bijc->bhwc", polar_weights(8, (8, 32)), maps)
-    np.testing.assert_allclose(sampled, to_polar(jnp.asarray(maps), (8, 32)), atol=1e-5)
 
 
 def test_a_panorama_that_rolls_by_a_quarter_turns_the_aerial_image():

@@ -36,7 +36,7 @@ BUNDLES = {
         "direction": "g2a",
         "generator.aain_form": "tokens",
         "generator.query_position": True,
-        "generator.fine_tokens": True,
+        "generator.fine_tokens": 1,
         "generator.normalise_last": True,
         "generator.unfold": 2,
         "discriminator.fold": 2,
@@ -170,10 +170,12 @@ def test_directions_are_known_of_panoramas_and_square_aerial_images(fields, name
     "fields",
     [
         {"embedder.saig.stem_strides": (2, 4)},
+        {"embedder.saig.stem_strides": (4, 2), "generator.fine_tokens": 2},
         {"embedder.backbone": "convnext", "embedder.convnext.widths": (4,)},
+        {"generator.fine_tokens": -1},
     ],
 )
-def test_fine_tokens_need_a_last_halving(fields):
-    config = make_tiny_config(**fields | {"generator.fine_tokens": True})
-    with pytest.raises(UserError, match="fine_tokens=True: the embedder's strides are"):
+def test_fine_tokens_need_last_halvings(fields):
+    config = make_tiny_config(**{"generator.fine_tokens": 1} | fields)
+    with pytest.raises(UserError, match="it counts halvings, the embedder"):
         make_networks(config)
