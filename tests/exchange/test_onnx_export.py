@@ -1,6 +1,7 @@
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 from random_model import draw_inputs, make_model
@@ -8,6 +9,7 @@ from tiny import make_tiny_config
 
 from retroguide_jax.errors import UserError
 from retroguide_jax.exchange.onnx_export import export_onnx
+from retroguide_jax.exchange.programs import list_functions
 from retroguide_jax.exported import ExportedGenerator
 from retroguide_jax.metric_nets.external import open_net
 
@@ -43,6 +45,23 @@ def test_a_wrong_file_is_not_left(embedder, tmp_path, give_onnx):
     ):
         export_onnx(embedder, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_operations_do_not_depend_on_the_platform(embedder, tmp_path, monkeypatch):
+    """jax2onnx cannot read such a choice; this runs without it."""
+    seen = []
+
+    def look(call, shapes, **_):
+        images = np.zeros((2, *shapes[0][1:]), np.float32)
+        seen.append(str(jax.make_jaxpr(call)(images)))
+        raise ValueError("enough")
+
+    monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=look))
+    with pytest.raises(UserError, match="enough"):
+        export_onnx(embedder, tmp_path)
+    assert "conv_general_dilated" in seen[0] and "platform_index" not in seen[0]
+    call = list_functions(embedder, dtype="float32")[0].call
+    assert "platform_index" in str(jax.make_jaxpr(call)(np.zeros((2, 16, 16, 3), np.float32)))
 
 
 def test_what_onnx_runtime_cannot_read(embedder, tmp_path, give_onnx):
