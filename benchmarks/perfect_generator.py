@@ -1,12 +1,12 @@
 """What a perfect generator would score: the city's test places, rendered again in other weathers.
 
-    python benchmarks/perfect_generator.py [--config=city] [--num_places=512] [--num_noises=3]
+    python benchmarks/perfect_generator.py [--num_places=512] [--num_noises=3] [--data_dir=DIR]
 
 The aerial image does not show the weather, so a generator that varies it as the world does scores
 the same in the spread of sky and light. These images also show the place's own facades and cars,
-which the aerial image hides: where they count (facades, labels, PSNR, SSIM), the best possible
-scores are lower than these.
-Results: docs/results.md.
+which the aerial image hides: where they count (facades, labels, PSNR, SSIM), such a generator
+scores less than this. (A blurred mean of all weathers would have the higher PSNR.)
+Results: docs/evaluation.md.
 """
 
 import argparse

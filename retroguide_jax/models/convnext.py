@@ -63,7 +63,8 @@ class ConvNeXtTower(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
         """Images [B, H, W, 3] in [-1, 1] to tokens [B, H W / stride^2, widths[-1]].
 
-        Also returns the features before each halving, from the last to the first.
+        Also returns what each halving reads, from the last to the first:
+        [B, 2 H / stride, 2 W / stride, widths[-2]] and so on, up to [B, H / 4, W / 4, widths[0]].
         """
         del train  # LayerNorm only: nothing differs between training and inference.
         finer: list[jax.Array] = []

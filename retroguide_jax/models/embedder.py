@@ -37,8 +37,8 @@ class Stem(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """[B, H, W, 3] to [B, H / s, W / s, width], s the product of `strides`.
 
-        Also returns the features before each halving, from the last to the first, which reads the
-        image itself.
+        Also returns what each halving reads, from the last to the first: [B, 2 H / s, 2 W / s, F],
+        [B, 4 H / s, 4 W / s, F'] and so on, up to the images.
         """
         finer: list[jax.Array] = []
         for features, stride in zip(self.features, self.strides, strict=True):
@@ -95,7 +95,7 @@ class SaigTower(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
         """Images [B, H, W, 3] in [-1, 1] to tokens [B, N, width], N = H W / stride^2.
 
-        Also returns the stem's finer features, as `Stem`.
+        Also returns the stem's finer features, as `Stem` does.
         """
         x, finer = rematerialise(Stem, self.remat, static_argnums=(2,))(
             self.stem_features,
