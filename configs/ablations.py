@@ -18,8 +18,8 @@ CHANGES = {
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
     "tokens": _TOKENS,
-    # The features of two halvings beside each token, which show where things stand within it.
-    "finer_tokens": {"generator.fine_tokens": 2},
+    # The features of one halving beside each token, not of two: less of what stands where within it.
+    "coarser_tokens": {"generator.fine_tokens": 1},
     "no_query_position": {"generator.query_position": False},
     "mask_adain": _MASK,
     "channel_adain": _MASK | {"generator.aain_form": "channel"},

@@ -15,6 +15,7 @@ def get_config(backbone: str = "saig") -> ConfigDict:
     """Mode contrastive on the data of `city`; `backbone` is saig or convnext."""
     config = city.get_config()
     config.mode = "contrastive"
+    config.generator.fine_tokens = 0  # there is no G to look at them
     config.seed = 1001
     config.embedder.backbone = backbone
     config.embedder.temperature = 0.05
