@@ -18,7 +18,7 @@ CHANGES = {
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
     "tokens": _TOKENS,
-    # The features of one halving beside each token, not of two: less of what stands where within it.
+    # One finer map beside the tokens, not two: less of what stands where within a token.
     "coarser_tokens": {"generator.fine_tokens": 1},
     "no_query_position": {"generator.query_position": False},
     "mask_adain": _MASK,

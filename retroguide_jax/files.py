@@ -161,7 +161,7 @@ def write_beside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, wait: bool = True) -> Iterator[None]:
     """Context manager: locks a folder, made if missing, against other processes of this machine.
 
     On a file system that cannot lock folders (NFS) there is no lock: the block must still be
@@ -169,16 +169,22 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     Args:
       folder: a local folder.
+      wait: whether to wait for another process that has it locked.
 
     Raises:
+      BlockingIOError: another process has it locked, and `wait` is False.
       OSError: the folder cannot be made or opened.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The folder itself is locked, so that no lock file remains; closing it or a crash releases it.
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

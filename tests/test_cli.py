@@ -284,3 +284,14 @@ def test_training_compiles_at_the_level_of_the_config(monkeypatch, tmp_path):
     finally:
         jax.config.update("jax_optimization_level", before)
     assert levels != [before] and len(levels) == 1
+
+
+def test_a_work_directory_in_which_another_process_trains_is_refused(tmp_path, capsys):
+    from retroguide_jax.files import lock_folder
+
+    with lock_folder(tmp_path):
+        status = cli.main(["train", "--config=city_smoke", f"--workdir={tmp_path}"])
+    assert status == 1
+    message = f"error: {tmp_path}: another `retroguide train` is running there; wait for its end"
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,9 @@ and SIGTERM save a checkpoint and exit.
 """
 
 import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 
 from retroguide_jax.errors import UserError
 
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains; returns 0 at the end, 130 or 143 after Ctrl-C or SIGTERM.
 
     Raises:
-      UserError: a flag is out of range, or see `loop.train`.
+      UserError: a flag is out of range, another process trains there, or see `loop.train`.
     """
     if not args.hang_after >= 0:
         raise UserError(f"--hang_after={args.hang_after}: give seconds, or 0 to wait for ever")
@@ -61,7 +64,25 @@ def run(args: argparse.Namespace) -> int:
     if args.config.train.compiler_level != "default":
         jax.config.update("jax_optimization_level", args.config.train.compiler_level)
     allow_change = [name for name in args.allow_change.split(",") if name]
-    with Watchdog(args.hang_after) as watchdog:
-        return train(
-            args.config, to_path(args.workdir), args.data_dir, allow_change, beat_fn=watchdog.beat
-        )
+    workdir = to_path(args.workdir)
+    with _claim(workdir), Watchdog(args.hang_after) as watchdog:
+        return train(args.config, workdir, args.data_dir, allow_change, beat_fn=watchdog.beat)
+
+
+@contextlib.contextmanager
+def _claim(workdir: Path) -> Iterator[None]:
+    """Keeps other trainings on this machine out of a work directory: two would mix their files."""
+    from retroguide_jax.files import is_in_bucket, lock_folder
+    from retroguide_jax.parallel import service
+
+    with contextlib.ExitStack() as stack:
+        if service.process_index() == 0 and not is_in_bucket(workdir):
+            try:
+                stack.enter_context(lock_folder(workdir, wait=False))
+            except BlockingIOError:
+                raise UserError(
+                    f"{workdir}: another `retroguide train` is running there; wait for its end, "
+                    "stop it (it saves a checkpoint, from which this command goes on), or name "
+                    "another --workdir"
+                ) from None
+        yield
