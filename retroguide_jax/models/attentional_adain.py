@@ -104,20 +104,20 @@ class AttentionalAdaIN(nn.Module):
         if self.position:
             place = harmonics(h.shape[1:3], self.circular).astype(self.dtype)
             query += dense(name="position", use_bias=False)(place)
-        seen = "bnd"
-        if self.form == "rays":
-            rows, columns = self.token_grid
-            tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1])
-            if self.circular:
-                tokens, seen = to_polar(tokens, (rows, h.shape[2])), "bnwd"
-        key, value = dense(name="key")(tokens), dense(name="value")(tokens)
-        if self.form == "rays":
-            init = nn.initializers.normal(0.5)
-            distance = self.param("distance", init, (rows, self.attention_width))
-            distance = distance.astype(self.dtype)
-            if not self.circular:
-                return self._see_columns(query, key, value, distance)
-            key += distance[:, None]
+        key, value = dense(name="key"), dense(name="value")
+        if self.form == "tokens":
+            return self._look("bnd", query, key(tokens), value(tokens))
+        rows, columns = self.token_grid
+        tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1])
+        init = nn.initializers.normal(0.5)
+        distance = self.param("distance", init, (rows, self.attention_width)).astype(self.dtype)
+        if not self.circular:
+            return self._see_columns(query, key(tokens), value(tokens), distance)
+        tokens = to_polar(tokens, (rows, h.shape[2]))
+        return self._look("bnwd", query, key(tokens) + distance[:, None], value(tokens))
+
+    def _look(self, seen: str, query, key, value) -> jax.Array:
+        """Attention from a map [B, H, W, D] to what it sees: all n ("bnd"), or n per column."""
         weights = self._weigh(jnp.einsum(f"bhwd,{seen}->bhwn", query, key))
         return jnp.einsum(f"bhwn,{seen}->bhwd", weights, value)
 
