@@ -82,7 +82,7 @@ def _claim(workdir: Path) -> Iterator[None]:
             except BlockingIOError:
                 raise UserError(
                     f"{workdir}: another `retroguide train` is running there; wait for its end, "
-                    "stop it (it saves a checkpoint, from which this command goes on), or name "
+                    "stop it (it saves a checkpoint, from which this command resumes), or name "
                     "another --workdir"
                 ) from None
         yield
