@@ -77,8 +77,11 @@ def _claim(workdir: Path) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         if service.process_index() == 0 and not is_in_bucket(workdir):
+            is_new = not workdir.exists()
             try:
                 stack.enter_context(lock_folder(workdir, wait=False))
+                if is_new:  # it stays empty where the config cannot be used
+                    stack.callback(_remove_empty, workdir)
             except BlockingIOError:
                 raise UserError(
                     f"{workdir}: another `retroguide train` is running there; wait for its end, "
@@ -86,3 +89,8 @@ def _claim(workdir: Path) -> Iterator[None]:
                     "another --workdir"
                 ) from None
         yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty
+        folder.rmdir()
