@@ -39,7 +39,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.modulation_hidden = 64
     config.generator.aain_form = "rays"
     config.generator.query_position = True
-    # The columns of a panorama look at 32 distances each; for g2a level 2 costs four times level 1.
+    # 2 also shows what stands within a token; for g2a it weighs four times as many pairs as 1.
     config.generator.fine_tokens = 2 if direction == "a2g" else 1
 
     config.discriminator.features = (24, 48, 96)
