@@ -10,7 +10,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.inference import Model
 from retroguide_jax.noise import draw_noise
 
-NUM_PICTURES = 4
+NUM_PICTURES = 6
 
 
 class Drawn(NamedTuple):

@@ -64,7 +64,7 @@ def test_drop_and_slide(page, place):
     drop(page, "tile.png", (place / "tile.png").read_bytes())
     wait_for_status(page, "Ready.")
     before = list_pictures(page)
-    assert len(set(before)) == 4
+    assert len(set(before)) == 6
     assert page.locator("#found li").count() == 5
     with page.expect_response("**/generate"):
         page.locator("#seed").fill("7")

@@ -45,9 +45,9 @@ def tile(place):
 
 def test_pictures_are_those_of_generate(server, place, tile, tmp_path):
     flags = [f"--workdir={place}/run", f"--input={place}/tile.png", f"--output={tmp_path}"]
-    assert cli.main(["generate", *flags, "--seed=5", "--num_samples=4", "--batch_size=4"]) == 0
+    assert cli.main(["generate", *flags, "--seed=5", "--num_samples=6", "--batch_size=6"]) == 0
     answer = post(server, tile, seed=5).json()
-    assert len(answer["pictures"]) == 4
+    assert len(answer["pictures"]) == 6
     for k, uri in enumerate(answer["pictures"]):
         np.testing.assert_array_equal(read(uri), images.decode_image(tmp_path / f"tile_{k}.png"))
     other = post(server, tile, seed=6).json()
