@@ -9,7 +9,8 @@ The rule, with k = batch_size / reference_batch:
   2020);
 * half-lives of averages and warm-ups of rates unchanged: Adam's own averages need as many updates.
 
-The rule assumes that the batch of G and D grows with the global batch.
+The rule assumes that the batch of G and D grows with the global batch, and that many updates are
+left: at k = 16 and 200 updates a run stayed behind (docs/scale.md).
 """
 
 from collections.abc import Sequence
