@@ -24,4 +24,5 @@ def forget_geometry(config: ConfigDict) -> None:
     """Lets positions attend to all tokens, in place: for views whose geometry is not known."""
     config.generator.aain_form = "tokens"
     config.generator.fine_tokens = 0
+    config.generator.reader_width = 0
     config.losses.token_weight = 10.0

@@ -6,8 +6,9 @@ retroguide train --config=ablations:no_style --workdir=runs/no_style
 from ml_collections import ConfigDict
 from retroguide_jax.configs._changes import change_city
 
-_TOKENS = {"generator.aain_form": "tokens", "generator.fine_tokens": 0}
-_MASK = _TOKENS | {"generator.aain_form": "mask", "generator.query_position": False}
+_NO_READER = {"generator.reader_width": 0}
+_MASK = {"generator.aain_form": "mask", "generator.query_position": False}
+_PLAIN = {"generator.aain_form": "plain", "generator.query_position": False}
 CHANGES = {
     "full": {},
     "no_embedding": {"generator.use_embedding": False},
@@ -17,13 +18,16 @@ CHANGES = {
     "few_style_draws": {"losses.style_draws": 0},
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
-    "tokens": _TOKENS,
+    "tokens": _NO_READER | {"generator.aain_form": "tokens", "generator.fine_tokens": 0},
     # One finer map beside the tokens, not two: less of what stands where within a token.
     "coarser_tokens": {"generator.fine_tokens": 1},
     "no_query_position": {"generator.query_position": False},
     "mask_adain": _MASK,
     "channel_adain": _MASK | {"generator.aain_form": "channel"},
-    "plain_adain": _MASK | {"generator.aain_form": "plain"},
+    "plain_adain": _PLAIN,
+    "no_reader": _NO_READER,
+    # The embedding alone guides: all that is drawn passes through one vector.
+    "only_embedding": _NO_READER | _PLAIN | {"generator.fine_tokens": 0},
     "no_mask": {"generator.num_regions": 0},
     "four_regions": {"generator.num_regions": 4},
     "one_stage": {

@@ -41,6 +41,8 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.query_position = True
     # 2 also shows what stands within a token; for g2a it weighs four times as many pairs as 1.
     config.generator.fine_tokens = 2 if direction == "a2g" else 1
+    config.generator.reader_width = 384 if direction == "a2g" else 0
+    config.generator.start_rank = 16
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
@@ -65,18 +67,18 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.optimizer.discriminator.decay = "linear"
 
     config.train.num_steps = (
-        3850  # 250 of the embedder, 600 of the structure stage, 3,000 of G and D
+        4000  # 250 of the embedder, 1,500 of the structure stage, 2,250 of G and D
     )
     config.train.batch_size = 64
     # For a given number of images, many small updates give far better pictures than few large ones.
     config.train.adversarial_batch_size = 2
     config.train.contrastive_warmup_steps = 250
-    config.train.structure_steps = 600
+    config.train.structure_steps = 1500
     config.train.contrastive_every = 25
     config.train.ema_halflife_generator = 250.0
     config.train.ema_halflife_guide = 250.0
     config.train.log_every = 25
     config.train.sample_every = 1000
     config.train.checkpoint_every = 1000
-    config.eval.every = 3850  # once, at the end: a pass costs as much as 100 steps
+    config.eval.every = 4000  # once, at the end: a pass costs as much as 100 steps
     return config

@@ -26,6 +26,8 @@ _FIELDS = {
     "generator.aain_form": "mask",
     "generator.query_position": False,
     "generator.fine_tokens": False,
+    "generator.reader_width": 0,
+    "generator.start_rank": 0,
     "generator.modulation_hidden": 8,
     "discriminator.features": (8,),
     "discriminator.width": 8,

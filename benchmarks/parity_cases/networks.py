@@ -33,6 +33,8 @@ _FIELDS = {
     "generator.aain_form": "mask",
     "generator.query_position": False,
     "generator.fine_tokens": 0,
+    "generator.reader_width": 0,
+    "generator.start_rank": 0,
     "generator.modulation_hidden": 8,
     "discriminator.features": (6, 8),
     "discriminator.fold": 1,
@@ -125,6 +127,7 @@ def _make_generators() -> Iterator[Case]:
             "generator.num_regions": 3,
         },
         "rays": {"generator.aain_form": "rays", "generator.query_position": True},
+        "reader": {"generator.reader_width": 32},
         "rays, g2a": {"direction": "g2a", "generator.aain_form": "rays"},
         "one stage, learned start, no embedding": {
             "generator.facade_features": (),

@@ -147,6 +147,31 @@ class FacadeBlock(_Block):
         return (h + shortcut) * 0.5**0.5
 
 
+class DirectionReader(nn.Module):
+    """A map whose columns are functions of all tokens in their own and in near directions."""
+
+    def __init__(self, size, features: int, token_width: int, side: int, width: int, depth=3):
+        super().__init__()
+        self.size, self.side = size, side
+        narrow = width // 16
+        widths = [(token_width, narrow), (side * narrow, width)]
+        widths += depth * [(width, width)] + [(width, size[0] * features)]
+        self.dense = nn.ModuleList(nn.Linear(*pair) for pair in widths)
+        self.norm = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(depth + 1))
+        self.near = nn.Parameter(torch.randn(depth, 5, width) * 5**-0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, side^2, T] to a map [B, features, *size]."""
+        narrow, whole, *mix, draw = self.dense
+        seen = leaky_relu(narrow(layers.sample_rays(tokens, self.side, self.size[1])))
+        column = whole(seen.flatten(2))
+        for norm, weights, dense in zip(self.norm, self.near, mix, strict=False):
+            h = leaky_relu(norm(column))
+            column = column + dense(sum(h.roll(tap - 2, 1) * weights[tap] for tap in range(5)))
+        column = draw(leaky_relu(self.norm[-1](column)))
+        return column.unflatten(2, (self.size[0], -1)).permute(0, 3, 2, 1)
+
+
 class Generator(nn.Module):
     """Synthesis network with its mapping network and style encoder.
 
@@ -177,6 +202,7 @@ class Generator(nn.Module):
         normalise_last: bool,
         start_from_embedding: bool,
         start_rank: int,
+        reader_width: int,
         use_embedding: bool,
         use_style: bool,
         circular: bool,
@@ -228,6 +254,11 @@ class Generator(nn.Module):
             )
             for i in range(num_structure, num_blocks)
         )
+        self.reader = None
+        if reader_width:
+            times = 2 ** sum(self.doubles[:num_structure])
+            size, last = (times * start[0], times * start[1]), features[num_structure]
+            self.reader = DirectionReader(size, last, token_width, token_grid[0], reader_width)
         if facade_features:
             self.low_rgb = Conv(features[num_structure], 3, circular=circular)
             self.low_norm = RMSNorm(features[num_structure]) if normalise_last else nn.Identity()
@@ -292,6 +323,7 @@ class Generator(nn.Module):
         h = h.permute(0, 3, 1, 2).contiguous(memory_format=get_memory_format(self.rgb.weight))
         for index, block in enumerate(self.structure):
             h = block(h, e, tokens, w, noise[2 * index : 2 * index + 2])
+        h = h if self.reader is None else h + self.reader(tokens)
         return h, e, w
 
     def _draw_low(self, h: Tensor) -> Tensor:

@@ -204,7 +204,7 @@ class AttentionalAdaIN(nn.Module):
         if self.distance is None:
             context = F.scaled_dot_product_attention(query, key, value)
         elif self.circular:  # every column is a batch of its own
-            key, value = (_sample_rays(x, self.token_grid[0], width) for x in (key, value))
+            key, value = (sample_rays(x, self.token_grid[0], width) for x in (key, value))
             key = key + self.distance.to(key.dtype)
             columns = query.unflatten(1, (height, width)).transpose(1, 2)
             context = F.scaled_dot_product_attention(columns, key, value)
@@ -220,7 +220,7 @@ class AttentionalAdaIN(nn.Module):
         return torch.addcmul(beta, gamma, h)
 
 
-def _sample_rays(tokens: Tensor, side: int, width: int) -> Tensor:
+def sample_rays(tokens: Tensor, side: int, width: int) -> Tensor:
     """Tokens [B, side^2, D] of an aerial image in `width` directions: [B, width, side, D].
 
     The centre column is north, and the last row is the nearest.

@@ -3,7 +3,8 @@
 z -> MappingNetwork -> style code -+-> w   [B, D]
 x_t -> StyleEncoder -> style code -+           (training only: the code that explains the target)
 embedder(x_s) -> FC -> e [B, D], tokens [B, N, T]
-(e, tokens, w) -> structure blocks (Attentional AdaIN) -> low-resolution RGB
+(e, tokens, w) -> structure blocks (Attentional AdaIN) + DirectionReader(tokens)
+               -> low-resolution RGB
                -> facade blocks (region-aware modulation) -> RGB
 """
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from retroguide_jax.models.attentional_adain import AttentionalAdaIN
+from retroguide_jax.models.direction_reader import DirectionReader
 from retroguide_jax.models.folding import unfold_images
 from retroguide_jax.models.layers import Conv, Dtype, NoiseInjection, leaky_relu, rematerialise
 from retroguide_jax.models.region_modulation import RegionMask, RegionModulation
@@ -135,7 +137,7 @@ class Generator(nn.Module):
     `normalise_last` puts an RMS norm (Zhang & Sennrich, 2019) over the channels of each position
     before the RGB heads: blocks normalise inside their branches only, so the sum of the branches
     may grow until tanh saturates. `query_position` is `position` of `AttentionalAdaIN`;
-    `token_grid` (rows, columns) is that of the source's tokens, which only `rays` reads.
+    `token_grid` (rows, columns) is that of the source's tokens, for `rays` and the reader.
 
     Ablations: `use_embedding` or `use_style` False replaces that input by zeros;
     `start_from_embedding` False starts from a learned constant; `aain_form` `plain`; `num_regions`
@@ -144,6 +146,8 @@ class Generator(nn.Module):
     `start_rank` r factorises the map from e to the start: e gives r vectors of channels, which each
     position mixes by learned weights. With 0, each position has its own matrix, and these matrices
     are a third of G's parameters.
+
+    `reader_width`, unless 0, adds a `DirectionReader` of that width to the structure stage's map.
 
     `encoder`, a module that maps source images to embedding and tokens, replaces the retrieval
     embedder and is trained with G: the baseline with a generic encoder.
@@ -166,6 +170,7 @@ class Generator(nn.Module):
     normalise_last: bool = False
     start_from_embedding: bool = True
     start_rank: int = 0
+    reader_width: int = 0
     use_embedding: bool = True
     use_style: bool = True
     circular: bool = True
@@ -217,6 +222,15 @@ class Generator(nn.Module):
             )
             for number, features in enumerate(self.facade_features, len(self.structure))
         ]
+        if self.reader_width:
+            doubled = 2 ** sum(map(self._doubles, range(len(self.structure))))
+            self.reader = DirectionReader(
+                (doubled * self.start[0], doubled * self.start[1]),
+                self.structure_features[-1],
+                self.token_grid,
+                self.reader_width,
+                dtype=self.dtype,
+            )
         self.low_rgb = Conv(3, circular=self.circular, dtype=self.dtype) if self.facade else None
         if self.normalise_last:
             self.low_norm = nn.RMSNorm(dtype=self.dtype) if self.facade else None
@@ -284,6 +298,7 @@ class Generator(nn.Module):
             h = jnp.broadcast_to(self.start_map, (batch, *self.start_map.shape)).astype(self.dtype)  # pyright: ignore[reportArgumentType]
         for block in self.structure:
             h = block(h, e, tokens, w, keys)
+        h = h + self.reader(tokens) if self.reader_width else h
         return h, e, w
 
     def _draw_low(self, h: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ _MODULES = {
     "GroupNorm": "norm",
     "LayerNorm": "norm",
     "NoiseInjection": "noise",
+    "RMSNorm": "norm",
     "RegionMask": "mask",
     "RegionModulation": "modulation",
 }

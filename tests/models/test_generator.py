@@ -101,6 +101,7 @@ def test_style_codes_lie_on_a_sphere(drawer):
         ({"generator.aain_form": "plain"}, {"embedding", "style"}),
         ({"generator.aain_form": "tokens"}, {"embedding", "tokens", "style"}),
         ({"generator.aain_form": "rays"}, {"embedding", "tokens", "style"}),
+        ({"generator.reader_width": 16}, {"embedding", "tokens", "style"}),
         (
             {"generator.aain_form": "tokens", "generator.use_embedding": False},
             {"style"},

@@ -150,14 +150,24 @@ def test_a_structure_stage_that_is_trained_first_must_exist():
 _POLAR = {"generator.guidance": "pixels", "generator.polar_source": True}
 
 
-def test_polar_coordinates_are_those_of_an_aerial_source():
-    with pytest.raises(UserError, match="config.generator.polar_source=True: polar coordinates"):
-        make_networks(make_tiny_config("g2a", **_POLAR))
+_READER = {"generator.reader_width": 16}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"), [(_POLAR, "polar_source=True"), (_READER, "reader_width=16")]
+)
+def test_polar_coordinates_are_those_of_an_aerial_source(fields, named):
+    with pytest.raises(UserError, match=f"config.generator.{named}: polar coordinates"):
+        make_networks(make_tiny_config("g2a", **fields))
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
-    [(_POLAR, "polar_source=True"), ({"generator.aain_form": "rays"}, "aain_form='rays'")],
+    [
+        (_POLAR, "polar_source=True"),
+        (_READER, "reader_width=16"),
+        ({"generator.aain_form": "rays"}, "aain_form='rays'"),
+    ],
 )
 def test_directions_are_known_of_panoramas_and_square_aerial_images(fields, named):
     with pytest.raises(UserError, match=f"config.generator.{named}: only the columns of a panor"):
