@@ -38,8 +38,8 @@ def main() -> int:
     parser.add_argument(
         "--num_steps",
         type=int,
-        default=2600,
-        help="of G, 600 of them of its structure stage (default: 2600)",
+        default=3500,
+        help="of G, 1,500 of them of its structure stage (default: 3500)",
     )
     parser.add_argument(
         "--num_workers", type=int, default=1, help="commands at a time, which share the processors"

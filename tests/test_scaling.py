@@ -50,9 +50,9 @@ def test_the_table_says_what_a_run_is_given(run_command):
     config = load("city", **{"train.batch_size": 128, "train.reference_batch": 64})
     scaled = scale_config(config)
     assert [line[:2] for line in found] == [["64", "2"], ["128", "4"]]
-    assert scaled.train.structure_steps == 300
+    assert scaled.train.structure_steps == 750
     # A step of the embedder reads a batch, and 25 of the generator share one.
-    assert found[1][-3:] == [str(scaled.train.num_steps), str(197 * 128), "25.2"]
+    assert found[1][-3:] == [str(scaled.train.num_steps), str(200 * 128), "25.6"]
     assert f"{scaled.optimizer.embedder.learning_rate:.2g}," in found[1]
     with pytest.raises(UserError, match="100 is no multiple of 32"):
         make_table(load("city"), [100])
@@ -62,9 +62,9 @@ def test_a_run_says_how_long_it_is_and_what_may_be_wrong():
     config = load("city")
     text = describe_length(config, 3968)
     assert text.startswith(
-        "3850 steps read 25216 pairs in batches of 64, 6.35 epochs of 3968; updates:"
+        "4000 steps read 25600 pairs in batches of 64, 6.45 epochs of 3968; updates:"
     )
-    assert "embedder 394, generator 3600, discriminator 3000" in text
+    assert "embedder 400, generator 3750, discriminator 2250" in text
     assert list_warnings(config, 2, 1000) == []
     (warning,) = list_warnings(config, 4, 1000)
     assert (

@@ -199,6 +199,8 @@ def test_a_pair_on_another_grid_is_refused(tmp_path):
             "generator.query_position": True,
             "generator.fine_tokens": 1,
             "generator.normalise_last": True,
+            "generator.reader_width": 16,
+            "generator.start_rank": 2,
         },
         {"generator.aain_form": "channel", "generator.start_from_embedding": False},
         {"generator.aain_form": "plain", "discriminator.conditioning": "concat"},

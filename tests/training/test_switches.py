@@ -18,6 +18,8 @@ BUNDLES = {
         "losses.penalty": "matching_aware",
         "losses.style": "none",
         "losses.retrieval": "cosine",
+        "generator.reader_width": 16,
+        "generator.start_rank": 2,
         "discriminator.conditioning": "concat",
         "train.update_order": "simultaneous",
         "mode": "frozen",
