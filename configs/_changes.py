@@ -25,4 +25,5 @@ def forget_geometry(config: ConfigDict) -> None:
     config.generator.aain_form = "tokens"
     config.generator.fine_tokens = 0
     config.generator.reader_width = 0
+    config.generator.start_rank = 0
     config.losses.token_weight = 10.0

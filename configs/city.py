@@ -39,10 +39,12 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.modulation_hidden = 64
     config.generator.aain_form = "rays"
     config.generator.query_position = True
-    # 2 also shows what stands within a token; for g2a it weighs four times as many pairs as 1.
-    config.generator.fine_tokens = 2 if direction == "a2g" else 1
-    config.generator.reader_width = 384 if direction == "a2g" else 0
-    config.generator.start_rank = 16
+    config.generator.fine_tokens = 1
+    if direction == "a2g":
+        # 2 also shows what stands within a token; for g2a it weighs four times as many pairs as 1.
+        config.generator.fine_tokens = 2
+        config.generator.reader_width = 384
+        config.generator.start_rank = 16  # the reader knows better what lies where
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
