@@ -19,7 +19,8 @@ class DirectionReader(nn.Module):
     first blends the vector with those of the `_REACH` nearest directions on either side, channel by
     channel.
 
-    `size` is that of the map, of a full circle; `token_grid` (rows, columns) of the aerial's tokens.
+    `size` is that of the map, which goes round a full circle; `token_grid` (rows, columns) that of
+    the aerial's tokens.
     """
 
     size: tuple[int, int]
@@ -33,9 +34,9 @@ class DirectionReader(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Tokens [B, N, T] to a map [B, *size, features]."""
         distances, (rows, columns) = self.token_grid[0], self.size
-        tokens = tokens.reshape(len(tokens), *self.token_grid, -1)
+        tokens = tokens.reshape(-1, *self.token_grid, tokens.shape[-1])
         seen = nn.Dense(self.width // 16, dtype=self.dtype)(to_polar(tokens, (distances, columns)))
-        seen = leaky_relu(seen).swapaxes(1, 2).reshape(len(tokens), columns, -1)
+        seen = leaky_relu(seen).swapaxes(1, 2).reshape(-1, columns, distances * seen.shape[-1])
         column = nn.Dense(self.width, dtype=self.dtype)(seen)
         taps = 2 * _REACH + 1
         init = nn.initializers.normal(taps**-0.5)
@@ -46,4 +47,4 @@ class DirectionReader(nn.Module):
             column += nn.Dense(self.width, dtype=self.dtype)(h)
         column = leaky_relu(nn.RMSNorm(dtype=self.dtype)(column))
         column = nn.Dense(rows * self.features, dtype=self.dtype)(column)
-        return column.reshape(len(tokens), columns, rows, -1).swapaxes(1, 2)
+        return column.reshape(-1, columns, rows, self.features).swapaxes(1, 2)

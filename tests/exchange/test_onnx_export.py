@@ -80,13 +80,14 @@ def test_without_jax2onnx(embedder, tmp_path, monkeypatch):
 def test_files_are_the_models(tmp_path):
     """Needs jax2onnx, which no extra installs: its dependencies exclude ours."""
     pytest.importorskip("jax2onnx")
-    model = make_model(make_tiny_config(dtype="bfloat16"))
+    reader = {"generator.reader_width": 16}
+    model = make_model(make_tiny_config(dtype="bfloat16", **reader))
     files = export_onnx(model, tmp_path)
     assert list(files) == ["embed_aerial.onnx", "embed_ground.onnx", "generate.onnx"]
     properties = onnx.load(tmp_path / "generate.onnx").metadata_props
     metadata = {entry.key: entry.value for entry in properties}
     assert metadata["target_view"] == "ground" and metadata["ground_size"] == "8x32"
-    exact = make_model(make_tiny_config())
+    exact = make_model(make_tiny_config(**reader))
     source, z = draw_inputs(exact, 5)
     found = ExportedGenerator(tmp_path / "generate.onnx").generate(source, z)
     np.testing.assert_allclose(found, exact.generate(source, z), atol=1e-4)

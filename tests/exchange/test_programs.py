@@ -18,7 +18,7 @@ from jax import export  # noqa: E402  needs flatbuffers
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(make_tiny_config())
+    return make_model(make_tiny_config(**{"generator.reader_width": 16}))
 
 
 @pytest.fixture(scope="module")
