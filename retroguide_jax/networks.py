@@ -133,16 +133,20 @@ def _make_generator(config: ConfigDict, sizes, token_grid, common: dict) -> Gene
     del fields["fine_tokens"]  # the embedder makes them
     guidance, features = fields.pop("guidance"), fields.pop("unet_features")
     polar = fields.pop("polar_source")
-    for field, used, needs, other in (
-        ("polar_source=True", polar, "a2g", "False"),
-        (f"reader_width={fields['reader_width']}", fields["reader_width"], "a2g", "0"),
-        ("aain_form='rays'", fields["aain_form"] == "rays", config.direction, "'tokens'"),
-    ):
-        if used and config.direction != needs:
+    width = fields["reader_width"]
+    if width < 0 or width % 16:
+        raise UserError(f"config.generator.reader_width={width}: a multiple of 16; 0 is no reader")
+    reading = [("polar_source=True", polar, "False"), (f"reader_width={width}", width, "0")]
+    for field, used, other in reading:
+        if used and config.direction != "a2g":
             raise UserError(
                 f"config.generator.{field}: polar coordinates turn an aerial image into a "
                 f"panorama; set it to {other} for direction g2a"
             )
+    for field, used, other in (
+        *reading,
+        ("aain_form='rays'", fields["aain_form"] == "rays", "'tokens'"),
+    ):
         if used and not config.data.panorama:
             raise UserError(
                 f"config.generator.{field}: only the columns of a panorama have known directions; "

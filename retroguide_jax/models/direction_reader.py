@@ -19,8 +19,9 @@ class DirectionReader(nn.Module):
     first blends the vector with those of the `_REACH` nearest directions on either side, channel by
     channel.
 
-    `size` is that of the map, which goes round a full circle; `token_grid` (rows, columns) that of
-    the aerial's tokens.
+    This project's own part; the paper has none like it. `width`, that of the vector, is a multiple
+    of 16; `size` is that of the map, which goes round a full circle; `token_grid` (rows, columns)
+    that of the aerial's tokens.
     """
 
     size: tuple[int, int]

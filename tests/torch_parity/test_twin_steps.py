@@ -10,6 +10,7 @@ from tiny import make_batch, make_tiny_config
 torch = pytest.importorskip("torch")
 
 FIELDS = {
+    "generator.reader_width": 16,
     "losses.penalty_every": 4,
     "losses.retrieval_bank": 8,
     "losses.token_weight": 2.0,

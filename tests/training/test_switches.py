@@ -155,6 +155,11 @@ _POLAR = {"generator.guidance": "pixels", "generator.polar_source": True}
 _READER = {"generator.reader_width": 16}
 
 
+def test_a_reader_has_a_width_that_sixteen_divides():
+    with pytest.raises(UserError, match="config.generator.reader_width=8: a multiple of 16; 0 is"):
+        make_networks(make_tiny_config(**{"generator.reader_width": 8}))
+
+
 @pytest.mark.parametrize(
     ("fields", "named"), [(_POLAR, "polar_source=True"), (_READER, "reader_width=16")]
 )
