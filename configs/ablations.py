@@ -15,7 +15,8 @@ CHANGES = {
     # Without a style to explain the target, all rows should reconstruct it.
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
-    "few_style_draws": {"losses.style_draws": 0},
+    "no_style_bank": {"losses.style_bank": 0},
+    "few_style_draws": {"losses.style_draws": 0, "losses.style_bank": 0},
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
     "tokens": _NO_READER | {"generator.aain_form": "tokens", "generator.fine_tokens": 0},

@@ -55,7 +55,9 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.losses.retrieval_bank = 1024
     config.losses.token_weight = 3.0  # at 10.0 with rays G draws black and white specks on roads
     config.losses.guide_blur = True
-    config.losses.style_draws = 64  # 2 say too little of how F's codes are distributed
+    # The 2 codes of an update say too little of how codes are distributed, encoded or from F.
+    config.losses.style_draws = 128
+    config.losses.style_bank = 512
 
     config.optimizer.embedder.learning_rate = 1e-3
     config.optimizer.embedder.warmup_steps = 20

@@ -31,6 +31,7 @@ class TrainState:
       stats: {embedder?}: running BatchNorm statistics, empty with group norm.
       step: int32, steps done.
       bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; empty without one.
+      styles: the same of the style encoder's codes of earlier targets.
     """
 
     ema: dict[str, Any]
@@ -40,6 +41,7 @@ class TrainState:
     stats: dict[str, Any]
     step: jax.Array
     bank: Bank = dataclasses.field(default_factory=dict)
+    styles: Bank = dataclasses.field(default_factory=dict)
 
     if TYPE_CHECKING:  # added by flax.struct.dataclass
 
@@ -54,9 +56,8 @@ class TrainState:
     def to_tree(self) -> dict[str, Any]:
         """{field: tree}, as checkpoints hold it."""
         tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if not self.bank:
-            del tree["bank"]
-        return tree
+        empty = [name for name in ("bank", "styles") if not tree[name]]
+        return {name: value for name, value in tree.items() if name not in empty}
 
 
 def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
@@ -106,7 +107,7 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
         keys[0], images["aerial"], images["ground"], True, method="both"
     )
     embedder = {"params": variables["params"], "stats": variables.get("batch_stats", {})}
-    params, stats, ema, negatives = {}, {}, {"embedder": embedder}, {}
+    params, stats, ema, negatives, styles = {}, {}, {"embedder": embedder}, {}, {}
     if config.mode != "frozen":
         params["embedder"], stats["embedder"] = embedder["params"], embedder["stats"]
     if config.mode != "contrastive":
@@ -123,8 +124,10 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
             "params"
         ]
         ema["generator"] = params["generator"]
-    if config.mode != "contrastive" and config.losses.retrieval_bank:
-        negatives = bank.create(config.losses.retrieval_bank, embedding.shape[1])
+        if config.losses.retrieval_bank:
+            negatives = bank.create(config.losses.retrieval_bank, embedding.shape[1])
+        if config.losses.style_bank and config.losses.style == "encoder":
+            styles = bank.create(config.losses.style_bank, config.generator.style_dim)
     optimizers = make_optimizers(config)
     updates = [name for name in ("embedder", "generator") if name in params]
     return TrainState(
@@ -138,6 +141,7 @@ def initial_state(config: ConfigDict, networks: Networks) -> TrainState:
         stats=stats,
         step=jnp.zeros((), jnp.int32),
         bank=negatives,
+        styles=styles,
     )
 
 

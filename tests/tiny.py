@@ -33,6 +33,7 @@ _FIELDS = {
     "discriminator.width": 8,
     "losses.penalty_every": 2,
     "losses.retrieval_bank": 0,
+    "losses.style_bank": 0,
     "losses.token_weight": 0.0,
     "losses.guide_blur": False,
     "optimizer.embedder.warmup_steps": 0,

@@ -41,6 +41,7 @@ _FIELDS = {
     "discriminator.width": 8,
     "losses.penalty_every": 4,
     "losses.retrieval_bank": 0,
+    "losses.style_bank": 0,
     "losses.token_weight": 0.0,
     "losses.guide_blur": False,
     "optimizer.embedder.warmup_steps": 2,

@@ -61,7 +61,9 @@ class Side:
         def differentiate_generator():
             drawn = adversarial.draw(embedding, tokens, target, noise)
             adversarial.discriminator.requires_grad_(False)
-            loss, _ = adversarial.compute_generator_loss(drawn, embedding, target)
+            loss, _ = adversarial.compute_generator_loss(
+                drawn, embedding, target, None, drawn.encoded.detach()
+            )
             adversarial.discriminator.requires_grad_(True)
             return adversarial.g_optimizer.differentiate(loss)
 

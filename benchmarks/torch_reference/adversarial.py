@@ -68,6 +68,7 @@ class AdversarialUpdate:
         )
         self.averaged = list(averaged.parameters())
         self.bank: list[Tensor] = []  # embeddings of the last updates' sources
+        self.styles: list[Tensor] = []  # codes of the last updates' targets
         self.embed = switches.prepare(self._embed)
         self.draw = switches.prepare(self._draw)
         self.compute_discriminator_loss = switches.prepare(self._compute_discriminator_loss)
@@ -129,7 +130,8 @@ class AdversarialUpdate:
         # G's gradient passes through D; D's own gradients are not needed here.
         self.discriminator.requires_grad_(False)
         bank = torch.cat(self.bank) if self.bank else None
-        loss, terms = self.compute_generator_loss(drawn, embedding, target, bank)
+        styles = self._keep_styles(drawn.encoded)
+        loss, terms = self.compute_generator_loss(drawn, embedding, target, bank, styles)
         if size := config.losses.retrieval_bank // num:
             self.bank = [*self.bank, embedding][-size:]
         self.discriminator.requires_grad_(True)
@@ -159,12 +161,18 @@ class AdversarialUpdate:
         terms = {"structure/l1_low": _compute_low_l1(low, target, rows)}
         loss = weights.low_reconstruction_weight * terms["structure/l1_low"]
         if weights.style == "encoder":
-            matching = losses.energy_distance(mapped, encoded.detach())
+            matching = losses.energy_distance(mapped, self._keep_styles(encoded))
             terms["structure/style_matching"] = matching
             loss = loss + weights.style_matching_weight * matching
         grad = self._update_generator(loss, self.g_optimizer.differentiate(loss), num_updates)
         norms = {"structure/grad": grad, "structure/param_norm": norm}
         return {name: term.detach() for name, term in terms.items()} | norms
+
+    def _keep_styles(self, encoded: Tensor) -> Tensor:
+        """The codes [n, S] and those of the updates before; keeps as many as the next may see."""
+        styles = [*self.styles, encoded.detach()]
+        self.styles = styles[len(styles) - self.config.losses.style_bank // len(encoded) :]
+        return torch.cat(styles)
 
     def _update_generator(self, loss: Tensor, grads, num_updates: int) -> Tensor:
         """A step of G and of its average; returns the gradient's norm."""
@@ -241,7 +249,12 @@ class AdversarialUpdate:
         return torch.stack([logits.reshape(len(logits), -1).mean(1) for logits in heads]).mean(0)
 
     def _compute_generator_loss(
-        self, drawn: Drawn, embedding: Tensor, target: Tensor, bank: Tensor | None = None
+        self,
+        drawn: Drawn,
+        embedding: Tensor,
+        target: Tensor,
+        bank: Tensor | None,
+        styles: Tensor,
     ):
         weights, image = self.config.losses, drawn.image
         rows = self._reconstruction_rows(target)
@@ -282,7 +295,7 @@ class AdversarialUpdate:
             error = (seen - drawn.code.detach()).square().mean(-1)
             terms["g/style_consistency"] = (error * (1.0 - rows)).sum() / (1.0 - rows).sum()
             total = total + weights.style_consistency_weight * terms["g/style_consistency"]
-            terms["g/style_matching"] = losses.energy_distance(drawn.mapped, drawn.encoded.detach())
+            terms["g/style_matching"] = losses.energy_distance(drawn.mapped, styles)
             total = total + weights.style_matching_weight * terms["g/style_matching"]
         elif weights.style == "mode_seeking":
             terms["g/mode_seeking"] = losses.mode_seeking(

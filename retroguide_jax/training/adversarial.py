@@ -58,9 +58,9 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     )
     if config.train.update_order == "alternating":
         disc_params = replicate(state.params["discriminator"], recipe.mesh)
-    negatives = replicate(state.bank, recipe.mesh)
+    negatives, styles = replicate((state.bank, state.styles), recipe.mesh)
     objective = generator_objective(
-        recipe, disc_params, guide, params, guidance, target, augment, negatives
+        recipe, disc_params, guide, params, guidance, target, augment, negatives, styles
     )
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
@@ -68,6 +68,7 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     if negatives:
         filled = bank.add(negatives, guidance.embedding, guidance.place)
         state = state.replace(bank=select(g_ok, filled, negatives))
+    state = _keep_styles(state, styles, drawn["encoded"], g_ok)
     norms = {"g/grad": norm, "g/param_norm": optax.tree.norm(params)}
     return state, metrics | terms | norms, d_ok & g_ok
 
@@ -85,11 +86,19 @@ def update_structure(
     guidance, target = _look_up(recipe, state, guide, batch)
     params = replicate(state.params["generator"], recipe.mesh)
     draw = draw_images(recipe, guidance, target, key, structure=True)
+    styles = replicate(state.styles, recipe.mesh)
     objective = generator_objective(
-        recipe, None, guide, params, guidance, target, names=STRUCTURE_TERMS
+        recipe, None, guide, params, guidance, target, styles=styles, names=STRUCTURE_TERMS
     )
-    (loss, terms), grads = jax.value_and_grad(lambda p: objective(draw(p)), has_aux=True)(params)
+
+    def loss_fn(params):
+        drawn = draw(params)
+        loss, terms = objective(drawn)
+        return loss, (terms, drawn["encoded"])
+
+    (loss, (terms, encoded)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     state, ok, norm = _apply_and_average(recipe, state, loss, grads)
+    state = _keep_styles(state, styles, encoded, ok)
     terms = {name.replace("g/", "structure/"): value for name, value in terms.items()}
     norms = {"structure/grad": norm, "structure/param_norm": optax.tree.norm(params)}
     return state, terms | norms, ok
@@ -106,6 +115,13 @@ def _look_up(recipe: Recipe, state: TrainState, guide, batch) -> tuple[Guidance,
     embedding, tokens = networks.embedder.apply(guide, source, networks.source_view, method="guide")
     place = _take(batch["place"], num, part) if "place" in batch else None
     return Guidance(embedding, tokens, source, place), target
+
+
+def _keep_styles(state: TrainState, styles: bank.Bank, encoded: jax.Array, ok) -> TrainState:
+    """The state, whose bank of styles, if any, also holds the codes [n, S] of an update taken."""
+    if not styles:
+        return state
+    return state.replace(styles=select(ok, bank.add(styles, encoded), styles))
 
 
 def _apply_and_average(recipe: Recipe, state: TrainState, loss: jax.Array, grads):

@@ -101,19 +101,24 @@ def mode_seeking(
     return (jax.lax.stop_gradient(styles) / (pixels + 1e-5)).mean()
 
 
-def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+def energy_distance(x: jax.Array, y: jax.Array, counts: jax.Array | None = None) -> jax.Array:
     """Energy distance between two samples of codes, x [N, S] and y [M, S] (Szekely & Rizzo, 2013).
 
     2 E|x - y| - E|x - x'| - E|y - y'| with unbiased within-sample means: zero in expectation if and
     only if the distributions agree, so minimising it matches F(z) to the encoded styles. A sample
-    of one has no within-sample distance.
+    of one has no within-sample distance. `counts` [M] bool: which rows of y are
+    part of it; None: all.
     """
 
-    def mean_distance(a, b, pairs):
+    def lengths(a, b):
         squared = jnp.square(a[:, None] - b[None]).sum(-1)
-        return jnp.sqrt(squared + 1e-8).sum() / pairs
+        return jnp.sqrt(squared + 1e-8)
 
-    num_x, num_y = x.shape[0], y.shape[0]
-    within_x = mean_distance(x, x, max(1, num_x * (num_x - 1)))
-    within_y = mean_distance(y, y, max(1, num_y * (num_y - 1)))
-    return 2.0 * mean_distance(x, y, num_x * num_y) - within_x - within_y
+    num_x = x.shape[0]
+    present = jnp.ones(y.shape[0]) if counts is None else counts.astype(jnp.float32)
+    num_y = present.sum()
+    between = (lengths(x, y) * present).sum() / (num_x * num_y)
+    within_x = lengths(x, x).sum() / max(1, num_x * (num_x - 1))
+    pairs_y = jnp.maximum(1.0, num_y * (num_y - 1.0))
+    within_y = (lengths(y, y) * present * present[:, None]).sum() / pairs_y
+    return 2.0 * between - within_x - within_y

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from retroguide_jax.bank import Bank
+from retroguide_jax.bank import Bank, filled
 from retroguide_jax.models.resampling import downsample, upsample
 from retroguide_jax.parallel.mesh import replicate
 from retroguide_jax.training import losses, pairwise
@@ -50,6 +50,7 @@ class Scene:
       disc_params: D's parameters.
       augment: augmentation of images before D sees them.
       bank: the guide's embeddings of earlier sources, see `retroguide_jax.bank`; None or {}: none.
+      styles: the same of the style encoder's codes of earlier targets.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Scene:
     disc_params: Any
     augment: Callable[[jax.Array], jax.Array]
     bank: Bank | None = None
+    styles: Bank | None = None
 
     @property
     def weights(self) -> ConfigDict:
@@ -161,8 +163,11 @@ def _style_consistency(scene: Scene) -> jax.Array:
 
 
 def _style_matching(scene: Scene) -> jax.Array:
-    encoded = jax.lax.stop_gradient(scene.drawn["encoded"])
-    return losses.energy_distance(scene.drawn["mapped"], encoded)
+    encoded, counts = jax.lax.stop_gradient(scene.drawn["encoded"]), None
+    if scene.styles:
+        counts = jnp.concatenate([jnp.ones(encoded.shape[0], bool), filled(scene.styles)])
+        encoded = jnp.concatenate([encoded, scene.styles["rows"]])
+    return losses.energy_distance(scene.drawn["mapped"], encoded, counts)
 
 
 def _mode_seeking(scene: Scene) -> jax.Array:
@@ -207,6 +212,7 @@ def generator_objective(
     target,
     augment: Callable[[jax.Array], jax.Array] = lambda images: images,
     bank: Bank | None = None,
+    styles: Bank | None = None,
     names: Container[str] = GENERATOR_TERMS,
 ):
     """G's loss as a function of its drawn images: `drawn -> (loss, {name: term})`.
@@ -215,7 +221,9 @@ def generator_objective(
     """
 
     def loss_fn(drawn):
-        scene = Scene(recipe, drawn, guidance, target, guide, params, disc_params, augment, bank)
+        scene = Scene(
+            recipe, drawn, guidance, target, guide, params, disc_params, augment, bank, styles
+        )
         total, terms = jnp.zeros(()), {}
         for name, term in GENERATOR_TERMS.items():
             weight = scene.weights[term.weight]

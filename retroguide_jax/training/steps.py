@@ -128,12 +128,12 @@ def check_batches(config: ConfigDict, num_devices: int) -> None:
             f"config.train.batch_size={batch} must be at least 2 and a multiple of the "
             f"number of devices, {num_devices}"
         )
-    size = config.losses.retrieval_bank
-    if size % train.adversarial_batch_size:
-        raise UserError(
-            f"config.losses.retrieval_bank={size} must be a multiple of "
-            f"config.train.adversarial_batch_size={train.adversarial_batch_size}; 0 is no bank"
-        )
+    for bank in ("retrieval_bank", "style_bank"):
+        if (size := config.losses[bank]) % train.adversarial_batch_size:
+            raise UserError(
+                f"config.losses.{bank}={size} must be a multiple of "
+                f"config.train.adversarial_batch_size={train.adversarial_batch_size}; 0 is no bank"
+            )
     chunk = config.losses.contrastive_chunk
     if chunk < 0 or (chunk and batch % chunk):
         raise UserError(

@@ -16,6 +16,7 @@ FIELDS = {
     "losses.token_weight": 2.0,
     "losses.guide_blur": True,
     "losses.style_draws": 6,
+    "losses.style_bank": 8,
     "train.contrastive_warmup_steps": 2,
     "train.structure_steps": 2,
     "train.batch_size": 8,

@@ -55,6 +55,7 @@ def setting():
         **{
             "embedder.saig.stem_norm": "batch",
             "losses.retrieval_bank": 32,
+            "losses.style_bank": 16,
             "losses.token_weight": 1.0,
             "train.contrastive_warmup_steps": 1,
         }
@@ -124,6 +125,7 @@ def test_devices_agree(setting, shape):
         assert largest(subtract(found.stats, wanted.stats)) < 1e-5
         assert largest(subtract(found.ema, wanted.ema)) < 1e-5
         assert largest(subtract(found.bank["rows"], wanted.bank["rows"])) < 1e-5
+        assert largest(subtract(found.styles["rows"], wanted.styles["rows"])) < 1e-5
         previous = wanted
 
 
@@ -145,7 +147,7 @@ def test_nonfinite_updates_are_skipped_and_counted(setting):
         state, [batches[0], bad, bad, batches[1]]
     )
     for skipped in (first, second):
-        for part in ("params", "opt", "stats", "ema", "bank"):
+        for part in ("params", "opt", "stats", "ema", "bank", "styles"):
             jax.tree.map(np.testing.assert_array_equal, getattr(skipped, part), getattr(ok, part))
     assert int(second.step) == 3
     assert second.skipped["generator"] == {"total": 2, "streak": 2}

@@ -102,6 +102,13 @@ def test_energy_distance_by_hand():
     np.testing.assert_allclose(found, 2 * between - sum(within), atol=1e-3)
 
 
+def test_the_energy_distance_leaves_rows_out_that_do_not_count():
+    x, y = RNG.normal(size=(5, 3)).astype(np.float32), RNG.normal(size=(7, 3)).astype(np.float32)
+    counts = np.array([1, 0, 1, 1, 0, 0, 1], bool)
+    found = losses.energy_distance(x, y, counts)
+    np.testing.assert_allclose(found, losses.energy_distance(x, y[counts]), rtol=1e-5)
+
+
 def test_energy_distance_of_equal_and_of_different_distributions():
     samples = RNG.normal(size=(400, 2, 16, 3)).astype(np.float32)
     distances = jax.jit(jax.vmap(lambda pair: losses.energy_distance(pair[0], pair[1])))
