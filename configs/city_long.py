@@ -15,11 +15,11 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.normalise_last = True
     config.train.contrastive_warmup_steps = 1000
     config.train.contrastive_every = 0
-    config.train.structure_steps = 2600
-    config.train.num_steps = 17_600  # 1,000 of the embedder, 2,600 of the structure stage, 14,000
+    config.train.structure_steps = 5000
+    config.train.num_steps = 18_000  # 1,000 of the embedder, 5,000 of the structure stage, 12,000
     config.train.ema_halflife_generator = 500.0
     config.train.log_every = 100
     config.train.sample_every = 2000
     config.train.checkpoint_every = 1000
-    config.eval.every = 17_600
+    config.eval.every = 18_000
     return config
