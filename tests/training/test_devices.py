@@ -100,6 +100,7 @@ def test_what_each_step_does(setting):
             old, new = (states[i].params[name] for i in (index, index + 1))
             assert (largest(subtract(new, old)) > 0) == bool(due[index]), (name, index)
     assert [int(new.step) for new, _ in history] == [1, 2, 3]
+    assert [int(new.styles["count"]) for new, _ in history] == [0, 8, 16]
 
 
 @pytest.mark.parametrize(
