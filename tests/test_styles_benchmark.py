@@ -1,4 +1,4 @@
-"""How far F strays: the report of `benchmarks/styles.py`."""
+"""How far F strays: the table of `benchmarks/styles.py`."""
 
 from pathlib import Path
 
@@ -16,11 +16,9 @@ def styles(monkeypatch):
     return styles
 
 
-def test_codes_beyond_the_limit_are_counted(styles):
-    training = np.zeros((3, 2))
-    test = np.stack([np.linspace(0.0, 1.0, 101), np.zeros(101)], 1)
-    drawn = np.array([[0.0, 0.5], [0.0, 0.9], [0.0, 1.0], [2.0, 0.0]])
-    lines = styles._report(training, test, drawn).splitlines()
-    assert lines[0].startswith("limit: 0.99, which 1% of 101")
-    assert lines[1].endswith("50.0% of 4")
-    assert lines[2] == "median distance: 0.95, of test targets 0.50"
+def test_distances_are_those_to_the_nearest_code(styles):
+    others = np.array([[0.0, 0.0], [10.0, 0.0]])
+    codes = np.stack([np.linspace(0.0, 1.0, 1001), np.zeros(1001)], 1)
+    row = styles._describe("codes", codes, others)
+    assert row.split() == ["codes", "0.50", "0.99", "1.00"]
+    assert styles._describe("codes", codes + [9.0, 0.0], others).split()[1] == "0.50"
