@@ -2,7 +2,7 @@
 
     retroguide train --config=city_long --workdir=runs/city_long
 
-An hour on two CPU cores. Another direction: --config=city_long:g2a.
+Some 80 minutes on one CPU core. Another direction: --config=city_long:g2a.
 """
 
 from ml_collections import ConfigDict
