@@ -9,6 +9,7 @@ from retroguide_jax.configs._changes import change_city
 _NO_READER = {"generator.reader_width": 0}
 _MASK = {"generator.aain_form": "mask", "generator.query_position": False}
 _PLAIN = {"generator.aain_form": "plain", "generator.query_position": False}
+_NO_STRUCTURE_STEPS = {"train.structure_steps": 0, "losses.style_kept": False}
 CHANGES = {
     "full": {},
     "no_embedding": {"generator.use_embedding": False},
@@ -16,6 +17,8 @@ CHANGES = {
     "no_style": {"generator.use_style": False, "losses.style": "none"},
     "no_style_encoder": {"losses.style": "none"},
     "no_style_bank": {"losses.style_bank": 0},
+    # S learns to the end, and F follows codes that move.
+    "moving_styles": {"losses.style_kept": False},
     "few_style_draws": {"losses.style_draws": 0, "losses.style_bank": 0},
     "mode_seeking": {"losses.style": "mode_seeking"},
     # Attention to all tokens: the geometry of the views has to be learned.
@@ -34,9 +37,9 @@ CHANGES = {
     "one_stage": {
         "generator.structure_features": (128, 96, 48, 24),
         "generator.facade_features": (),
-        "train.structure_steps": 0,
-    },
-    "no_structure_steps": {"train.structure_steps": 0},
+    }
+    | _NO_STRUCTURE_STEPS,
+    "no_structure_steps": _NO_STRUCTURE_STEPS,
     "constant_start": {"generator.start_from_embedding": False},
     "no_retrieval_loss": {
         "losses.retrieval": "off",

@@ -45,6 +45,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
         config.generator.fine_tokens = 2
         config.generator.reader_width = 384
         config.generator.start_rank = 16  # the reader knows better what lies where
+        config.losses.style_kept = True  # F cannot follow codes that move
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128

@@ -13,6 +13,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     """`city` with a guide that is trained first and then kept; `direction` is a2g or g2a."""
     config = city.get_config(direction)
     config.generator.normalise_last = True
+    config.losses.style_kept = False  # as it was run; keeping the styles was not tried here yet
     config.train.contrastive_warmup_steps = 1000
     config.train.contrastive_every = 0
     config.train.structure_steps = 5000

@@ -113,6 +113,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.losses.style_consistency_weight = 0.5
     config.losses.style_matching_weight = 1.0
     config.losses.style_draws = 0  # codes of noise to match per update; at least one per image
+    config.losses.style_kept = False  # S learns in the structure stage alone, which must be there
     config.losses.style_bank = 0  # earlier targets' codes to match them with as well; 0: none
     config.losses.mode_seeking_weight = 1.0
 

@@ -179,6 +179,12 @@ def _check_structure_steps(config: ConfigDict) -> None:
             f"config.train.structure_steps={config.train.structure_steps}: this generator has no "
             "structure stage to train first; set it to 0, or set config.generator.facade_features"
         )
+    kept = config.losses.style_kept and config.losses.style == "encoder"
+    if kept and not config.train.structure_steps:
+        raise UserError(
+            "config.losses.style_kept=True: the style encoder learns in the structure stage alone, "
+            "and config.train.structure_steps=0 leaves that out; set one of the two"
+        )
 
 
 def _make_encoder(config: ConfigDict, sizes) -> SourceEncoder:

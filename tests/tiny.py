@@ -34,6 +34,7 @@ _FIELDS = {
     "losses.penalty_every": 2,
     "losses.retrieval_bank": 0,
     "losses.style_bank": 0,
+    "losses.style_kept": False,
     "losses.token_weight": 0.0,
     "losses.guide_blur": False,
     "optimizer.embedder.warmup_steps": 0,

@@ -42,6 +42,7 @@ _FIELDS = {
     "losses.penalty_every": 4,
     "losses.retrieval_bank": 0,
     "losses.style_bank": 0,
+    "losses.style_kept": False,
     "losses.token_weight": 0.0,
     "losses.guide_blur": False,
     "optimizer.embedder.warmup_steps": 2,

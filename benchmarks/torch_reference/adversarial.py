@@ -201,6 +201,8 @@ class AdversarialUpdate:
             encoded, code = mapped.detach(), mapped
             if style == "encoder":
                 encoded = generator.style_encoder(target)
+                if self.config.losses.style_kept:
+                    encoded = encoded.detach()
                 jittered = encoded + self.config.losses.style_noise * noise.other
                 rows = self._reconstruction_rows(target)[:, None]
                 # F learns only to match the encoder's distribution: D's gradient must not reach it.

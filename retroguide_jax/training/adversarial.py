@@ -175,6 +175,9 @@ def draw_images(
         encoded, code = jax.lax.stop_gradient(mapped), mapped
         if config.losses.style == "encoder":
             encoded = run("encode_style", target)
+            if config.losses.style_kept and not structure:
+                # F can follow codes that stay where they are, and averages of F, S and G agree.
+                encoded = jax.lax.stop_gradient(encoded)
             jitter = config.losses.style_noise * jax.random.normal(noise_keys[1], encoded.shape)
             # F must follow the encoder's distribution alone: D's gradient must not pull it away.
             code = jnp.where(rows[:, None] > 0, encoded + jitter, jax.lax.stop_gradient(mapped))

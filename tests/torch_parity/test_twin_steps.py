@@ -17,6 +17,7 @@ FIELDS = {
     "losses.guide_blur": True,
     "losses.style_draws": 6,
     "losses.style_bank": 8,
+    "losses.style_kept": True,
     "train.contrastive_warmup_steps": 2,
     "train.structure_steps": 2,
     "train.batch_size": 8,

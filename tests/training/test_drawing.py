@@ -45,3 +45,31 @@ def test_more_codes_of_noise_are_matched_than_drawn(draws, num_codes):
     # Odd rows are drawn with the first codes of noise, even ones with encoded styles.
     np.testing.assert_array_equal(drawn["image"][1::2], drawn["mapped"][:NUM][1::2])
     assert (drawn["image"][::2] > 90.0).all()
+
+
+class Learner(Generator):
+    """Its encoded styles are its only parameter."""
+
+    def apply(self, variables, *args, method):
+        self.style = variables["params"]
+        return super().apply(variables, *args, method=method)
+
+    def encode_style(self, images):
+        return jnp.broadcast_to(self.style, (len(images), 2))
+
+    def draw_structure(self, embedding, tokens, code, keys, source):
+        return code
+
+
+@pytest.mark.parametrize(
+    ("kept", "structure", "learns"),
+    [(False, False, True), (True, False, False), (True, True, True)],
+)
+def test_styles_that_are_kept_are_learned_in_the_structure_stage(kept, structure, learns):
+    config = load_config("city_smoke", [f"--config.losses.style_kept={kept}"])
+    recipe = types.SimpleNamespace(
+        config=config, networks=types.SimpleNamespace(generator=Learner())
+    )
+    draw = adversarial.draw_images(recipe, GUIDANCE, TARGET, jax.random.key(0), structure)
+    gradient = jax.grad(lambda style: draw(style)["low" if structure else "image"].sum())(1.0)
+    assert bool(gradient) == learns

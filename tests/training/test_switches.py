@@ -147,6 +147,8 @@ def test_a_structure_stage_that_is_trained_first_must_exist():
     fields = {"generator.facade_features": (), "data.ground_size": (4, 16)}
     with pytest.raises(UserError, match="config.train.structure_steps=5: this generator has no"):
         make_networks(make_tiny_config(**fields | {"train.structure_steps": 5}))
+    with pytest.raises(UserError, match="config.losses.style_kept=True: the style encoder learns"):
+        make_networks(make_tiny_config(**{"losses.style_kept": True}))
 
 
 _POLAR = {"generator.guidance": "pixels", "generator.polar_source": True}
