@@ -72,6 +72,7 @@ OTHER_SWITCHES = {
         "losses.retrieval": "off",
         "generator.facade_features": (),
         "train.structure_steps": 0,
+        "losses.style_kept": False,
         "data.ground_size": (4, 16),
     },
 }
