@@ -1,6 +1,7 @@
 """Common setup of all tests: eight simulated CPU devices, a compilation cache, the command line."""
 
 import fcntl
+import importlib
 import os
 import subprocess
 import sys
@@ -72,3 +73,10 @@ def run_command():
         )
 
     return run
+
+
+@pytest.fixture
+def import_benchmark(monkeypatch):
+    """Returns import_benchmark(name) -> the module benchmarks/NAME.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module

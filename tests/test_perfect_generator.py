@@ -1,7 +1,6 @@
 """The renders that stand for a perfect generator."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +8,10 @@ from PIL import Image
 from retroguide_jax.datasets.procedural_city.pairs import render_pair
 from retroguide_jax.datasets.procedural_city.procedural_city_dataset_builder import Builder
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def perfect(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import perfect_generator
-
-    return perfect_generator
+def perfect(import_benchmark):
+    return import_benchmark("perfect_generator")
 
 
 def test_weather_1_is_the_data_set_s_own(perfect):

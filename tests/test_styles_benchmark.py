@@ -1,19 +1,12 @@
 """How far F strays: the table of `benchmarks/styles.py`."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def styles(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import styles
-
-    return styles
+def styles(import_benchmark):
+    return import_benchmark("styles")
 
 
 def test_distances_are_those_to_the_nearest_code(styles):
