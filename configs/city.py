@@ -33,7 +33,6 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.width = 128
     config.generator.z_dim = 32
     config.generator.style_dim = 8
-    config.generator.mapping_depth = 3
     config.generator.style_features = (16, 32, 64)
     config.generator.mask_width = 16
     config.generator.modulation_hidden = 64
