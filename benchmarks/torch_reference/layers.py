@@ -86,7 +86,8 @@ class BatchNorm(nn.Module):
         affine = self.weight, self.bias
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, *affine)
-        mean, variance = torch.empty_like(self.running_mean), torch.empty_like(self.running_var)
+        # Not empty_like: the kernel multiplies them by zero, and what lies in memory may be NaN.
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         y = F.batch_norm(x, mean, variance, *affine, training=True, momentum=1.0)
         count = x.numel() // x.shape[1]
         with torch.no_grad():
