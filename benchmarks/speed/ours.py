@@ -69,9 +69,15 @@ class Side:
         def differentiate_generator(params, guide, guidance, target, batch):
             draw = adversarial.draw_images(recipe, guidance, target, jax.random.key(0))
             drawn, pull_back = jax.vjp(draw, params["generator"])
-            objective = objectives.generator_objective(
-                recipe, params["discriminator"], guide, params["generator"], guidance, target
+            scene = objectives.Scene(
+                recipe,
+                guidance,
+                target,
+                guide=guide,
+                params=params["generator"],
+                disc_params=params["discriminator"],
             )
+            objective = objectives.generator_objective(scene)
             return pull_back(jax.grad(objective, has_aux=True)(drawn)[0])
 
         def differentiate_discriminator(params, guide, guidance, target, batch):

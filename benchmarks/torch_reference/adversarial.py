@@ -130,7 +130,7 @@ class AdversarialUpdate:
         # G's gradient passes through D; D's own gradients are not needed here.
         self.discriminator.requires_grad_(False)
         bank = torch.cat(self.bank) if self.bank else None
-        styles = self._keep_styles(drawn.encoded)
+        styles = self._remember_styles(drawn.encoded)
         loss, terms = self.compute_generator_loss(drawn, embedding, target, bank, styles)
         if size := config.losses.retrieval_bank // num:
             self.bank = [*self.bank, embedding][-size:]
@@ -161,14 +161,14 @@ class AdversarialUpdate:
         terms = {"structure/l1_low": _compute_low_l1(low, target, rows)}
         loss = weights.low_reconstruction_weight * terms["structure/l1_low"]
         if weights.style == "encoder":
-            matching = losses.energy_distance(mapped, self._keep_styles(encoded))
+            matching = losses.energy_distance(mapped, self._remember_styles(encoded))
             terms["structure/style_matching"] = matching
             loss = loss + weights.style_matching_weight * matching
         grad = self._update_generator(loss, self.g_optimizer.differentiate(loss), num_updates)
         norms = {"structure/grad": grad, "structure/param_norm": norm}
         return {name: term.detach() for name, term in terms.items()} | norms
 
-    def _keep_styles(self, encoded: Tensor) -> Tensor:
+    def _remember_styles(self, encoded: Tensor) -> Tensor:
         """The codes [n, S] and those of the updates before; keeps as many as the next may see."""
         styles = [*self.styles, encoded.detach()]
         self.styles = styles[len(styles) - self.config.losses.style_bank // len(encoded) :]

@@ -22,6 +22,7 @@ from retroguide_jax.training.augment import make_augmentation
 from retroguide_jax.training.objectives import (
     STRUCTURE_TERMS,
     Guidance,
+    Scene,
     discriminator_objective,
     generator_objective,
     penalty_objective,
@@ -59,16 +60,25 @@ def update_gan(recipe: Recipe, state: TrainState, batch: dict[str, jax.Array], k
     if config.train.update_order == "alternating":
         disc_params = replicate(state.params["discriminator"], recipe.mesh)
     negatives, styles = replicate((state.bank, state.styles), recipe.mesh)
-    objective = generator_objective(
-        recipe, disc_params, guide, params, guidance, target, augment, negatives, styles
+    scene = Scene(
+        recipe,
+        guidance,
+        target,
+        guide=guide,
+        params=params,
+        disc_params=disc_params,
+        augment=augment,
+        bank=negatives,
+        styles=styles,
     )
+    objective = generator_objective(scene)
     (loss, terms), grad_drawn = jax.value_and_grad(objective, has_aux=True)(drawn)
     (grads,) = pull_back(grad_drawn)
     state, g_ok, norm = _apply_and_average(recipe, state, loss, grads)
     if negatives:
         filled = bank.add(negatives, guidance.embedding, guidance.place)
         state = state.replace(bank=select(g_ok, filled, negatives))
-    state = _keep_styles(state, styles, drawn["encoded"], g_ok)
+    state = _remember_styles(state, styles, drawn["encoded"], g_ok)
     norms = {"g/grad": norm, "g/param_norm": optax.tree.norm(params)}
     return state, metrics | terms | norms, d_ok & g_ok
 
@@ -87,9 +97,7 @@ def update_structure(
     params = replicate(state.params["generator"], recipe.mesh)
     draw = draw_images(recipe, guidance, target, key, structure=True)
     styles = replicate(state.styles, recipe.mesh)
-    objective = generator_objective(
-        recipe, None, guide, params, guidance, target, styles=styles, names=STRUCTURE_TERMS
-    )
+    objective = generator_objective(Scene(recipe, guidance, target, styles=styles), STRUCTURE_TERMS)
 
     def loss_fn(params):
         drawn = draw(params)
@@ -98,7 +106,7 @@ def update_structure(
 
     (loss, (terms, encoded)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     state, ok, norm = _apply_and_average(recipe, state, loss, grads)
-    state = _keep_styles(state, styles, encoded, ok)
+    state = _remember_styles(state, styles, encoded, ok)
     terms = {name.replace("g/", "structure/"): value for name, value in terms.items()}
     norms = {"structure/grad": norm, "structure/param_norm": optax.tree.norm(params)}
     return state, terms | norms, ok
@@ -117,7 +125,7 @@ def _look_up(recipe: Recipe, state: TrainState, guide, batch) -> tuple[Guidance,
     return Guidance(embedding, tokens, source, place), target
 
 
-def _keep_styles(state: TrainState, styles: bank.Bank, encoded: jax.Array, ok) -> TrainState:
+def _remember_styles(state: TrainState, styles: bank.Bank, encoded: jax.Array, ok) -> TrainState:
     """The state, whose bank of styles, if any, also holds the codes [n, S] of an update taken."""
     if not styles:
         return state

@@ -41,10 +41,10 @@ class Scene:
 
     Attributes:
       recipe: the static parts, with frozen networks.
-      drawn: output of `adversarial.draw_images`: image, low, rows, code, encoded, mapped, and with
-        mode seeking second, second_code.
       guidance: inputs of G and D for the sources.
       target: [n, H, W, 3] in [-1, 1].
+      drawn: output of `adversarial.draw_images`: image, low, rows, code, encoded, mapped, and with
+        mode seeking second, second_code; None before G has drawn.
       guide: the averaged embedder's variables.
       params: G's parameters, for the style encoder that reads styles back.
       disc_params: D's parameters.
@@ -54,13 +54,13 @@ class Scene:
     """
 
     recipe: Recipe
-    drawn: Mapping[str, Any]
     guidance: Guidance
     target: jax.Array
-    guide: Any
-    params: Any
-    disc_params: Any
-    augment: Callable[[jax.Array], jax.Array]
+    drawn: Mapping[str, Any] | None = None
+    guide: Any = None
+    params: Any = None
+    disc_params: Any = None
+    augment: Callable[[jax.Array], jax.Array] = lambda images: images
     bank: Bank | None = None
     styles: Bank | None = None
 
@@ -203,32 +203,21 @@ GENERATOR_TERMS = {
 STRUCTURE_TERMS = ("g/l1_low", "g/style_matching")
 
 
-def generator_objective(
-    recipe: Recipe,
-    disc_params,
-    guide,
-    params,
-    guidance: Guidance,
-    target,
-    augment: Callable[[jax.Array], jax.Array] = lambda images: images,
-    bank: Bank | None = None,
-    styles: Bank | None = None,
-    names: Container[str] = GENERATOR_TERMS,
-):
+def generator_objective(scene: Scene, names: Container[str] = GENERATOR_TERMS):
     """G's loss as a function of its drawn images: `drawn -> (loss, {name: term})`.
 
-    `names` are the terms to add up; for the other arguments see the attributes of `Scene`.
+    Args:
+      scene: everything but `drawn`.
+      names: the terms to add up.
     """
 
     def loss_fn(drawn):
-        scene = Scene(
-            recipe, drawn, guidance, target, guide, params, disc_params, augment, bank, styles
-        )
+        shown = dataclasses.replace(scene, drawn=drawn)
         total, terms = jnp.zeros(()), {}
         for name, term in GENERATOR_TERMS.items():
-            weight = scene.weights[term.weight]
-            if name in names and weight and term.applies(scene):
-                terms[name] = term.fn(scene)
+            weight = shown.weights[term.weight]
+            if name in names and weight and term.applies(shown):
+                terms[name] = term.fn(shown)
                 total += weight * terms[name]
         return total, terms
 

@@ -54,7 +54,8 @@ def make_params(pair=0.0, patch=0.0, bias=0.0):
 
 def make_generator_objective(recipe, params):
     drawn = {"image": jnp.asarray(IMAGES), "low": None, "rows": jnp.ones(len(IMAGES))}
-    loss_fn = objectives.generator_objective(recipe, params, None, None, GUIDANCE, IMAGES + 0.5)
+    scene = objectives.Scene(recipe, GUIDANCE, IMAGES + 0.5, disc_params=params)
+    loss_fn = objectives.generator_objective(scene)
     return lambda image: loss_fn(drawn | {"image": image})
 
 
@@ -107,7 +108,8 @@ def test_tokens_of_the_generated_image_are_compared_with_those_of_the_target():
 
     recipe = make_recipe(token_weight=5.0, reconstruction_weight=0.0, adversarial_weight=0.0)
     recipe.networks.embedder, recipe.networks.target_view = Guide(), "ground"
-    objective = objectives.generator_objective(recipe, None, 2.0, None, GUIDANCE, IMAGES + 0.5)
+    scene = objectives.Scene(recipe, GUIDANCE, IMAGES + 0.5, guide=2.0)
+    objective = objectives.generator_objective(scene)
     loss, terms = objective({"image": jnp.asarray(IMAGES), "low": None})
     assert set(terms) == {"g/tokens"}
     np.testing.assert_allclose([loss, terms["g/tokens"]], [5.0, 1.0], rtol=1e-5)
@@ -127,7 +129,7 @@ def test_a_blurred_guide_sees_no_pattern_of_single_pixels():
     recipe.networks.embedder, recipe.networks.target_view = Guide(), "ground"
     recipe.networks.generator = types.SimpleNamespace(circular=True)
     images = np.random.default_rng(1).uniform(-1, 1, (NUM, 4, 8, 3)).astype(np.float32)
-    objective = objectives.generator_objective(recipe, None, None, None, GUIDANCE, images)
+    objective = objectives.generator_objective(objectives.Scene(recipe, GUIDANCE, images))
     checks = 1.0 - 2.0 * (np.indices(images.shape[1:3]).sum(0) % 2)
     _, terms = objective({"image": jnp.asarray(images + checks[..., None]), "low": None})
     assert seen[0].shape == images.shape
