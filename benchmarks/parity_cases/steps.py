@@ -59,6 +59,7 @@ def make_city_config() -> ConfigDict:
     """`city`, changed only so that all kinds of updates occur within ten steps."""
     config = load_config("city", [])
     config.train.contrastive_warmup_steps = 2
+    config.train.structure_steps = 2
     config.train.contrastive_every = 2
     config.losses.penalty_every = 4
     config.train.num_steps = 20
