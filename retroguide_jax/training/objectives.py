@@ -44,7 +44,7 @@ class Scene:
       guidance: inputs of G and D for the sources.
       target: [n, H, W, 3] in [-1, 1].
       drawn: output of `adversarial.draw_images`: image, low, rows, code, encoded, mapped, and with
-        mode seeking second, second_code; None before G has drawn.
+        mode seeking second, second_code; empty before G has drawn.
       guide: the averaged embedder's variables.
       params: G's parameters, for the style encoder that reads styles back.
       disc_params: D's parameters.
@@ -56,7 +56,7 @@ class Scene:
     recipe: Recipe
     guidance: Guidance
     target: jax.Array
-    drawn: Mapping[str, Any] | None = None
+    drawn: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     guide: Any = None
     params: Any = None
     disc_params: Any = None
