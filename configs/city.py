@@ -38,13 +38,10 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.modulation_hidden = 64
     config.generator.aain_form = "rays"
     config.generator.query_position = True
-    config.generator.fine_tokens = 1
-    if direction == "a2g":
-        # 2 also shows what stands within a token; for g2a it weighs four times as many pairs as 1.
-        config.generator.fine_tokens = 2
-        config.generator.reader_width = 384
-        config.generator.start_rank = 16  # the reader knows better what lies where
-        config.losses.style_kept = True  # F cannot follow codes that move
+    # 2 also shows what stands within a token; for g2a it weighs four times as many pairs as 1.
+    config.generator.fine_tokens = 2 if direction == "a2g" else 1
+    config.generator.reader_width = 384
+    config.generator.start_rank = 16  # the reader knows better what lies where
 
     config.discriminator.features = (24, 48, 96)
     config.discriminator.width = 128
@@ -58,6 +55,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     # The 2 codes of an update say too little of how codes are distributed, encoded or from F.
     config.losses.style_draws = 128
     config.losses.style_bank = 512
+    config.losses.style_kept = True  # F cannot follow codes that move
 
     config.optimizer.embedder.learning_rate = 1e-3
     config.optimizer.embedder.warmup_steps = 20

@@ -20,7 +20,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.structure_features = (16, 8, 8)
     config.generator.facade_features = (8,)
     config.generator.width = 16
-    config.generator.reader_width = 32 if direction == "a2g" else 0
+    config.generator.reader_width = 32
     config.generator.start_rank = 2
     config.generator.z_dim = 8
     config.generator.style_dim = 4

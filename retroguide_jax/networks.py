@@ -136,15 +136,14 @@ def _make_generator(config: ConfigDict, sizes, token_grid, common: dict) -> Gene
     width = fields["reader_width"]
     if width < 0 or width % 16:
         raise UserError(f"config.generator.reader_width={width}: a multiple of 16; 0 is no reader")
-    reading = [("polar_source=True", polar, "False"), (f"reader_width={width}", width, "0")]
-    for field, used, other in reading:
-        if used and config.direction != "a2g":
-            raise UserError(
-                f"config.generator.{field}: polar coordinates turn an aerial image into a "
-                f"panorama; set it to {other} for direction g2a"
-            )
+    if polar and config.direction != "a2g":
+        raise UserError(
+            "config.generator.polar_source=True: polar coordinates turn an aerial image into a "
+            "panorama; set it to False for direction g2a"
+        )
     for field, used, other in (
-        *reading,
+        ("polar_source=True", polar, "False"),
+        (f"reader_width={width}", width, "0"),
         ("aain_form='rays'", fields["aain_form"] == "rays", "'tokens'"),
     ):
         if used and not config.data.panorama:

@@ -229,6 +229,7 @@ class Generator(nn.Module):
                 self.structure_features[-1],
                 self.token_grid,
                 self.reader_width,
+                self.circular,
                 dtype=self.dtype,
             )
         self.low_rgb = Conv(3, circular=self.circular, dtype=self.dtype) if self.facade else None

@@ -7,6 +7,7 @@ SAFA (Shi et al., 2019), with this project's convention that the centre column i
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -24,12 +25,29 @@ def to_polar(images: jax.Array, size: Sequence[int]) -> jax.Array:
     Returns:
       [B, H, W, C].
     """
-    places = list(_locate(images.shape[1], size))
+    return _sample(images, _locate(images.shape[1], size))
 
-    def sample(channel: jax.Array) -> jax.Array:
-        return jax.scipy.ndimage.map_coordinates(channel, places, 1, mode="nearest")
 
-    return jax.vmap(jax.vmap(sample, -1, -1))(images)
+def from_polar(maps: jax.Array, side: int) -> jax.Array:
+    """Samples maps whose columns are directions at the places of an aerial image, bilinearly.
+
+    Columns are those of `to_polar`, and round a full circle. The middle of row h of H lies at
+    (H - h - 0.5) / H of the distance from the camera, in the middle of the aerial image, to its
+    corners.
+
+    Args:
+      maps: [B, H, W, C].
+      side: S, in pixels.
+
+    Returns:
+      [B, S, S, C], north up.
+    """
+    height, width = maps.shape[1:3]
+    turn, radius = _look_around((side, side))
+    rows = height * (1 - radius * 2**0.5 / side) - 0.5
+    columns = turn * width + 0.5  # one more than in `maps`, for the column in front
+    maps = jnp.concatenate([maps[:, :, -1:], maps, maps[:, :, :1]], 2)
+    return _sample(maps, (rows, columns))
 
 
 def bearing_weights(columns: int, size: Sequence[int]) -> np.ndarray:
@@ -42,10 +60,25 @@ def bearing_weights(columns: int, size: Sequence[int]) -> np.ndarray:
     Returns:
       [H, W, columns], of sum 1 over the columns.
     """
-    rows, others = (np.arange(length) - (length - 1) / 2 for length in size)
-    turn = np.arctan2(others[None], -rows[:, None]) / (2 * np.pi) + 0.5
+    turn, _ = _look_around(size)
     far = abs((turn * columns - 0.5)[..., None] - np.arange(columns))
     return np.maximum(0, 1 - np.minimum(far, columns - far))
+
+
+def _look_around(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Direction, 0 to 1 as in a panorama, and distance in pixels of an aerial's places, [H, W]."""
+    rows, columns = (np.arange(length) - (length - 1) / 2 for length in size)
+    turn = np.arctan2(columns[None], -rows[:, None]) / (2 * np.pi) + 0.5
+    return turn, np.hypot(rows[:, None], columns[None])
+
+
+def _sample(maps: jax.Array, places: Sequence[np.ndarray]) -> jax.Array:
+    """Maps [B, h, w, C] at rows and columns [H, W], bilinearly: [B, H, W, C]."""
+
+    def sample(channel: jax.Array) -> jax.Array:
+        return jax.scipy.ndimage.map_coordinates(channel, list(places), 1, mode="nearest")
+
+    return jax.vmap(jax.vmap(sample, -1, -1))(maps)
 
 
 def _locate(side: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
