@@ -130,6 +130,7 @@ def _make_generators() -> Iterator[Case]:
         },
         "rays": {"generator.aain_form": "rays", "generator.query_position": True},
         "reader": {"generator.reader_width": 32},
+        "reader, g2a": {"direction": "g2a", "generator.reader_width": 32},
         "rays, g2a": {"direction": "g2a", "generator.aain_form": "rays"},
         "one stage, learned start, no embedding": {
             "generator.facade_features": (),

@@ -148,28 +148,33 @@ class FacadeBlock(_Block):
 
 
 class DirectionReader(nn.Module):
-    """A map whose columns are functions of all tokens in their own and in near directions."""
+    """A map whose lines from the camera are functions of all tokens in and near each direction."""
 
-    def __init__(self, size, features: int, token_width: int, side: int, width: int, depth=3):
+    def __init__(self, size, features, token_width, token_grid, width, circular, depth=3):
         super().__init__()
-        self.size, self.side = size, side
+        self.size, self.token_grid, self.circular = size, token_grid, circular
+        self.rows = size[0] if circular else size[0] // 2
         narrow = width // 16
-        widths = [(token_width, narrow), (side * narrow, width)]
-        widths += depth * [(width, width)] + [(width, size[0] * features)]
+        widths = [(token_width, narrow), (token_grid[0] * narrow, width)]
+        widths += depth * [(width, width)] + [(width, self.rows * features)]
         self.dense = nn.ModuleList(nn.Linear(*pair) for pair in widths)
         self.norm = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(depth + 1))
         self.near = nn.Parameter(torch.randn(depth, 5, width) * 5**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, side^2, T] to a map [B, features, *size]."""
+        """Tokens [B, N, T] to a map [B, features, *size]."""
         narrow, whole, *mix, draw = self.dense
-        seen = leaky_relu(narrow(layers.sample_rays(tokens, self.side, self.size[1])))
-        column = whole(seen.flatten(2))
+        if self.circular:
+            tokens = layers.sample_rays(tokens, self.token_grid[0], self.size[1])
+        else:
+            tokens = tokens.unflatten(1, self.token_grid).transpose(1, 2)
+        column = whole(leaky_relu(narrow(tokens)).flatten(2))
         for norm, weights, dense in zip(self.norm, self.near, mix, strict=False):
             h = leaky_relu(norm(column))
             column = column + dense(sum(h.roll(tap - 2, 1) * weights[tap] for tap in range(5)))
         column = draw(leaky_relu(self.norm[-1](column)))
-        return column.unflatten(2, (self.size[0], -1)).permute(0, 3, 2, 1)
+        lines = column.unflatten(2, (self.rows, -1)).permute(0, 3, 2, 1)
+        return lines if self.circular else layers.sample_lines(lines, self.size[0])
 
 
 class Generator(nn.Module):
@@ -258,7 +263,9 @@ class Generator(nn.Module):
         if reader_width:
             times = 2 ** sum(self.doubles[:num_structure])
             size, last = (times * start[0], times * start[1]), features[num_structure]
-            self.reader = DirectionReader(size, last, token_width, token_grid[0], reader_width)
+            self.reader = DirectionReader(
+                size, last, token_width, token_grid, reader_width, circular
+            )
         if facade_features:
             self.low_rgb = Conv(features[num_structure], 3, circular=circular)
             self.low_norm = RMSNorm(features[num_structure]) if normalise_last else nn.Identity()

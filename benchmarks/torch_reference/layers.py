@@ -236,14 +236,33 @@ def sample_rays(tokens: Tensor, side: int, width: int) -> Tensor:
     return sampled.permute(0, 2, 3, 1)
 
 
+def sample_lines(lines: Tensor, side: int) -> Tensor:
+    """Lines [B, C, H, W] in W directions, the last row nearest, to an aerial map [B, C, S, S]."""
+    turn, distance = _look_around((side, side), lines)
+    width = lines.shape[3]
+    lines = torch.cat([lines[..., -1:], lines, lines[..., :1]], 3)
+    across = 2 * (turn * width + 1) / (width + 2) - 1
+    down = 1 - 2 * distance / (side / 2**0.5)
+    place = torch.stack([across, down], -1).expand(len(lines), -1, -1, -1)
+    return F.grid_sample(lines, place, padding_mode="border", align_corners=False)
+
+
+def _look_around(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Direction (0 to 1, north at 0.5) and distance of the places of an aerial map, [H, W] each."""
+    south, east = (
+        torch.arange(length, dtype=like.dtype, device=like.device) - (length - 1) / 2
+        for length in size
+    )
+    turn = torch.atan2(east[None], -south[:, None]) / (2 * math.pi) + 0.5
+    return turn, torch.hypot(south[:, None], east[None])
+
+
 def _sample_columns(tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Tokens [B, N, D] of a panorama in the directions of an aerial image: [B, H * W, rows, D].
 
     The centre column is north; so is the top of the aerial image.
     """
-    like = {"dtype": tokens.dtype, "device": tokens.device}
-    south, east = (torch.arange(length, **like) - (length - 1) / 2 for length in size)
-    turn = torch.atan2(east[None], -south[:, None]) / (2 * math.pi) + 0.5
+    turn, _ = _look_around(size, tokens)
     place = (turn * grid[1] - 0.5).flatten()
     before = place.floor()
     share = (place - before)[:, None, None]

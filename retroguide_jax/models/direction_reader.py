@@ -11,7 +11,7 @@ _REACH = 2
 
 
 class DirectionReader(nn.Module):
-    """A map whose lines from the camera are functions of all tokens in their and near directions.
+    """A map whose lines from the camera are functions of all tokens in and near each direction.
 
     Attention averages what a position looks at. How high the skyline is, what hides what, and how
     far the things of a panorama's column are depend on everything in a direction together: here its
