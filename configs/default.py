@@ -79,7 +79,7 @@ def get_config(direction: str = "a2g") -> ConfigDict:
     config.generator.normalise_last = False  # RMS norm before the RGB heads
     config.generator.start_from_embedding = True  # False: a learned constant
     config.generator.start_rank = 0  # rank of FC(e) over its positions; 0: full
-    config.generator.reader_width = 0  # of the reader of directions (a2g, panoramas); 0: none
+    config.generator.reader_width = 0  # of the reader of directions (panoramas); 0: none
     config.generator.use_embedding = True  # ablation
     config.generator.use_style = True  # ablation: no noise style
 
