@@ -121,6 +121,8 @@ def describe_error(error: Exception) -> str:
     """The cause of one of Orbax's errors in a few words."""
     cause = error.__cause__ or error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    if "tree structures do not match" in lines[0]:
+        return "its arrays are not those of this version's networks: use the version that wrote it"
     return lines[0].partition(" See full TensorStore")[0][:200]
 
 

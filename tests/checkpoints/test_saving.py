@@ -168,6 +168,15 @@ def test_where_none_is_whole_nothing_is_moved(saved, config):
     assert list_steps(saved) == [2, 4, 6]
 
 
+def test_arrays_of_other_networks_are_not_called_lost(saved, config):
+    abstract = make_abstract(config)
+    del abstract.params["embedder"]["bias"]
+    remedy = "arrays are not those of this version's networks: use the version that wrote it"
+    with pytest.raises(UserError, match=remedy):
+        Checkpoints(saved, config).restore(abstract)
+    assert list_steps(saved) == [2, 4, 6]
+
+
 def test_another_format_is_named(saved, config):
     path = saved / "checkpoints" / "6" / "meta" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
