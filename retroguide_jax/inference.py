@@ -64,8 +64,8 @@ class Model:
 
         Args:
           source: [B, H, W, 3] of the source view, uint8 in [0, 255] or float32 in [-1, 1].
-          z: [B, z_dim], standard normal. The fine per-layer noise is one fixed pattern, so the
-            image is a function of (source, z) alone.
+          z: [B, z_dim], standard normal. The per-layer noise of training is left out: as it is
+            drawn, it is grain, and single pixels that stand out on edges.
 
         Returns:
           float32 [B, H', W', 3] in [-1, 1].
@@ -105,9 +105,7 @@ class Model:
         )
         generator, params = self.networks.generator, {"params": variables["generator"]}
         style = generator.apply(params, z, method="map_noise")
-        with jax.ensure_compile_time_eval():  # one key for all rows: a constant
-            keys = jax.random.key(0)[None]
-        inputs = (embedding, tokens, style, keys, source)
+        inputs = (embedding, tokens, style, None, source)  # no keys: without per-layer noise
         return generator.apply(params, *inputs, method="synthesize", **options)
 
     def _require_generator(self):

@@ -286,7 +286,11 @@ class Generator(nn.Module):
         ]
 
     def synthesize(
-        self, embedding: Tensor, tokens: Tensor, style_code: Tensor, noise: list[Tensor]
+        self,
+        embedding: Tensor,
+        tokens: Tensor,
+        style_code: Tensor,
+        noise: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Generates images.
 
@@ -294,11 +298,12 @@ class Generator(nn.Module):
           embedding: [B, E] unit rows of the embedder for the source view.
           tokens: [B, N, T] of the same.
           style_code: [B, style_dim].
-          noise: maps [B, 1, H, W] of the sizes `noise_sizes` gives.
+          noise: maps [B, 1, H, W] of the sizes `noise_sizes` gives; None for none.
 
         Returns:
           Images [B, 3, H, W] in [-1, 1], and the structure stage's own, or None with one stage.
         """
+        noise = noise or 2 * len(self.doubles) * [None]
         h, e, w = self._build_structure(embedding, tokens, style_code, noise)
         low = self._draw_low(h) if self.facade else None
         condition = torch.cat([e, w], -1)

@@ -8,23 +8,14 @@ from torch_reference.switches import PLAIN, Switches
 
 
 class Model:
-    """Computes what `retroguide_jax.inference.Model` does.
+    """Computes what `retroguide_jax.inference.Model` does."""
 
-    `noise`: the fixed pattern of the per-layer noise, maps [1, 1, H, W]; None draws one.
-    """
-
-    def __init__(
-        self,
-        networks: Networks,
-        switches: Switches = PLAIN,
-        noise: list[Tensor] | None = None,
-    ):
+    def __init__(self, networks: Networks, switches: Switches = PLAIN):
         self.embedder, self.generator = networks.embedder.eval(), networks.generator
         self.source_view, self.switches = networks.source_view, switches
         switches.place(self.embedder)
         if self.generator is not None:
             switches.place(self.generator.eval())
-            self.noise = noise or self.generator.draw_noise(1)
         self._embed_fn = switches.prepare(self._embed)
         self._generate_fn = switches.prepare(self._generate)
 
@@ -49,5 +40,4 @@ class Model:
         with self.switches.cast(source.device):
             embedding, tokens = self.embedder.guide(source, self.source_view)
             style = self.generator.mapping(z)
-            maps = [noise.expand(len(source), -1, -1, -1) for noise in self.noise]
-            return self.generator.synthesize(embedding, tokens, style, maps)[0]
+            return self.generator.synthesize(embedding, tokens, style)[0]

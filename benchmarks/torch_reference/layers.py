@@ -125,8 +125,10 @@ class NoiseInjection(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.zeros(features))
 
-    def forward(self, h: Tensor, noise: Tensor) -> Tensor:
-        """h [B, C, H, W], noise [B, 1, H, W] or [1, 1, H, W]; returns h's shape."""
+    def forward(self, h: Tensor, noise: Tensor | None) -> Tensor:
+        """h [B, C, H, W], noise [B, 1, H, W] or None; returns h's shape."""
+        if noise is None:
+            return h
         return torch.addcmul(h, _to_map(self.scale).to(h.dtype), noise.to(h.dtype))
 
 

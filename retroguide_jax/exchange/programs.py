@@ -6,15 +6,12 @@ import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from retroguide_jax.exported import require_flatbuffers
 from retroguide_jax.files import write_beside
 from retroguide_jax.inference import Model
-from retroguide_jax.models.layers import NoiseInjection
 from retroguide_jax.networks import make_networks
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -44,9 +41,6 @@ class Function:
 def list_functions(model: Model, dtype: str | None = None) -> list[Function]:
     """The functions of a model, with its averaged weights as constants.
 
-    The per-layer noise is a constant as well, with the maps that `Model.generate` draws: programs
-    that drew random numbers would depend on JAX's own algorithm.
-
     Args:
       model: the trained model.
       dtype: type of the computation; by default the config's.
@@ -69,7 +63,7 @@ def list_functions(model: Model, dtype: str | None = None) -> list[Function]:
             f"{source} images [b, {', '.join(map(str, inputs['source']))}] in [-1, 1] and normal "
             f"noise [b, {plain.z_dim}] to {target} images in [-1, 1]"
         )
-        call = _fix_noise(functools.partial(plain.generate_rows, variables), inputs)
+        call = functools.partial(plain.generate_rows, variables)
         functions.append(Function("generate", call, inputs, "target", source, text))
     return functions
 
@@ -113,35 +107,3 @@ def _without_folders() -> Iterator[None]:
         yield
     finally:
         jax.config.update(flag, before)
-
-
-def _fix_noise(generate: Callable[..., jax.Array], inputs: dict) -> Callable[..., jax.Array]:
-    """Returns `generate` with the maps that its noise layers draw for one row as constants."""
-
-    def is_draw(context) -> bool:
-        return context.method_name == "draw" and isinstance(context.module, NoiseInjection)
-
-    def draw(*rows):
-        drawn = {}
-
-        def keep(next_fn, args, kwargs, context):
-            result = next_fn(*args, **kwargs)
-            if is_draw(context):
-                drawn[context.module.path] = result
-            return result
-
-        with nn.intercept_methods(keep):
-            generate(*rows)
-        return drawn
-
-    row = [np.zeros((1, *shape), np.float32) for shape in inputs.values()]
-    noise = jax.device_get(jax.jit(draw)(*row))
-
-    def give(next_fn, args, kwargs, context):
-        return noise[context.module.path] if is_draw(context) else next_fn(*args, **kwargs)
-
-    def generate_with_noise(source, z):
-        with nn.intercept_methods(give):
-            return generate(source, z)
-
-    return generate_with_noise

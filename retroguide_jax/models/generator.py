@@ -258,7 +258,7 @@ class Generator(nn.Module):
           embedding: [B, E] unit-length output of the embedder for the source view.
           tokens: [B, N, T] token map of the same embedder.
           style_code: [B, style_dim] from `map_noise` or `encode_style`.
-          keys: [B] PRNG keys of the per-layer noise, one per image; or [1], one for all.
+          keys: [B] PRNG keys of the per-layer noise, one per image; or None for no noise.
           source: source images [B, H, W, 3] in [-1, 1]; only `encoder` reads them.
 
         Returns:

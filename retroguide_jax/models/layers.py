@@ -100,9 +100,11 @@ class NoiseInjection(nn.Module):
     place: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, h: jax.Array, keys: jax.Array) -> jax.Array:
-        """h [B, H, W, C], keys [B] (typed PRNG keys), or [1] for all; returns h's shape."""
+    def __call__(self, h: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """h [B, H, W, C], keys [B] (typed PRNG keys), or None for no noise; returns h's shape."""
         scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],)).astype(h.dtype)
+        if keys is None:
+            return h
         noise = self.draw(keys, h.shape[1:3]).astype(h.dtype)
         scaled = jax.lax.platform_dependent(noise, scale, tpu=jnp.multiply, default=_spread)
         return h + scaled

@@ -264,6 +264,7 @@ def test_noise_starts_at_zero_and_belongs_to_its_image():
     assert np.abs(noise[0] - noise[1]).max() > 0.1
     alone = module.apply(variables, H[1:], keys[1:])
     np.testing.assert_allclose(alone[0], out[1], rtol=1e-6)
+    np.testing.assert_array_equal(module.apply(variables, H, None), H)
 
 
 @pytest.mark.parametrize(

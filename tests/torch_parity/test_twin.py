@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from parity_cases import arrays, layers, losses, networks, updates
 from parity_cases.case import compare
-from parity_cases.noise import draw_maps
 
 from retroguide_jax.inference import Model
 from retroguide_jax.networks import make_networks
@@ -58,8 +57,7 @@ def test_same_inference():
     model.load(variables, 0)
     arrays.load(theirs.embedder, arrays.flatten(variables["embedder"]["params"]), np.float32)
     arrays.load(theirs.generator, arrays.flatten(variables["generator"]), np.float32)
-    maps = draw_maps(jax.random.key(0)[None], theirs.generator.noise_sizes())
-    twin = Twin(theirs, noise=[torch.from_numpy(noise) for noise in maps])
+    twin = Twin(theirs)
     views = {
         view: arrays.draw(view, (3, *config.data[f"{view}_size"], 3)).astype(np.float32)
         for view in ("aerial", "ground")
