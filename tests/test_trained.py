@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 
+import jax
 import numpy as np
 import pytest
 from random_model import draw_inputs, save_run
@@ -66,6 +67,25 @@ def test_what_a_model_says_of_itself(model):
     assert (model.direction, model.source_view, model.target_view) == ("a2g", "aerial", "ground")
     assert (model.source_size, model.target_size) == ((16, 16), (8, 32))
     assert model.has_generator and model.config.train.batch_size == 16
+
+
+def test_pictures_are_drawn_without_the_layers_noise(model, sources):
+    kept = model.compiled.variables
+    scales = []
+
+    def louder(path, leaf):
+        if "NoiseInjection" not in jax.tree_util.keystr(path):
+            return leaf
+        scales.append(np.abs(leaf).max())
+        return 100 * leaf
+
+    try:
+        drawn = model.generate(sources)
+        model.compiled.load(jax.tree_util.tree_map_with_path(louder, kept), step=0)
+        np.testing.assert_array_equal(model.generate(sources), drawn)
+        assert min(scales) > 0
+    finally:
+        model.compiled.load(kept, step=0)
 
 
 def test_it_draws_what_the_model_below_draws(model, sources):

@@ -105,11 +105,11 @@ class NoiseInjection(nn.Module):
         scale = self.param("scale", nn.initializers.zeros, (h.shape[-1],)).astype(h.dtype)
         if keys is None:
             return h
-        noise = self.draw(keys, h.shape[1:3]).astype(h.dtype)
+        noise = self._draw(keys, h.shape[1:3]).astype(h.dtype)
         scaled = jax.lax.platform_dependent(noise, scale, tpu=jnp.multiply, default=_spread)
         return h + scaled
 
-    def draw(self, keys: jax.Array, size: Sequence[int]) -> jax.Array:
+    def _draw(self, keys: jax.Array, size: Sequence[int]) -> jax.Array:
         """One map per key: standard normal [len(keys), *size, 1]."""
 
         def draw_one(key):
