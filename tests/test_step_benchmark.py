@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from compiling import FAST
+
+from retroguide_jax.config import load_config
+from retroguide_jax.schedule import Schedule
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "tests" / "system" / "tiny_job.py"
@@ -55,6 +59,14 @@ def test_works_are_timed_by_turns(run_step, works, tmp_path):
             assert ratios == pytest.approx([theirs / ours for theirs, ours in pairs])
         else:
             assert not ratios
+
+
+def test_the_timed_step_updates_the_discriminator(import_benchmark):
+    fields = ("mode=joint", "train.contrastive_warmup_steps=3", "train.structure_steps=2")
+    config = load_config(str(CONFIG), [f"--config.{field}" for field in fields])
+    images = {view: np.zeros((2, *config.data[f"{view}_size"], 3)) for view in ("aerial", "ground")}
+    side = import_benchmark("speed.ours").Side(config, images)
+    assert Schedule(config).is_due("discriminator", int(side.state.step))
 
 
 @pytest.mark.slow

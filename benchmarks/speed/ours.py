@@ -15,6 +15,7 @@ from retroguide_jax.state import abstract_state, create_state, make_optimizers
 from retroguide_jax.training import adversarial, contrastive, objectives
 from retroguide_jax.training.steps import make_train_step
 from retroguide_jax.training.updates import Recipe
+from speed import count_stages
 
 
 class Side:
@@ -26,7 +27,7 @@ class Side:
         self.mesh = make_mesh({"data": 1}, jax.devices()[:1])
         self.images, self.batch = images, place_batch(images, self.mesh)
         state = create_state(config, self.networks, self.mesh)
-        self.state = state.replace(step=jnp.int32(config.train.contrastive_warmup_steps))
+        self.state = state.replace(step=jnp.int32(count_stages(config)))
         self.works: dict[str, Callable] = {}
 
     def run(self, work: str) -> None:

@@ -10,6 +10,8 @@ from torch_reference.networks import build_networks
 from torch_reference.step import TrainStep
 from torch_reference.switches import Switches
 
+from speed import count_stages
+
 
 class Side:
     """The twin with channels last; under `torch.compile` if asked, autocast for bfloat16."""
@@ -28,7 +30,7 @@ class Side:
             for module in (networks.embedder, networks.generator, networks.discriminator):
                 module.to(self.device)
         self.step = TrainStep(config, self.trained, self.switches)
-        self.step.step = config.train.contrastive_warmup_steps
+        self.step.step = count_stages(config)
         self.model = Model(used, self.switches)
         self.batch = {view: self._place(rows) for view, rows in images.items()}
         self.works: dict[str, Callable] = {}
