@@ -10,7 +10,7 @@ The rule, with k = batch_size / reference_batch:
 * half-lives of averages and warm-ups of rates unchanged: Adam's own averages need as many updates.
 
 The rule assumes that the batch of G and D grows with the global batch, and that many updates are
-left: at k = 16 and 200 updates a run stayed behind (docs/scale.md).
+left: a run is warned of few.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from retroguide_jax.errors import UserError
 from retroguide_jax.schedule import Schedule
 
 _FEWEST_UPDATES = 200  # shorter half-lives give an average that is nearly the last weights
+_FEWEST_STEPS = 800  # of a scaled run; with 200 one stayed behind (docs/scale.md)
 
 
 def scale_config(config: ConfigDict) -> ConfigDict:
@@ -114,7 +115,7 @@ def describe_length(config: ConfigDict, num_pairs: int) -> str:
 
 
 def list_warnings(config: ConfigDict, num_devices: int, num_pairs: int) -> list[str]:
-    """Warnings about a run's batch sizes and half-lives, one line each.
+    """Warnings about a run's batch sizes, half-lives and scaled length, one line each.
 
     Args:
       config: of the run.
@@ -129,6 +130,12 @@ def list_warnings(config: ConfigDict, num_devices: int, num_pairs: int) -> list[
                 f"config.train.{field}={train[field]:g}: an average over fewer than "
                 f"{_FEWEST_UPDATES} updates is nearly the last weights"
             )
+    if train.reference_batch and train.num_steps < _FEWEST_STEPS:
+        warnings.append(
+            f"config.train.num_steps={train.num_steps}: after scaling with the batch, a run of "
+            f"{_FEWEST_STEPS} steps kept up with the smaller batch, one of 200 did not; "
+            "train on more images (config.train.num_images) or use a smaller batch"
+        )
     if "embedder" in schedule.networks and train.batch_size > num_pairs:
         warnings.append(
             f"config.train.batch_size={train.batch_size} is more than the {num_pairs} training "

@@ -74,6 +74,14 @@ def test_a_run_says_how_long_it_is_and_what_may_be_wrong():
     assert "config.train.ema_halflife_guide=15: an average over fewer than 200" in warning
     (warning,) = list_warnings(config, 2, 8)
     assert "config.train.batch_size=64 is more than the 8 training pairs" in warning
+    fields = {"train.reference_batch": 64, "train.adversarial_batch_size": 16}
+    assert (
+        list_warnings(scale_config(load("city", **fields, **{"train.batch_size": 256})), 1, 1000)
+        == []
+    )
+    larger = scale_config(load("city", **fields, **{"train.batch_size": 512}))
+    (warning,) = list_warnings(larger, 1, 1000)
+    assert "config.train.num_steps=500: after scaling" in warning and "num_images" in warning
 
 
 def test_a_config_with_one_half_life_in_images_keeps_both():
