@@ -133,7 +133,7 @@ def list_warnings(config: ConfigDict, num_devices: int, num_pairs: int) -> list[
     if train.reference_batch and train.num_steps < _FEWEST_STEPS:
         warnings.append(
             f"config.train.num_steps={train.num_steps}: after scaling with the batch, a run of "
-            f"{_FEWEST_STEPS} steps kept up with the smaller batch, one of 200 did not; "
+            f"{_FEWEST_STEPS} steps nearly kept up with the smaller batch, one of 200 did not; "
             "train on more images (config.train.num_images) or use a smaller batch"
         )
     if "embedder" in schedule.networks and train.batch_size > num_pairs:
