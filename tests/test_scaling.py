@@ -75,11 +75,10 @@ def test_a_run_says_how_long_it_is_and_what_may_be_wrong():
     (warning,) = list_warnings(config, 2, 8)
     assert "config.train.batch_size=64 is more than the 8 training pairs" in warning
     fields = {"train.reference_batch": 64, "train.adversarial_batch_size": 16}
-    assert (
-        list_warnings(scale_config(load("city", **fields, **{"train.batch_size": 256})), 1, 1000)
-        == []
+    four_times, larger = (
+        scale_config(load("city", **fields, **{"train.batch_size": size})) for size in (256, 512)
     )
-    larger = scale_config(load("city", **fields, **{"train.batch_size": 512}))
+    assert list_warnings(four_times, 1, 1000) == []
     (warning,) = list_warnings(larger, 1, 1000)
     assert "config.train.num_steps=500: after scaling" in warning and "num_images" in warning
 

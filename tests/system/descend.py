@@ -2,7 +2,8 @@
 
 Adam divides a gradient by its own size: where the true gradient is zero, such as that of a bias
 before a normalisation, a rounding error becomes a full step, and a few steps later all numbers
-differ. Descent keeps runs comparable whose sums are taken in another order.
+differ. Descent keeps runs comparable whose sums are taken in another order. Its rate is low:
+at 0.01 G's gradients, of norm 20, turn a difference of 1e-6 into one of 1 within five steps.
 """
 
 import sys
@@ -16,7 +17,7 @@ from retroguide_jax.training import steps
 
 def make_optimizers(config):
     del config
-    return {name: optax.sgd(0.01) for name in ("embedder", "generator", "discriminator")}
+    return {name: optax.sgd(0.001) for name in ("embedder", "generator", "discriminator")}
 
 
 if __name__ == "__main__":

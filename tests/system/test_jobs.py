@@ -112,7 +112,8 @@ def test_many_steps_and_their_evaluation(start_job, data_dir, tmp_path, num, mod
     ]
     assert metrics[0].keys() == metrics[1].keys()
     for name, metric in metrics[0].items():
-        assert metric == pytest.approx(metrics[1][name], rel=1e-6), name
+        # Images of 8 bits, as in `assert_agree`.
+        assert metric == pytest.approx(metrics[1][name], rel=1e-5), name
 
 
 def list_unfinished(workdir):
